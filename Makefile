@@ -1,0 +1,30 @@
+# Every command a person needs. Each sets up .venv by itself the first time, then runs.
+PYTHON ?= python3.11
+SET_UP := .venv/.installed
+# The pipeline's commands say `python`: this puts the environment's own first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help repro test lint lock clean-venv
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+repro: $(SET_UP)  ## Rebuild whatever is out of date: dvc repro
+	@dvc repro
+
+test: $(SET_UP)  ## Run the whole test suite
+	@python -m pytest
+
+lint: $(SET_UP)  ## Check style and types
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+lock: $(SET_UP)  ## Write requirements.lock from pyproject.toml in a fresh environment
+	@python -m tools.lock
+
+$(SET_UP): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@

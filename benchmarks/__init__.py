@@ -1,0 +1,1 @@
+"""What measures the project, as `python -m benchmarks.NAME`."""

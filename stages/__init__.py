@@ -1,0 +1,1 @@
+"""The pipeline, one module a stage; dvc.yaml runs each as `python -m stages.NAME`."""

@@ -1,0 +1,254 @@
+"""params.yaml, read once, into typed objects that reject what they do not know.
+
+A stage names the top-level keys it reads and gets an object that has these and no others::
+
+    READS = ("seed", "clean")
+    params = read_params(READS)
+
+dvc.yaml lists the same keys, and a test holds the two together, so a stage that reads a key DVC
+does not know of fails at once. The whole file is checked every time: a wrong value stops a run
+before its first stage does any work.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.common.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+
+
+class Section(BaseModel):
+    """A group of keys: no unknown ones, no silent conversion, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Model(Section):
+    """Where a base model comes from."""
+
+    hub: str
+    """Repository on the Hugging Face Hub."""
+    revision: Revision
+    """Commit of that repository."""
+    package: str | None
+    """Python package that carries the same files in its folder ``model``."""
+    sha256: Sha256 | None
+    """Of ``model.safetensors``; checked wherever the model was found."""
+
+
+class Columns(Section):
+    """Where a corpus file keeps what: a column's name, or its position if there is no header."""
+
+    label: str
+    title: str | None
+    text: str
+
+
+class CorpusFile(Section):
+    """One file of a corpus."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """A path, relative to the repository or absolute, or an http(s) URL."""
+    sha256: Sha256 | None
+    """Of its bytes; checked when given."""
+
+
+class CorpusFiles(Section):
+    """The two files of a corpus."""
+
+    train: CorpusFile
+    test: CorpusFile
+
+
+class HubCorpus(Section):
+    """A corpus on the Hugging Face Hub, as Parquet files at a pinned commit."""
+
+    repo: str
+    revision: Revision
+    train: str
+    test: str
+    columns: Columns
+    labels: dict[str, str]
+
+
+class Dataset(Section):
+    """One entry of ``datasets``."""
+
+    hub: HubCorpus | None
+    """Tried first when given."""
+    files: CorpusFiles
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet"]
+    """Of ``files``; auto goes by the ending."""
+    header: bool
+    """Whether the first line of a CSV or TSV names the columns."""
+    columns: Columns
+    labels: dict[str, str]
+    """Value in the file to name; empty means that the values, sorted, are the names."""
+    licence: str
+
+
+class Clean(Section):
+    """Repair, removal of duplicates, and the validation split."""
+
+    lowercase: bool
+    strip_punctuation: bool
+    remove_stop_words: bool
+    near_duplicate_jaccard: Annotated[float, Field(gt=0, le=1)]
+    """Jaccard similarity of word 3-shingles."""
+    validation_share: Annotated[float, Field(gt=0, le=0.5)]
+    """Of the training documents."""
+
+
+class LabelNoise(Section):
+    """Finding wrong labels and what to do about them."""
+
+    model: Literal["tfidf"]
+    folds: Annotated[int, Field(ge=2, le=20)]
+    action: Literal["keep", "drop", "relabel"]
+
+
+class Pretrain(Section):
+    """Continued masked-language training."""
+
+    epochs: Annotated[int, Field(ge=0, le=1000)]
+
+
+class Finetune(Section):
+    """Fine-tuning beyond the headline keys."""
+
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    warmup: Share
+    early_stopping_patience: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Evaluate(Section):
+    """How the final figures are made."""
+
+    calibration_bins: Annotated[int, Field(ge=2, le=1000)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    dataset: str
+    model: str
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    lr: Annotated[float, Field(gt=0, le=1)]
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    max_length: Annotated[int, Field(ge=8, le=8192)]
+    zero_stage: Annotated[int, Field(ge=0, le=3)]
+    precision: Literal["auto", "bf16", "fp32"]
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
+    models: dict[str, Model]
+    datasets: dict[str, Dataset]
+    clean: Clean
+    label_noise: LabelNoise
+    pretrain: Pretrain
+    finetune: Finetune
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _dataset_is_listed(self) -> "Params":
+        if self.dataset not in self.datasets:
+            raise ValueError(
+                f"dataset: {self.dataset!r} is not allowed; allowed: "
+                f"{', '.join(self.datasets)} (the entries of `datasets`)"
+            )
+        return self
+
+
+def read_params(reads: Iterable[str], path: Path = PARAMS_FILE) -> Params:
+    """Check all of ``path`` and return only the keys in ``reads``.
+
+    Any other key is absent from the result: reading it raises ``AttributeError``.
+    Raises ``UserError`` naming each wrong key, its value and what is allowed.
+    """
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run from the repository's top folder.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        problems = sorted({_explain(e["loc"], e, content) for e in error.errors()})
+        raise UserError(f"{path}:\n" + "\n".join(f"  {p}" for p in problems)) from None
+    return Params.model_construct(**{key: getattr(params, key) for key in reads})
+
+
+def _explain(location: tuple[int | str, ...], error: Any, content: Any) -> str:
+    """Turn one pydantic error into ``key: value is not allowed; allowed: ...``."""
+    keys = _keys_in_file(location, content)
+    name = ".".join(str(k) for k in keys)
+    if error["type"] == "extra_forbidden":
+        siblings = _schema_at(keys[:-1]).get("properties", {})
+        close = difflib.get_close_matches(str(keys[-1]), siblings, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(siblings)}"
+        return f"{name}: unknown key; {hint}"
+    if error["type"] == "missing":
+        return f"{name}: missing; allowed: {_allowed(_schema_at(keys))}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    value = "" if error["input"] is None else error["input"]
+    return f"{name}: {value!r} is not allowed; allowed: {_allowed(_schema_at(keys))}"
+
+
+def _keys_in_file(location: tuple[int | str, ...], content: Any) -> list[int | str]:
+    """Drop from a location what pydantic adds for the branches of a union."""
+    keys: list[int | str] = []
+    for i, key in enumerate(location):
+        known = isinstance(content, dict) and key in content
+        if known or i == 0 or (isinstance(content, dict) and i == len(location) - 1):
+            keys.append(key)
+            content = content.get(key) if isinstance(content, dict) else None
+    return keys
+
+
+def _schema_at(keys: Iterable[int | str]) -> dict[str, Any]:
+    """Return the JSON schema of the value under ``keys``."""
+    root = Params.model_json_schema()
+    schema: dict[str, Any] = root
+    for key in keys:
+        branches = [_deref(b, root) for b in schema.get("anyOf", [schema])]
+        schema = next((b for b in branches if b.get("type") == "object"), {})
+        schema = schema.get("properties", {}).get(key, schema.get("additionalProperties", {}))
+        schema = _deref(schema if isinstance(schema, dict) else {}, root)
+    return schema
+
+
+def _deref(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in schema:
+        return schema
+    found: dict[str, Any] = root["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
+    return found
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """Say in words what a JSON schema admits."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(branch) for branch in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(str(v) for v in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false",
+             "string": "text", "object": "a section", "null": "null", "array": "a list"}  # fmt: skip
+    words = kinds.get(schema.get("type", ""), "a section")
+    limits = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    bounds = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
+    if "pattern" in schema:
+        bounds.append(f"matching {schema['pattern']}")
+    return " ".join([words, " and ".join(bounds)]).strip()
