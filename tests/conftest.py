@@ -1,0 +1,20 @@
+"""What several test modules share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+# Nothing here may reach further than loopback; libraries that would ask the Hub fail at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PYTHONPATH"] = str(REPOSITORY)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run a stage in, with the repository's own params.yaml."""
+    (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

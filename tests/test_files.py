@@ -1,0 +1,127 @@
+"""Files and tables: whole or absent, whatever interrupts the writing; the same bytes every time."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.common import corpus, files
+from stages.common.errors import UserError
+
+DOCUMENTS = pd.DataFrame(
+    {"id": ["a", "b"], "title": ["T", ""], "text": ["x", "ü"], "label": [0, 1]}, index=[7, 3]
+)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), ValueError()]
+)
+def test_an_interrupted_write_leaves_the_old_content(tmp_path, error):
+    path, folder = tmp_path / "f.txt", tmp_path / "d"
+    files.write_text(path, "old")
+    with files.atomic_folder(folder) as part:
+        (part / "old").touch()
+    with pytest.raises(type(error)), files.atomic_file(path) as part:
+        part.write_text("half")
+        raise error
+    with pytest.raises(type(error)), files.atomic_folder(folder) as part:
+        (part / "half").touch()
+        raise error
+    assert path.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["d", "f.txt"]
+    assert os.listdir(folder) == ["old"]
+
+
+@pytest.mark.parametrize("write", ["write_text", "write_table"])
+def test_a_full_disk_gives_one_message_and_no_half_file(tmp_path, write):
+    # A real file system of 256 kB, in a mount namespace of its own.
+    code = f"""
+import os
+from pathlib import Path
+import numpy, pandas
+from stages.common import console, corpus, files
+table = pandas.DataFrame({{"noise": numpy.random.default_rng(0).random(100_000)}})
+def main():
+    if {write!r} == "write_text":
+        files.write_text(Path("disk/f"), "x" * 1_000_000)
+    else:
+        corpus.write_table(Path("disk/f"), table, ("noise",))
+try:
+    console.run(main)
+finally:
+    print(os.listdir("disk"))
+"""
+    (tmp_path / "disk").mkdir()
+    script = 'mount -t tmpfs -o size=256k tmpfs disk && exec "$0" -c "$1"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    if subprocess.run([*command[:-1], "true"], capture_output=True).returncode:
+        pytest.skip("this kernel allows no user namespaces, so no file system of our own")
+    done = subprocess.run(
+        [*command, sys.executable, code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No space left"), done.stderr
+    assert done.stderr.count("error") == 1
+    assert done.stdout == "[]\n"
+
+
+def test_a_terminated_write_leaves_nothing(tmp_path):
+    code = f"""
+import time
+from pathlib import Path
+from stages.common import console, files
+def main():
+    with files.atomic_folder(Path({str(tmp_path / "d")!r})) as part:
+        (part / "half").touch()
+        print("writing", flush=True)
+        time.sleep(60)
+console.run(main)
+"""
+    for sent, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(sent)
+        assert process.wait(20) == status
+        process.stdout.close()
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_table_comes_back_as_written_and_has_the_same_bytes(tmp_path):
+    first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
+    corpus.write_table(first, DOCUMENTS, corpus.TEXT_COLUMNS)
+    corpus.write_table(second, DOCUMENTS[list(reversed(DOCUMENTS.columns))], corpus.TEXT_COLUMNS)
+    assert files.sha256(first) == files.sha256(second)
+    read = corpus.read_table(first)
+    assert read.to_dict("list") == DOCUMENTS.to_dict("list")
+    assert corpus.full_text(read) == ["T x", "ü"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more", b"{"])
+def test_a_missing_or_damaged_input_names_the_file_and_the_way_out(tmp_path, content):
+    path = tmp_path / "input"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (corpus.read_table, files.read_json):
+        with pytest.raises(UserError, match=r"input is (missing|damaged).*`dvc repro`"):
+            read(path)
+
+
+def test_a_table_without_a_needed_column_is_refused(tmp_path):
+    corpus.write_table(tmp_path / "t.parquet", DOCUMENTS, ("id",))
+    with pytest.raises(UserError, match=r"no column label|damaged"):
+        corpus.read_table(tmp_path / "t.parquet", ("id", "label"))
+
+
+def test_json_refuses_what_is_not_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "x.json", {"f1": float("nan")})
+    files.write_json(tmp_path / "x.json", {"b": 1, "a": "é"})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"b": 1, "a": "é"}
+    assert Path(tmp_path / "x.json").read_text().index('"b"') == 4
