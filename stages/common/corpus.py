@@ -29,6 +29,9 @@ TYPES = {
     "length": pa.int64(),  # in tokens, special ones included
     "split": pa.string(),
     "reason": pa.string(),
+    "given": pa.int64(),
+    "suggested": pa.int64(),
+    "suspect": pa.bool_(),
 }
 
 

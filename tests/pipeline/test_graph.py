@@ -1,0 +1,97 @@
+"""dvc.yaml says exactly what each stage reads: the modules it imports and the params it names."""
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
+
+from stages.common.params import read_params
+from tests.conftest import REPOSITORY
+
+PIPELINE = {stage.name: stage for stage in Repo(str(REPOSITORY)).index.stages}
+
+
+def imports(path: Path) -> set[Path]:
+    """Return the project's own modules that one file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    paths = {REPOSITORY / (name.replace(".", "/") + ".py") for name in names}
+    return {path for path in paths if path.is_file()}
+
+
+def imports_of_imports(path: Path) -> set[Path]:
+    found, new = {path}, {path}
+    while new:
+        new = set().union(*(imports(p) for p in new)) - found
+        found |= new
+    return found
+
+
+def dependencies(stage: Any) -> set[str]:
+    return {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)}
+
+
+def stage_modules() -> list[Path]:
+    return [p for p in sorted((REPOSITORY / "stages").glob("*.py")) if p.stem != "__init__"]
+
+
+def test_every_stage_module_is_a_stage_and_every_stage_a_module():
+    assert sorted(PIPELINE) == [path.stem for path in stage_modules()]
+    for name, stage in PIPELINE.items():
+        assert stage.cmd == f"python -m stages.{name}"
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_a_stage_lists_the_modules_it_imports_and_no_others(name):
+    needed = {p.relative_to(REPOSITORY).as_posix() for p in
+              imports_of_imports(REPOSITORY / "stages" / f"{name}.py")}  # fmt: skip
+    listed = {dep for dep in dependencies(PIPELINE[name]) if dep.endswith(".py")}
+    assert listed == needed
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_a_stage_lists_the_params_it_reads_and_no_others(name):
+    listed = {
+        key.split(".")[0]
+        for dep in PIPELINE[name].deps
+        if isinstance(dep, ParamsDependency)
+        for key in dep.params
+    }
+    assert listed == set(importlib.import_module(f"stages.{name}").READS)
+
+
+@pytest.mark.parametrize("path", stage_modules(), ids=lambda path: path.stem)
+def test_a_stage_imports_no_other_stage(path):
+    assert imports(path) & set(stage_modules()) == set()
+
+
+def test_what_stages_share_imports_no_stage():
+    for path in (REPOSITORY / "stages/common").rglob("*.py"):
+        assert imports(path) & set(stage_modules()) == set(), path
+
+
+def test_every_stage_reads_only_what_is_in_git_or_made_by_a_stage():
+    made = {out.def_path for stage in PIPELINE.values() for out in stage.outs}
+    for stage in PIPELINE.values():
+        for dep in dependencies(stage):
+            below_an_out = any(dep == out or dep.startswith(f"{out}/") for out in made)
+            assert below_an_out or (REPOSITORY / dep).exists(), f"{stage.name} reads {dep}"
+
+
+def test_only_evaluate_keeps_outputs_out_of_the_cache():
+    # One `cache: false` out switches DVC's run-cache off for the whole stage.
+    for name, stage in PIPELINE.items():
+        uncached = [out.def_path for out in stage.outs if not out.use_cache]
+        assert name == "evaluate" or uncached == [], name
+
+
+def test_the_params_in_the_repository_are_valid():
+    read_params([], REPOSITORY / "params.yaml")
