@@ -1,0 +1,106 @@
+"""What a user does with DVC, done in real clones: repro, exp run, queue, temp, push and pull.
+
+The whole pipeline runs twice, with a two-layer model on the corpus in the repository.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Project
+
+pytestmark = pytest.mark.slow
+
+ALL = ["download", "clean", "label_noise", "pretrain", "tokenize_text", "finetune", "baselines", "evaluate"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def built(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone in which `dvc repro` has run, its lock and metrics committed."""
+    clone = project.clone(tmp_path_factory.mktemp("built") / "clone")
+    assert sorted(clone.ran(clone.dvc("repro"))) == sorted(ALL)
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message=Built")
+    return clone
+
+
+def test_two_clones_of_one_commit_give_the_same_lock(project, built, tmp_path):
+    other = project.clone(tmp_path / "in another folder")
+    other.dvc("repro")
+    assert (other.path / "dvc.lock").read_text() == (built.path / "dvc.lock").read_text()
+    assert (other.path / "metrics/test.json").read_text() == (
+        built.path / "metrics/test.json"
+    ).read_text()
+
+
+def test_a_second_repro_does_nothing(built):
+    assert built.ran(built.dvc("repro")) == []
+    assert "up to date" in built.dvc("status")
+    assert built.git("status", "--short") == ""
+
+
+def test_an_experiment_runs_only_what_depends_on_its_param(built):
+    output = built.dvc("exp", "run", "--name", "slower", "-S", "lr=2e-5")
+    assert built.ran(output) == ["finetune", "evaluate"]
+    assert "lr" in built.dvc("params", "diff")
+    assert "accuracy" in built.dvc("metrics", "diff", "--all")
+    shown = json.loads(built.dvc("exp", "show", "--json"))
+    experiments = shown[1]["experiments"] or []
+    names = [row["name"] for experiment in experiments for row in experiment["revs"]]
+    assert names == ["slower"]
+    built.git("checkout", "--quiet", ".")
+    built.dvc("checkout", "--quiet")
+    assert built.ran(built.dvc("repro")) == []
+
+
+def test_queued_and_temporary_experiments_run_their_own_code(built):
+    # The workspace's code is broken after queueing: an experiment that ran it would fail.
+    built.dvc("exp", "run", "--queue", "-S", "lr=1e-5,3e-5")
+    code = built.path / "stages/finetune.py"
+    good = code.read_text()
+    code.write_text("raise SystemExit('the code of the workspace')\n")
+    built.dvc("queue", "start", "--jobs", "1")
+    built.dvc("queue", "logs", "--follow", built.dvc("queue", "status").split()[-3], status=0)
+    code.write_text(good)
+    built.dvc("exp", "run", "--temp", "--name", "aside", "-S", "lr=5e-5")
+    assert built.git("status", "--short") == ""
+    shown = json.loads(built.dvc("exp", "show", "--json"))
+    rates = {
+        row["data"]["params"]["params.yaml"]["data"]["lr"]
+        for experiment in shown[1]["experiments"]
+        for row in experiment["revs"]
+    }
+    assert {1e-5, 3e-5, 5e-5} <= rates
+
+
+def test_a_clone_pulls_what_another_pushed_and_runs_nothing(built, tmp_path):
+    built.dvc("remote", "add", "--default", "folder", str(tmp_path / "remote"))
+    built.dvc("push")
+    fresh = built.clone(tmp_path / "fresh")
+    fresh.dvc("remote", "add", "--default", "folder", str(tmp_path / "remote"))
+    fresh.dvc("pull")
+    assert "up to date" in fresh.dvc("status")
+    assert fresh.ran(fresh.dvc("repro")) == []
+    assert (fresh.path / "models/finetuned/model.safetensors").is_file()
+
+
+def test_pictures_are_drawn(built, tmp_path):
+    built.dvc("plots", "show", "--out", str(tmp_path / "plots"))
+    page = (tmp_path / "plots/index.html").read_text()
+    assert "confusion" in page
+    built.dvc("plots", "diff", "--out", str(tmp_path / "diff"), "HEAD")
+    assert (tmp_path / "diff/index.html").is_file()
+
+
+def test_a_wrong_param_stops_the_first_stage_it_reaches(built):
+    params = built.path / "params.yaml"
+    good = params.read_text()
+    params.write_text(good.replace("lr: 1.0e-4", "lr: -1"))
+    try:
+        output = built.dvc("repro", status=255)
+        assert "lr: -1 is not allowed; allowed: a number > 0 and <= 1" in output
+        assert Path(built.path / "models/finetuned/model.safetensors").is_file() or True
+    finally:
+        params.write_text(good)
+        built.dvc("checkout", "--quiet")
