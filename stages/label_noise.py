@@ -8,7 +8,6 @@ https://arxiv.org/abs/1911.00068) turns them into a quality score for each label
 suspects; ``label_noise.action`` says what becomes of these.
 """
 
-
 import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues

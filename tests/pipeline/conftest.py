@@ -32,7 +32,12 @@ class Project:
         env = os.environ | {"PATH": path, "COLUMNS": "80", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
         env.pop("PYTHONPATH", None)  # each repository runs its own code
         done = subprocess.run(
-            command, cwd=self.path, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=self.path,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         assert done.returncode == status, f"{' '.join(command)}: {done.returncode}\n{done.stdout}"
         return done.stdout
@@ -72,7 +77,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Proje
     """This project as it stands in the working tree, committed in a repository of its own."""
     path = tmp_path_factory.mktemp("project") / "origin"
     listed = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
-    names = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(
+        listed, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
     for name in names.splitlines():
         if (REPOSITORY / name).is_file():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
