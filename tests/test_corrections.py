@@ -1,6 +1,7 @@
 """data/corrections.csv: what is refused and how, and that applying changes labels and nothing else."""
 
 import hashlib
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ HEADER = "id,text_sha256,old_label,new_label,note\n"
 GOOD = f"train-1,{PRINTS[1]},Sports,World,\n"
 
 
-def write(tmp_path, text):
+def write(tmp_path: Path, text: str | bytes) -> Path:
     path = tmp_path / "corrections.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
