@@ -29,6 +29,7 @@ TYPES = {
     "length": pa.int64(),  # in tokens, special ones included
     "split": pa.string(),
     "reason": pa.string(),
+    "duplicate_of": pa.string(),
     "given": pa.int64(),
     "suggested": pa.int64(),
     "suspect": pa.bool_(),

@@ -106,6 +106,8 @@ class Clean(Section):
     remove_stop_words: bool
     near_duplicate_jaccard: Annotated[float, Field(gt=0, le=1)]
     """Jaccard similarity of word 3-shingles."""
+    drop_near_duplicates: bool
+    """Else they stay, in one group, which is never divided between training and validation."""
     validation_share: Annotated[float, Field(gt=0, le=0.5)]
     """Of the training documents."""
 
