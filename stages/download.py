@@ -169,9 +169,10 @@ def _table(
     for number, (where, (label, text, *title)) in enumerate(rows, 1):
         if label.strip() not in position:
             known = ", ".join(v if v == n else f"{v} ({n})" for v, n in labels.items())
+            header = " If it names the columns, set `header: true`." if number == 1 else ""
             raise UserError(
-                f"{where}: unknown label {label.strip()[:80]!r}; known: {known[:400]}. "
-                f"Mend the row, or add the value to datasets.{dataset}.labels in params.yaml."
+                f"{where}: unknown label {label.strip()[:80]!r}; known: {known[:400]}. Mend the "
+                f"row, or add the value to datasets.{dataset}.labels in params.yaml.{header}"
             )
         found.append((f"{split}-{number}", "".join(title), text, position[label.strip()]))
     return pd.DataFrame(found, columns=list(corpus.TEXT_COLUMNS))

@@ -58,7 +58,7 @@ def outputs(*paths: Path) -> None:
 class Bar:
     """A progress bar on a terminal; one line at the end elsewhere."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self._what = what
         self._total = total
         self._done = 0
@@ -82,7 +82,8 @@ class Bar:
         self._progress.stop()
         if not console.is_terminal:
             seconds = time.monotonic() - self._start
-            say(f"{self._what}: {self._done:,} of {self._total:,} in {seconds:.1f} s")
+            of = "" if self._total is None else f" of {self._total:,}"
+            say(f"{self._what}: {self._done:,}{of} in {seconds:.1f} s")
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:

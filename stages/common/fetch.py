@@ -13,15 +13,16 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import requests
+import httpx2
 
 from stages.common import console, files
 from stages.common.errors import UserError
 
 TRIES = 5  # in a row that bring nothing; one that brings bytes counts anew
 FIRST_PAUSE_S = 0.5  # before the second try, doubled before each further one
-TIMEOUT_S = (10, 60)  # to connect, between two bytes
-CHUNK = 1 << 18  # bytes
+RETRIED = {408, 416, 425, 429}  # client errors that another try may mend
+CONNECT_S = 10
+SILENCE_S = 60  # between two bytes
 
 
 class UnreachableError(UserError):
@@ -37,24 +38,24 @@ def from_url(url: str, folder: Path, sha256: str | None = None) -> Path:
     """Return the file behind ``url``, complete and checked, in ``folder``.
 
     ``folder`` keeps what has come so far; the caller removes it when done with the file.
-    Raises ``UnreachableError`` when the transfer does not end, ``UserError`` when the bytes are wrong.
+    Raises ``UnreachableError`` when the transfer does not end, ``UserError`` when the bytes are
+    wrong.
     """
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
-    whole, part, about = (folder / f"{key}{ending}" for ending in ("", ".part", ".json"))
+    file, about = folder / key, folder / f"{key}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    resumed = part.exists() and part.stat().st_size > 0
-    if not whole.exists():
-        _transfer(url, part, about)
-        if resumed and sha256 and files.sha256(part) != sha256:
-            part.unlink()  # the kept beginning may be what is wrong: once more from the start
-            _transfer(url, part, about)
-        part.replace(whole)
+    begun = _length(file) > 0
+    if not (sha256 and begun and files.sha256(file) == sha256):
+        _transfer(url, file, about)
+        if sha256 and begun and files.sha256(file) != sha256:
+            file.unlink()  # the kept beginning may be what is wrong: once more from the start
+            _transfer(url, file, about)
     try:
-        check(whole, sha256, url)
+        check(file, sha256, url)
     except UserError:
-        whole.unlink()
+        file.unlink()
         raise
-    return whole
+    return file
 
 
 def check(path: Path, sha256: str | None, name: str) -> str:
@@ -85,7 +86,7 @@ def from_hub(repo: str, revision: str, filename: str) -> Path:
     name = f"{repo}@{revision[:8]}/{filename}"
     try:
         path = Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
-    except (OSError, ValueError) as error:  # all that the Hub's client raises derives from these
+    except (OSError, ValueError, httpx2.HTTPError) as error:  # all that the Hub's client raises
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UnreachableError(f"{name} could not be fetched from the Hub: {reason[0]}") from None
     etag = path.resolve().name
@@ -101,17 +102,17 @@ def _transfer(url: str, part: Path, about: Path) -> None:
     """Bring ``part`` to full length, over as many connections as that takes."""
     failures = 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
+        before = _length(part)
         try:
             return _one_connection(url, part, about, before)
-        except requests.RequestException as error:
-            status = error.response.status_code if error.response is not None else 0
-            got = part.stat().st_size if part.exists() else 0
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            got = _length(part)
             failures = 1 if got > before else failures + 1
-            if failures >= TRIES or (400 <= status < 500 and status not in {408, 416, 429}):
+            if failures >= TRIES or _is_final(error):
+                kept = f"{got:,} bytes have come and are kept. " if got else ""
                 raise UnreachableError(
-                    f"{url} could not be fetched: {_reason(error)}. {got:,} bytes have come and "
-                    "are kept. Check the URL and the network; the same command goes on from there."
+                    f"{url} could not be fetched: {_reason(error)}. {kept}"
+                    "Check the URL and the network, then run the same command again."
                 ) from None
             console.say(f"{url}: {_reason(error)} after {got:,} bytes; trying again")
             time.sleep(FIRST_PAUSE_S * 2 ** (failures - 1))
@@ -122,33 +123,55 @@ def _one_connection(url: str, part: Path, about: Path, have: int) -> None:
     validator = json.loads(about.read_text())["validator"] if have and about.exists() else None
     if validator:
         headers |= {"Range": f"bytes={have}-", "If-Range": validator}
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+    timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
+    with httpx2.stream(
+        "GET", url, headers=headers, timeout=timeout, follow_redirects=True
+    ) as response:
         if response.status_code == 416:
-            part.unlink()  # the file is shorter than what we hold: start over
-        response.raise_for_status()
-        begins = f"bytes {have}-"
-        goes_on = response.status_code == 206
-        if goes_on and not response.headers.get("Content-Range", "").startswith(begins):
+            if response.headers.get("Content-Range") == f"bytes */{have}":
+                return  # nothing is missing, and the server still has the version we hold
             part.unlink()
-            raise requests.ConnectionError("the server sent another range than was asked for")
-        etag = response.headers.get("ETag", "")
-        weak = etag.startswith("W/")
-        validator = (None if weak else etag) or response.headers.get("Last-Modified")
-        files.write_json(about, {"url": url, "validator": validator})
+        response.raise_for_status()
+        goes_on = response.status_code == 206
+        if goes_on and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
+            raise httpx2.RemoteProtocolError("the server sent another range than was asked for")
         have = have if goes_on else 0
-        total = have + int(response.headers.get("Content-Length") or 0)
-        with part.open("ab" if goes_on else "wb") as file, console.Bar(url[-40:], total) as bar:
-            bar.advance(have)
-            for chunk in response.iter_content(CHUNK):
+        files.write_json(about, {"url": url, "validator": _validator(response.headers)})
+        length = response.headers.get("Content-Length")
+        total = -(-(have + int(length)) // 1000) if length else None
+        with (
+            part.open("ab" if goes_on else "wb") as file,
+            console.Bar(f"fetching {url.rsplit('/', 1)[-1]} (kB)", total) as bar,
+        ):
+            bar.advance(have // 1000)
+            for chunk in response.iter_bytes():
                 file.write(chunk)
-                bar.advance(len(chunk))
+                have += len(chunk)
+                bar.advance(have // 1000 - (have - len(chunk)) // 1000)
 
 
-def _reason(error: requests.RequestException) -> str:
-    if error.response is not None:
-        return f"HTTP status {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {TIMEOUT_S[1]} s"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke"
-    return f"no connection ({type(error).__name__})"
+def _validator(headers: httpx2.Headers) -> str | None:
+    """Return what tells this version of the file from another, if a range may be asked by it."""
+    if "Content-Encoding" in headers or headers.get("ETag", "").startswith("W/"):
+        return None
+    return headers.get("ETag") or headers.get("Last-Modified")
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell an answer that will not change by asking again."""
+    if isinstance(error, httpx2.HTTPStatusError):
+        return error.response.status_code < 500 and error.response.status_code not in RETRIED
+    return isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx2.HTTPStatusError):
+        return f"HTTP status {error.response.status_code} {error.response.reason_phrase}"
+    if isinstance(error, httpx2.TimeoutException):
+        return f"no answer within {CONNECT_S} s to connect and {SILENCE_S} s to send"
+    return str(error).strip() or type(error).__name__

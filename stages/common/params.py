@@ -87,7 +87,8 @@ class Dataset(Section):
 
     hub: HubCorpus | None
     """Tried first when given."""
-    files: CorpusFiles
+    files: CorpusFiles | None
+    """The only source when ``hub`` is null, else the one to turn to when the Hub has failed."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"]
     """Of ``files``; auto goes by the ending."""
     header: bool
@@ -96,6 +97,12 @@ class Dataset(Section):
     labels: dict[str, str]
     """Value in the file to name; empty means that the values, sorted, are the names."""
     licence: str
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> "Dataset":
+        if self.hub is None and self.files is None:
+            raise ValueError("datasets: an entry needs `hub` or `files`, and has neither")
+        return self
 
 
 class Clean(Section):

@@ -116,6 +116,9 @@ def _chosen(
         absent = [column for column in columns if column not in names]
         if absent:
             raise _no_column(name, absent, names)
+        twice = [column for column in columns if names.count(column) > 1]
+        if twice:
+            raise UserError(f"{name}: column {twice[0]!r} stands twice. Rename one of the two.")
         positions = [names.index(column) for column in columns]
     else:
         wrong = [column for column in columns if not column.isdecimal()]
