@@ -17,8 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 
-from stages.common import console, corpus, files
+from stages.common import console, corpus, corrections, files
 from stages.common.errors import UserError
+from stages.common.label_review import neighbours, page
 from stages.common.params import read_params
 
 READS = ("seed", "label_noise")
@@ -32,13 +33,16 @@ def main() -> None:
     console.title("label_noise", "find labels that are probably wrong")
     train = corpus.read_table(TRAIN)
     names = corpus.label_names()
-    console.say(f"read {len(train):,} documents from {TRAIN}")
+    raw = corpus.read_table(corpus.RAW / "train.parquet", corpus.TEXT_COLUMNS)
+    reviewed = corrections.read_corrections(corrections.CORRECTIONS, raw, names)
+    console.say(f"read {len(train):,} documents from {TRAIN}, {len(reviewed):,} reviewed labels")
 
     # ---- judge each document by a model that has not seen it
     probabilities = out_of_fold_probabilities(train, len(names), settings.folds, params.seed)
     given = train["label"].to_numpy()
     quality = get_label_quality_scores(given, probabilities)
     suspect = find_label_issues(given, probabilities, n_jobs=1)
+    suspect &= ~train["id"].isin(reviewed["id"]).to_numpy()  # a person's word stands
     suggested = probabilities.argmax(axis=1)
 
     # ---- act on the suspects
@@ -66,9 +70,18 @@ def main() -> None:
             "documents_out": len(result),
         }
         files.write_json(folder / "summary.json", summary)
+
+    # ---- show the suspects to a person
+    rows = np.flatnonzero(suspect)
+    rows = rows[np.argsort(quality[rows], kind="stable")]
+    near, similarity = neighbours.by_words(corpus.full_text(train), rows)
+    found = page.Suspects(
+        rows, suggested[rows], quality[rows], probabilities[rows], near, similarity
+    )
+    page.write_page(page.PAGE, names, train, raw, found, reviewed)
     show(names, given, suggested, suspect)
     console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out")
-    console.outputs(*(corpus.LABELS / name for name in ("train.parquet", "issues.parquet")))
+    console.outputs(corpus.LABELS, page.PAGE)
 
 
 def out_of_fold_probabilities(

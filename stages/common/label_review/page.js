@@ -1,0 +1,538 @@
+"use strict";
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const data = JSON.parse($("data").textContent);
+  const { names, documents, suspects } = data;
+  const ROW = 60; // px, as in the style sheet
+  const SPARE = 4; // rows drawn beyond either edge of the list
+  const STORE = `label-review/${data.key}/`;
+  const UNDO_STEPS = 500;
+
+  // ---- text is data: it enters the page only as text nodes, its invisible controls as names
+
+  const BIDI = {
+    "\u061c": "ALM", "\u200e": "LRM", "\u200f": "RLM", "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF",
+    "\u202d": "LRO", "\u202e": "RLO", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI", "\u2069": "PDI",
+  };
+  const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+  const controlName = (c) => BIDI[c] ?? `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+
+  function el(tag, className, ...children) {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    node.append(...children);
+    return node;
+  }
+
+  function shown(text, needle = "") {
+    const out = [];
+    const plain = (part) => {
+      if (!needle) return out.push(part);
+      const low = part.toLowerCase();
+      // lower-casing may change a text's length; then positions would not fit, and nothing is marked
+      if (low.length !== part.length) return out.push(part);
+      let from = 0;
+      for (let at = low.indexOf(needle); at >= 0; at = low.indexOf(needle, from)) {
+        out.push(part.slice(from, at), el("mark", "", part.slice(at, at + needle.length)));
+        from = at + needle.length;
+      }
+      out.push(part.slice(from));
+    };
+    let from = 0;
+    for (const found of text.matchAll(CONTROL)) {
+      plain(text.slice(from, found.index));
+      out.push(el("span", "control", controlName(found[0])));
+      from = found.index + found[0].length;
+    }
+    plain(text.slice(from));
+    return out.filter((part) => part !== "");
+  }
+
+  const flat = (text) => text.replace(CONTROL, (c) => `[${controlName(c)}]`);
+  const chip = (label) => el("span", `class c${label % 8}`, el("bdi", "", ...shown(names[label])));
+  const percent = (p) => (p > 0 && p < 0.005 ? "<1 %" : `${Math.round(100 * p)} %`);
+  const number = (n) => n.toLocaleString("en");
+
+  // ---- decisions, kept in this browser under the hash of the raw data: one key each, so that a
+  // decision costs the same however many there are
+
+  const position = new Map(suspects.map((s, i) => [documents[s.document].id, i]));
+  const decisions = new Map(); // id -> {label?, skip?, note?, sha, old}
+  let history = []; // [{id, label?, skip?}] what each decision replaced, oldest first
+  let stored = true;
+
+  function save(key, value) {
+    try {
+      if (value === null) localStorage.removeItem(STORE + key);
+      else localStorage.setItem(STORE + key, JSON.stringify(value));
+    } catch {
+      if (stored) toast("This browser keeps no progress here: export before you close the page.", "", true);
+      stored = false;
+    }
+  }
+
+  function load() {
+    decisions.clear();
+    history = [];
+    try {
+      for (const key of Object.keys(localStorage)) {
+        if (!key.startsWith(STORE)) continue;
+        let value = null;
+        try {
+          value = JSON.parse(localStorage.getItem(key));
+        } catch {
+          continue;
+        }
+        if (key === `${STORE}history`) {
+          if (Array.isArray(value)) history = value.filter((step) => position.has(step?.id));
+          continue;
+        }
+        const id = key.slice(STORE.length + 2);
+        if (!key.startsWith(`${STORE}d/`) || !valid(value)) continue;
+        // what data/corrections.csv already says needs no second export
+        if (value.label !== undefined && !position.has(id) && data.reviewed[id] === value.label) save(`d/${id}`, null);
+        else decisions.set(id, value);
+      }
+    } catch {
+      stored = false;
+    }
+  }
+
+  function valid(record) {
+    if (record === null || typeof record !== "object") return false;
+    const strings = ["label", "note", "sha", "old"].every((k) => record[k] === undefined || typeof record[k] === "string");
+    return strings && names.includes(record.old) && (record.label === undefined || names.includes(record.label));
+  }
+
+  function record(id, change) {
+    const s = suspects[position.get(id)];
+    const value = { ...decisions.get(id), ...change, sha: s.sha, old: names[s.old] };
+    for (const key of ["label", "skip", "note"]) if (!value[key]) delete value[key];
+    const empty = !value.label && !value.skip && !value.note;
+    if (empty) decisions.delete(id);
+    else decisions.set(id, value);
+    save(`d/${id}`, empty ? null : value);
+  }
+
+  const idOf = (i) => documents[suspects[i].document].id;
+
+  function stateOf(i) {
+    const d = decisions.get(idOf(i));
+    if (d?.label !== undefined) return d.label === names[suspects[i].old] ? "kept" : "changed";
+    return d?.skip ? "skipped" : "todo";
+  }
+
+  // ---- which suspects are listed, and in what order
+
+  let view = [];
+  let current = -1; // a position in suspects
+  const haystack = suspects.map((s) => {
+    const d = documents[s.document];
+    return `${d.id}\n${d.title}\n${d.text}`.toLowerCase();
+  });
+  const needle = () => $("search").value.trim().toLowerCase();
+  const pairOf = (s) => `${s.given}>${s.suggested}`;
+  const length = (s) => documents[s.document].text.length;
+  const collator = new Intl.Collator("en", { numeric: true });
+  const ORDERS = {
+    suspect: () => 0,
+    sure: (a, b) => suspects[b].p[suspects[b].suggested] - suspects[a].p[suspects[a].suggested],
+    pair: (a, b) => suspects[a].given - suspects[b].given || suspects[a].suggested - suspects[b].suggested,
+    short: (a, b) => length(suspects[a]) - length(suspects[b]),
+    id: (a, b) => collator.compare(idOf(a), idOf(b)),
+  };
+
+  function refilter() {
+    const words = needle();
+    const pair = $("pair").value;
+    const [kind, value] = pair.split(":");
+    const state = $("state").value;
+    const wanted = (i) => {
+      const s = suspects[i];
+      const now = state === "all" ? "" : stateOf(i);
+      return (
+        (kind === "all" || (kind === "pair" && pairOf(s) === value) || (kind === "given" && s.given === Number(value))) &&
+        (!now || now === state || (state === "decided" && (now === "changed" || now === "kept"))) &&
+        (!words || haystack[i].includes(words))
+      );
+    };
+    view = suspects.map((_, i) => i).filter(wanted).sort((a, b) => ORDERS[$("sort").value](a, b) || a - b);
+    $("empty").hidden = view.length > 0 || suspects.length === 0;
+    $("list").hidden = view.length === 0;
+    $("list").setAttribute("aria-label", `Suspects, ${view.length} listed`);
+    show(view.includes(current) ? current : (view.find((i) => stateOf(i) === "todo") ?? view[0] ?? -1));
+    drawList();
+  }
+
+  function fillPairs() {
+    const pairs = new Map();
+    const given = new Map();
+    for (const s of suspects) {
+      pairs.set(pairOf(s), (pairs.get(pairOf(s)) ?? 0) + 1);
+      given.set(s.given, (given.get(s.given) ?? 0) + 1);
+    }
+    const option = (value, text) => Object.assign(el("option", "", text), { value });
+    const group = (label, entries) => Object.assign(el("optgroup", "", ...entries), { label });
+    const byCount = (counts) => [...counts].sort((a, b) => b[1] - a[1]).slice(0, 200);
+    $("pair").append(
+      option("all:", `All (${number(suspects.length)})`),
+      group("Given → suggested", byCount(pairs).map(([pair, n]) => {
+        const [a, b] = pair.split(">").map((label) => flat(names[label]));
+        return option(`pair:${pair}`, `${a} → ${b} (${number(n)})`);
+      })),
+      group("Given", byCount(given).map(([label, n]) => option(`given:${label}`, `${flat(names[label])} (${number(n)})`))),
+    );
+  }
+
+  // ---- the list: only the rows in sight are in the document
+
+  function drawList() {
+    const list = $("list");
+    const space = $("list-space");
+    space.style.height = `${view.length * ROW}px`;
+    const first = Math.max(0, Math.floor(list.scrollTop / ROW) - SPARE);
+    const last = Math.min(view.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + SPARE);
+    const rows = [];
+    for (let at = first; at < last; at++) {
+      const i = view[at];
+      const s = suspects[i];
+      const d = documents[s.document];
+      const name = el("bdi", "name", ...shown((d.title || d.text).slice(0, 120)));
+      name.dir = "auto";
+      const row = el("div", "row", name, el("span", "pair", chip(s.given), "→", chip(s.suggested)));
+      row.id = `row-${i}`;
+      row.role = "option";
+      row.dataset.state = stateOf(i);
+      row.setAttribute("aria-selected", i === current);
+      row.setAttribute("aria-posinset", at + 1);
+      row.setAttribute("aria-setsize", view.length);
+      row.style.top = `${at * ROW}px`;
+      rows.push(row);
+    }
+    space.replaceChildren(...rows);
+    if (current >= 0) list.setAttribute("aria-activedescendant", `row-${current}`);
+    else list.removeAttribute("aria-activedescendant");
+  }
+
+  function reveal() {
+    const list = $("list");
+    const top = view.indexOf(current) * ROW;
+    if (top < list.scrollTop) list.scrollTop = top - ROW;
+    else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + 2 * ROW - list.clientHeight;
+  }
+
+  // ---- the document in hand
+
+  function show(i) {
+    const other = i !== current;
+    current = i;
+    draw();
+    if (other) $("document").scrollTop = 0;
+    if (i >= 0) reveal();
+  }
+
+  function draw() {
+    const s = suspects[current];
+    for (const id of ["accept-button", "keep-button", "skip-button"]) $(id).disabled = !s;
+    for (const part of $("document").children) part.hidden = !s;
+    drawCounts();
+    if (!s) {
+      $("document").firstElementChild.hidden = false;
+      $("where").textContent = "";
+      $("title").textContent = suspects.length ? "Nothing matches" : "No suspect labels";
+      $("text").textContent = suspects.length
+        ? "No suspect fits the search and the filters. Esc clears the search."
+        : "Every label agrees with the model, or has been reviewed.";
+      return;
+    }
+    const d = documents[s.document];
+    const words = needle();
+    const at = view.indexOf(current) + 1;
+    $("where").replaceChildren(
+      el("span", "", `${number(at)} of ${number(view.length)}`),
+      el("bdi", "", ...shown(d.id, words)),
+      el("span", "", `label quality ${s.quality.toFixed(2)}`),
+    );
+    $("title").replaceChildren(...shown(d.title, words));
+    $("text").replaceChildren(...shown(d.text, words));
+    if (d.more) $("text").append(el("span", "control", `${number(d.more)} more characters`));
+
+    const decision = decisions.get(d.id) ?? {};
+    $("verdict").replaceChildren("Labelled", chip(s.given), ...(s.suggested === s.given ? [", and the model agrees"] : ["looks like", chip(s.suggested)]));
+    $("labels").replaceChildren(...names.map((name, label) => labelRow(s, label, decision.label === name)));
+    $("accept-button").querySelector("bdi").replaceChildren(...shown(names[s.suggested]));
+    $("keep-button").querySelector("bdi").replaceChildren(...shown(names[s.given]));
+    $("note").value = decision.note ?? "";
+    $("why").replaceChildren(...reasons(s).map((reason) => el("li", "", ...reason)));
+    $("neighbours").replaceChildren(...s.near.map(([n, similarity]) => neighbour(documents[n], similarity)));
+  }
+
+  function labelRow(s, label, chosen) {
+    const fill = el("span", "");
+    fill.style.width = `${100 * s.p[label]}%`;
+    const key = label < 10 ? [el("kbd", "", String((label + 1) % 10))] : [];
+    const role = chosen ? "✓ chosen" : label === s.given ? "given" : label === s.suggested ? "suggested" : "";
+    const row = el("button", `label c${label % 8}`, el("span", "", ...key), chip(label), el("span", "bar", fill), el("span", "share", percent(s.p[label])), el("span", "role", role));
+    row.type = "button";
+    row.dataset.label = label;
+    row.setAttribute("aria-pressed", chosen);
+    return row;
+  }
+
+  function reasons(s) {
+    const out = [];
+    if (s.suggested !== s.given) {
+      out.push([`A model that had not seen this document gives `, chip(s.given), ` ${percent(s.p[s.given])} and `, chip(s.suggested), ` ${percent(s.p[s.suggested])}.`]);
+    } else {
+      out.push([`A model that had not seen this document agrees with `, chip(s.given), `, but gives it only ${percent(s.p[s.given])}.`]);
+    }
+    if (s.near.length) {
+      const labelled = (label) => s.near.filter(([n]) => documents[n].label === label).length;
+      const like = labelled(s.suggested);
+      out.push([`Of the ${s.near.length} nearest documents ${like || "none"} ${like > 1 ? "are" : "is"} labelled `, chip(s.suggested),
+        ...(s.suggested === s.given ? ["."] : [`, ${labelled(s.given) || "none"} `, chip(s.given), "."])]);
+    }
+    return out.concat(s.why.map((text) => shown(text)));
+  }
+
+  function neighbour(d, similarity) {
+    const body = el("div", "body", ...(d.title ? [el("strong", "", ...shown(d.title)), " "] : []), ...shown(d.text), d.more ? "…" : "");
+    body.dir = "auto";
+    return el("li", "", el("div", "head", chip(d.label), el("span", "", `${percent(similarity)} alike`)), body);
+  }
+
+  function drawCounts() {
+    const n = { changed: 0, kept: 0, skipped: 0, todo: 0 };
+    suspects.forEach((_, i) => n[stateOf(i)]++);
+    const elsewhere = [...decisions].filter(([id, d]) => d.label !== undefined && !position.has(id)).length;
+    const done = n.changed + n.kept;
+    const parts = [` of ${number(suspects.length)} decided`, `${number(n.changed)} changed`, `${number(n.kept)} kept`];
+    if (n.skipped) parts.push(`${number(n.skipped)} skipped`);
+    if (elsewhere) parts.push(`${number(elsewhere)} from an earlier list`);
+    $("counts").replaceChildren(el("b", "", number(done)), parts.join(" · "));
+    $("progress").setAttribute("aria-valuemax", suspects.length);
+    $("progress").setAttribute("aria-valuenow", done);
+    for (const bar of $("progress").children) bar.style.width = `${(100 * n[bar.className]) / Math.max(1, suspects.length)}%`;
+    $("undo-button").disabled = history.length === 0;
+  }
+
+  // ---- what a person can do
+
+  function decide(label) {
+    if (current < 0) return;
+    const i = current;
+    const before = decisions.get(idOf(i)) ?? {};
+    history.push({ id: idOf(i), label: before.label, skip: before.skip });
+    history = history.slice(-UNDO_STEPS);
+    record(idOf(i), label === null ? { label: undefined, skip: true } : { label: names[label], skip: undefined });
+    save("history", history);
+    const next = nextToDo(i);
+    const done = label === null ? "Skipped" : stateOf(i) === "kept" ? `Kept ${flat(names[label])}` : `Set to ${flat(names[label])}`;
+    show(next ?? i);
+    drawList();
+    if (next === undefined) toast(`${done}. That was the last one to do in this list. Export with e.`);
+    announce(next === undefined ? done : `${done}. Next, labelled ${flat(names[suspects[next].given])}, looks like ${flat(names[suspects[next].suggested])}.`);
+  }
+
+  function nextToDo(i) {
+    const at = view.indexOf(i);
+    return [...view.slice(at + 1), ...view.slice(0, at)].find((other) => stateOf(other) === "todo");
+  }
+
+  function undo() {
+    const step = history.pop();
+    if (!step) return;
+    record(step.id, { label: names.includes(step.label) ? step.label : undefined, skip: step.skip === true });
+    save("history", history);
+    const i = position.get(step.id);
+    if (!view.includes(i)) clearFilters();
+    show(i);
+    drawList();
+    announce("Undone.");
+  }
+
+  function move(by) {
+    if (!view.length) return;
+    const at = Math.min(view.length - 1, Math.max(0, view.indexOf(current) + by));
+    show(view[at]);
+    drawList();
+  }
+
+  function clearFilters() {
+    $("search").value = "";
+    $("pair").value = "all:";
+    $("state").value = "all";
+    refilter();
+  }
+
+  function exportCsv() {
+    const quote = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+    const rows = [...decisions].filter(([, d]) => d.label !== undefined).sort(([a], [b]) => (a < b ? -1 : 1));
+    if (!rows.length) return toast("Nothing is decided yet, so there is nothing to export.");
+    const lines = rows.map(([id, d]) => [id, d.sha, d.old, d.label, d.note ?? ""].map(quote).join(","));
+    const text = `${["id,text_sha256,old_label,new_label,note", ...lines].join("\n")}\n`;
+    const link = el("a", "");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+    link.download = "corrections.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    return toast(`${number(rows.length)} decision${rows.length > 1 ? "s" : ""} exported. Bring them into the project with`, "python -m tools.review apply corrections.csv");
+  }
+
+  let hide = 0;
+  function toast(text, code = "", warn = false) {
+    $("toast").querySelector("p").textContent = text;
+    $("toast").querySelector("code").textContent = code;
+    $("toast").classList.toggle("warn", warn);
+    $("toast").hidden = false;
+    announce(`${text} ${code}`);
+    clearTimeout(hide);
+    if (!warn) hide = setTimeout(() => ($("toast").hidden = true), 12000);
+  }
+
+  function announce(text) {
+    $("announce").textContent = text;
+  }
+
+  function setNote() {
+    if (current < 0) return;
+    record(idOf(current), { note: $("note").value.replace(/[\r\n\u0085\u2028\u2029]+/g, " ").trim() });
+  }
+
+  function toggleList(open) {
+    $("suspects").classList.toggle("open", open);
+    $("list-button").setAttribute("aria-expanded", open);
+    if (open) {
+      reveal();
+      drawList();
+    }
+  }
+
+  const narrow = matchMedia("(max-width: 60rem)");
+  const openList = () => (narrow.matches ? toggleList(true) : undefined);
+  const toDocument = () => {
+    toggleList(false);
+    $("document").focus({ preventScroll: true });
+  };
+  const into = (id) => () => {
+    if (id !== "note") openList();
+    $(id).focus();
+  };
+
+  const KEYS = {
+    a: () => current >= 0 && decide(suspects[current].suggested),
+    k: () => current >= 0 && decide(suspects[current].given),
+    s: () => decide(null),
+    u: undo,
+    g: () => {
+      const next = nextToDo(current);
+      if (next !== undefined) show(next);
+      drawList();
+    },
+    e: exportCsv,
+    n: into("note"),
+    "/": into("search"),
+    f: into("pair"),
+    w: into("state"),
+    o: into("sort"),
+    l: () => ($("suspects").classList.contains("open") ? toDocument() : into("list")()),
+    "?": () => $("keys").showModal(),
+    ArrowDown: () => move(1),
+    ArrowUp: () => move(-1),
+    PageDown: () => $("document").scrollBy(0, 0.8 * $("document").clientHeight),
+    PageUp: () => $("document").scrollBy(0, -0.8 * $("document").clientHeight),
+    Home: () => move(-view.length),
+    End: () => move(view.length),
+  };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    const { key, target } = event;
+    if ($("keys").open) {
+      if (key === "?") $("keys").close();
+      return;
+    }
+    const editing = target.matches("input, select");
+    if (key === "Escape") {
+      if (target.id === "search" && target.value) clearFilters();
+      else if (!editing && !$("toast").hidden) $("toast").hidden = true;
+      else toDocument();
+      event.preventDefault();
+    } else if (editing && key === "Enter") {
+      if (target.id !== "state" && target.id !== "pair" && target.id !== "sort") toDocument();
+      event.preventDefault();
+    } else if (editing || event.altKey) {
+      return;
+    } else if (event.ctrlKey || event.metaKey) {
+      if (key.toLowerCase() === "z" && !event.shiftKey) {
+        undo();
+        event.preventDefault();
+      }
+    } else if (/^[0-9]$/.test(key)) {
+      const label = (Number(key) + 9) % 10;
+      if (label < names.length && !event.repeat) decide(label);
+    } else if (key === "Enter" && target.id === "list") {
+      toDocument();
+    } else {
+      // a key held down must not decide a hundred documents
+      const action = KEYS[key] ?? KEYS[key.toLowerCase()];
+      const decides = "aksu".includes(key.toLowerCase());
+      if (!action) return;
+      event.preventDefault();
+      if (!(decides && event.repeat)) action();
+    }
+  });
+
+  const on = (id, event, action) => $(id).addEventListener(event, action);
+  on("accept-button", "click", KEYS.a);
+  on("keep-button", "click", KEYS.k);
+  on("skip-button", "click", KEYS.s);
+  on("undo-button", "click", undo);
+  on("export-button", "click", exportCsv);
+  on("keys-button", "click", KEYS["?"]);
+  on("list-button", "click", KEYS.l);
+  on("toast-button", "click", () => ($("toast").hidden = true));
+  on("clear-button", "click", clearFilters);
+  on("filters", "submit", (event) => event.preventDefault());
+  on("search", "input", refilter);
+  for (const id of ["pair", "state", "sort"]) on(id, "change", refilter);
+  on("note", "change", setNote);
+  on("labels", "click", (event) => {
+    const row = event.target.closest(".label");
+    if (!row) return;
+    decide(Number(row.dataset.label));
+    $("document").focus({ preventScroll: true });
+  });
+  on("list", "click", (event) => {
+    const row = event.target.closest(".row");
+    if (!row) return;
+    show(Number(row.id.slice("row-".length)));
+    drawList();
+    if (narrow.matches) toDocument();
+  });
+  let drawing = false;
+  on("list", "scroll", () => {
+    if (drawing) return;
+    drawing = true;
+    requestAnimationFrame(() => {
+      drawing = false;
+      drawList();
+    });
+  });
+  addEventListener("resize", drawList);
+  // the same page in another tab
+  addEventListener("storage", (event) => {
+    if (event.key !== null && !event.key.startsWith(STORE)) return;
+    load();
+    draw();
+    drawList();
+  });
+  addEventListener("beforeunload", (event) => {
+    if (!stored && decisions.size) event.preventDefault();
+  });
+
+  load();
+  fillPairs();
+  refilter();
+  $("document").focus({ preventScroll: true });
+})();
