@@ -8,6 +8,8 @@ from stages.common.errors import UserError
 from stages.common.params import Model
 
 WEIGHTS = "model.safetensors"
+PRETRAINED = Path("models/pretrained")
+POINTER = "base_model.json"
 
 
 def find(model: str, models: dict[str, Model]) -> Path:
@@ -30,6 +32,27 @@ def find(model: str, models: dict[str, Model]) -> Path:
     if spec and spec.submodule_search_locations:
         return _checked(Path(spec.submodule_search_locations[0]) / "model", entry.sha256)
     return _checked(_from_hub(entry), entry.sha256)
+
+
+def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
+    """Return the folder with the files of the model that fine-tuning starts from.
+
+    That is ``pretrained`` itself after pretraining, else the base model its pointer names.
+    Raises ``UserError`` when it is missing, or when the base model's weights have changed since.
+    """
+    if (pretrained / WEIGHTS).is_file():
+        return _checked(pretrained, None)
+    pointer = files.read_json(pretrained / POINTER)
+    model, entry = pointer["model"], pointer["entry"]
+    folder = find(model, {model: Model(**entry)} if entry else {})
+    return _checked(folder, pointer["sha256"])
+
+
+def base_model(pretrained: Path = PRETRAINED) -> str:
+    """Return the name of the model that fine-tuning starts from."""
+    if (pretrained / POINTER).is_file():
+        return str(files.read_json(pretrained / POINTER)["model"])
+    return str(pretrained)
 
 
 def _from_hub(entry: Model) -> Path:

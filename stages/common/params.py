@@ -139,6 +139,11 @@ class Finetune(Section):
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     warmup: Share
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)]
+    max_gradient_norm: Annotated[float, Field(ge=0)]
+    """Of all gradients together; 0 does not clip."""
+    micro_batch_size: Annotated[int, Field(ge=1)] | None
+    """Documents one process computes at once; what a step needs beyond is accumulated."""
+    checkpoint_steps: Annotated[int, Field(ge=1)]
 
 
 class Evaluate(Section):

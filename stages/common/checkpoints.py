@@ -1,0 +1,153 @@
+"""Checkpoints of unfinished training, in ``.checkpoints/<stage>/<fingerprint>/``.
+
+The fingerprint covers everything that decides the result: params, inputs, code, versions, number of
+processes and threads. So a run resumes only what it would itself have computed. A checkpoint is
+written beside its place, listed with the hash of every file, and takes its name in one rename;
+the last two are kept, and one that does not match its list is passed over.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.common import console, distributed, files
+from stages.common.errors import UserError
+
+ROOT = Path(".checkpoints")
+KEPT = 2
+LISTING = "files.json"
+
+
+def fingerprint(params: Mapping[str, Any], inputs: Iterable[Path]) -> str:
+    """Return a hash of all that decides a run: see the module's first lines.
+
+    ``params`` must be JSON; of ``inputs``, files count by content and folders by all their files.
+    """
+    # Under `python -m` the stage itself is __main__; a test imports it by its name.
+    modules = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
+    code = {f"{Path(file).parent.name}/{Path(file).name}": files.sha256(Path(file))
+            for name, file in modules
+            if file and (name.split(".")[0] == "stages"
+                         or (name == "__main__" and Path(file).parent.name == "stages"))}  # fmt: skip
+    every = [p for path in inputs for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    decides = {
+        "params": params,
+        "inputs": {str(p): files.sha256(p) for p in every if p.is_file()},
+        "code": code,
+        "versions": {name: version(name) for name in ("torch", "transformers", "deepspeed")},
+        "processes": distributed.world_size(),
+        "threads": torch.get_num_threads(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, stage: str, run: str) -> None:
+        self.folder = ROOT / stage / run
+
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints that stand, oldest first."""
+        return sorted(int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*"))
+
+    def path(self, step: int) -> Path:
+        """Return the folder of one checkpoint."""
+        return self.folder / f"step-{step}"
+
+    def latest(self) -> Path | None:
+        """Return the newest undamaged checkpoint, or None; say which ones were passed over."""
+        for step in reversed(self.steps()):
+            fault = _fault(self.path(step))
+            if fault is None:
+                return self.path(step)
+            console.say(
+                f"the checkpoint of step {step} is damaged ({fault}); trying the one before"
+            )
+        return None
+
+    @contextmanager
+    def write(self, step: int) -> Iterator[Path]:
+        """Yield a folder for every process to write to; it becomes the checkpoint of ``step``.
+
+        Raises ``UserError`` when the disk is full; earlier checkpoints stay as they are.
+        """
+        part = self.folder / f".step-{step}.part"
+        first = distributed.rank() == 0
+        try:
+            if first:
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(parents=True)
+            distributed.barrier()
+            yield part
+            distributed.barrier()
+            if first:
+                self._seal(part, step)
+            distributed.barrier()
+        except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
+            if not _disk_is_full(error, self.folder):
+                raise
+            shutil.rmtree(part, ignore_errors=True)
+            kept = f"The checkpoint of step {self.steps()[-1]} is kept" if self.steps() else "None"
+            raise UserError(
+                f"No space left on the disk of {self.folder} for the checkpoint of step {step}. "
+                f"{kept}: free some space, then the same command goes on from there."
+            ) from None
+
+    def _seal(self, part: Path, step: int) -> None:
+        """List the files of a checkpoint, make them durable, give it its name, drop the oldest."""
+        listing = {}
+        for path in sorted(p for p in part.rglob("*") if p.is_file()):
+            listing[path.relative_to(part).as_posix()] = files.sha256(path)
+            _sync(path)
+        files.write_json(part / LISTING, listing)
+        _sync(part / LISTING)
+        shutil.rmtree(self.path(step), ignore_errors=True)
+        part.replace(self.path(step))
+        _sync(self.folder)
+        for old in self.steps()[:-KEPT]:
+            shutil.rmtree(self.path(old))
+
+    def discard(self) -> None:
+        """Remove all checkpoints of this run: it has ended well."""
+        if distributed.rank() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """Say what is wrong with a checkpoint, None when nothing is."""
+    try:
+        listing = json.loads((checkpoint / LISTING).read_text(encoding="utf-8"))
+        for name, sha256 in listing.items():
+            if files.sha256(checkpoint / name) != sha256:
+                return f"{name} has changed"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _disk_is_full(error: BaseException, folder: Path) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    return "write" in str(error) and shutil.disk_usage(folder).free < 2**20
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,154 @@
+"""Processes of a training run: starting them, their ranks, and the threads each may use.
+
+A stage calls ``launch`` first. Where one process is enough it returns at once; else it starts the
+others through torchrun (of the stage's own module, on a free port), waits, and leaves with their
+status. A run that torchrun started by hand, on one host or on several, is left as it is.
+"""
+
+import logging
+import os
+import sys
+from typing import Any, Literal
+
+import torch
+
+from stages.common import console
+from stages.common.errors import UserError
+
+
+def rank() -> int:
+    """Return this process's number among all, on every host."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Return the number of processes, on every host."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched() -> bool:
+    """Tell whether torchrun, or another launcher, started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def launch(module: str, processes: int | Literal["auto"]) -> bool:
+    """Make sure that ``module`` runs in as many processes as asked for.
+
+    Returns True in a process that should do the work, False in one that only started the others
+    and has seen them end well. ``auto`` is one process for every GPU, or one on a CPU.
+    Raises ``UserError`` when there are fewer GPUs than processes, or with what a worker reported.
+    """
+    if launched():
+        return True
+    gpus = torch.cuda.device_count()
+    count = max(gpus, 1) if processes == "auto" else processes
+    if 0 < gpus < count:
+        raise UserError(
+            f"processes: {count} is more than the {gpus} GPUs here. Lower it, or: auto."
+        )
+    if count == 1:
+        return True
+    os.environ["OMP_NUM_THREADS"] = str(_threads(count))
+    _torchrun(module, count)
+    return False
+
+
+def _torchrun(module: str, count: int) -> None:
+    """Run ``python -m module`` in ``count`` processes; leave with the status of one that failed."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.getLogger("torch.distributed.elastic.multiprocessing").setLevel(logging.CRITICAL)
+    sys.stdout.flush()
+    try:
+        torchrun: Any = run
+        arguments: Any = parse_args
+        torchrun(arguments(["--standalone", f"--nproc-per-node={count}", "-m", module]))
+    except ChildFailedError as error:
+        first, failure = error.get_first_failure()
+        status = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        message = failure.error_file_data.get("message", "") if failure.error_file_data else ""
+        if isinstance(message, dict):
+            message = message["message"]
+        if not message:
+            message = f"process {first} of {count} ended with status {status}; its output is above."
+        console.fail(message, status)
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+
+
+def prepare(seed: int) -> None:
+    """Get this process ready for DeepSpeed; call it before anything that uses ``torch``.
+
+    Fixes the number of threads (it changes CPU results in the last bits) and the seeds, stands in
+    for a launcher where there was none, and keeps DeepSpeed from compiling C++ code and from
+    talking.
+    """
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # port 0: any free one  # fmt: skip
+    if not launched():
+        os.environ.update(alone)
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or _threads(1)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+    _quiet()
+    # Imported late: it takes seconds, and on a GPU host without nvcc some parts of it complain.
+    os.environ.setdefault("DS_IGNORE_CUDA_DETECTION", "1")
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    import deepspeed
+    from transformers import set_seed
+
+    # DeepSpeed would compile an all-reduce over shared memory (40 to 120 s) wherever there is a
+    # compiler, so that two hosts would compute differently. torch's own gloo does the same work.
+    deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
+    set_seed(seed)
+
+
+def _threads(processes: int) -> int:
+    """Return the threads of each of ``processes`` on this host."""
+    return max(1, len(os.sched_getaffinity(0)) // processes)
+
+
+def _quiet() -> None:
+    """Leave the console to the stage: libraries speak up only when something is wrong."""
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    os.environ["DEEPSPEED_LOG_LEVEL"] = "ERROR"
+    from transformers.utils import logging as library
+
+    transformers_logging: Any = library
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def bf16_is_fast() -> bool:
+    """Tell whether this machine multiplies bf16 matrices faster than fp32 ones."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able: Any = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def use_bf16(precision: Literal["auto", "bf16", "fp32"]) -> bool:
+    """Turn the param ``precision`` into a yes or no for this machine."""
+    return bf16_is_fast() if precision == "auto" else precision == "bf16"
+
+
+def gather(value: Any) -> list[Any]:
+    """Return every process's ``value``, in the order of ranks, in every process."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        torch.distributed.barrier()

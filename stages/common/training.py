@@ -1,0 +1,330 @@
+"""Training on DeepSpeed through transformers' Trainer, the same in any number of processes.
+
+What Trainer decides for itself and we decide otherwise:
+
+- the loss: the weighted mean over the global batch (Trainer's own grows with the number of
+  processes and accumulation steps, because the encoders take ``**kwargs``; transformers #47688);
+- the batches: ``stages.common.batches``;
+- evaluation: every document exactly once, in its own order, whatever the number of processes;
+- checkpoints: ``stages.common.checkpoints``, atomic, with the history of the run.
+"""
+
+import json
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from stages.common import batches, console, distributed, files
+from stages.common.checkpoints import Checkpoints
+from stages.common.errors import UserError
+
+HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "validation_loss",
+                   "validation_accuracy", "validation_macro_f1")  # fmt: skip
+DEEPSPEED_CONFIG = Path("ds_config.json")
+
+QUIET: dict[str, Any] = {
+    # Everything that Trainer would write, print, log or choose by itself is done by Engine.
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "logging_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+    "log_level": "error",
+    "log_level_replica": "error",
+    "remove_unused_columns": False,
+    "dataloader_pin_memory": False,
+    "logging_nan_inf_filter": False,
+}
+
+
+def deepspeed_config(zero_stage: int, path: Path = DEEPSPEED_CONFIG) -> dict[str, Any]:
+    """Return ``ds_config.json`` with the ZeRO stage of params.yaml merged in.
+
+    Raises ``UserError`` when the file brings its own optimizer or scheduler: DeepSpeed's differ
+    from torch's (logarithmic warm-up, a step's shift) and would change the result.
+    """
+    config: dict[str, Any] = files.read_json(path)
+    for key in ("optimizer", "scheduler"):
+        if key in config:
+            raise UserError(f"{path}: remove {key!r}; params.yaml decides it, see `finetune`.")
+    config.setdefault("zero_optimization", {})["stage"] = zero_stage
+    return config
+
+
+def autocast_to_bf16(model: torch.nn.Module) -> None:
+    """Let ``model`` multiply in bf16 and keep its weights, gradients and optimizer in fp32.
+
+    Inside the model rather than in DeepSpeed's config: there bf16 also rounds the gradients that
+    processes exchange, and results would depend on their number.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+
+
+class Stopped(SystemExit):
+    """Training was told to stop (SIGTERM or SIGINT), and has written a checkpoint."""
+
+
+class Engine(Trainer):
+    """Fine-tune ``model`` on ``train``; judge each epoch on ``validation``; keep the best.
+
+    ``judge`` maps logits (documents, classes) and labels (documents,) to figures, among them
+    ``macro_f1``, by which the best epoch is chosen and training stops early.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        train: batches.TokenDataset,
+        validation: batches.TokenDataset,
+        *,
+        padding_id: int,
+        batch_size: int,
+        judge: Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, float]],
+        patience: int,
+        checkpoints: Checkpoints,
+        checkpoint_steps: int,
+    ) -> None:
+        super().__init__(model, args)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Flow(self))
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = True
+        self.train_dataset = train
+        self.validation = validation
+        self.collators = [batches.Collator(data, padding_id) for data in (train, validation)]
+        self.batch_size = batch_size
+        self.judge = judge
+        self.patience = patience
+        self.checkpoints = checkpoints
+        self.checkpoint_steps = checkpoint_steps
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.stop_signal = 0
+        self.bar: console.Bar | None = None
+        self._step_loss = torch.zeros((), device=args.device)
+        self._step_rows: list[int] = []
+
+    # ---- training ------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the end, from the newest checkpoint of this very run if there is one."""
+        latest = self.checkpoints.latest()
+        if latest:
+            record = files.read_json(latest / "history.json")
+            self.history, self.best = record["history"], record["best"]
+            console.say(f"going on from the checkpoint of step {self.history[-1]['step']}")
+        old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        total = int(self.steps_per_epoch * self.args.num_train_epochs)
+        try:
+            with console.Bar("training", total) as self.bar:
+                if latest:
+                    self.bar.advance(int(self.history[-1]["step"]))
+                self.train(resume_from_checkpoint=str(latest) if latest else None)
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return how many optimizer steps one pass over the training documents takes."""
+        return len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
+
+    def get_train_dataloader(self) -> batches.Loader:
+        """Return this process's micro-batches."""
+        args, data = self.args, self.train_dataset
+        assert isinstance(data, batches.TokenDataset)
+        share = batches.Share(
+            data,
+            self.batch_size,
+            args.seed,
+            distributed.rank(),
+            distributed.world_size(),
+            args.gradient_accumulation_steps,
+        )
+        return batches.Loader(share, data, self.collators[0])
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: ARG002 - Trainer's signature
+        num_items_in_batch: Any = None,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Return this micro-batch's part of the weighted mean loss of the global batch."""
+        logits = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+        ).logits.float()
+        losses = torch.nn.functional.cross_entropy(logits, inputs["labels"], reduction="none")
+        loss: torch.Tensor = (losses * inputs["weights"]).sum()
+        return loss
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Run one micro-batch; at the last of a step, agree on its loss and stop if it is not finite."""
+        self._step_rows += inputs.pop("rows")
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._step_loss += loss
+        return loss
+
+    def agree(self, rate: float) -> float:
+        """Return the step's loss over all processes, and learn whether any was told to stop.
+
+        Raises ``UserError`` when the loss is not finite, with what is needed to look into it.
+        """
+        shared = torch.stack([self._step_loss, self._step_loss.new_tensor(self.stop_signal)])
+        if distributed.world_size() > 1:
+            torch.distributed.all_reduce(shared)
+        loss = shared[0].item() / distributed.world_size()
+        self.stop_signal = self.stop_signal or (signal.SIGTERM if shared[1].item() else 0)
+        rows = self._step_rows
+        self._step_loss.zero_()
+        self._step_rows = []
+        if not math.isfinite(loss):
+            data = self.train_dataset
+            assert isinstance(data, batches.TokenDataset)
+            ids = sorted({data.ids[i] for part in distributed.gather(rows) for i in part})
+            kept = self.checkpoints.steps()
+            raise UserError(
+                f"The loss is {loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
+                f"documents {', '.join(ids)}.\n"
+                "Lower lr, clip harder (finetune.max_gradient_norm) or set precision: fp32. "
+                + (f"The checkpoint of step {kept[-1]} stands." if kept else "")
+            )
+        return loss
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Ask for a stop after this step; a second signal stops at once."""
+        if self.stop_signal:
+            raise SystemExit(128 + number)
+        self.stop_signal = number
+
+    # ---- evaluation ----------------------------------------------------------------------------
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Judge the model on all validation documents, note it, and keep it if it is the best."""
+        logits = self.predict_logits(self.validation, self.collators[1])
+        labels = self.validation.labels
+        loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+        figures = {"loss": loss.item(), **self.judge(logits, labels)}
+        epoch = round(self.state.epoch or 0)
+        self.history[-1] |= {f"validation_{name}": value for name, value in figures.items()}
+        better = figures["macro_f1"] > self.best.get("macro_f1", -1)
+        if better:
+            self.best = {"epoch": epoch, "step": self.state.global_step, **figures}
+            self._keep_best()
+        losses = [past["loss"] for past in self.history[-self.steps_per_epoch :]]
+        console.say(
+            f"epoch {epoch}: loss {np.mean(losses):.3f}, validation loss {figures['loss']:.3f}, "
+            f"accuracy {figures['accuracy']:.3f}, macro-F1 {figures['macro_f1']:.3f}"
+            f"{', best' if better else ''}"
+        )
+        if epoch - self.best["epoch"] >= self.patience:
+            self.control.should_training_stop = True
+            self.control.should_save = False
+        return figures
+
+    def predict_logits(
+        self, data: batches.TokenDataset, collator: batches.Collator
+    ) -> NDArray[np.float32]:
+        """Return the logits of every document once, in order: (documents, classes).
+
+        The processes deal the batches out among themselves. All compute equally many (ZeRO-3
+        gathers weights together); what a process computes beyond its share is thrown away.
+        """
+        model, share = self.model_wrapped, distributed.world_size()
+        model.eval()
+        todo = batches.in_order_of_length(data.lengths, self.args.per_device_eval_batch_size)
+        found: list[tuple[NDArray[np.int64], torch.Tensor]] = []
+        for i in range(distributed.rank(), -(-len(todo) // share) * share, share):
+            rows = todo[min(i, len(todo) - 1)]
+            inputs = self._prepare_inputs(collator([(int(row), 0.0) for row in rows]))
+            with torch.no_grad():
+                logits = model(
+                    input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+                ).logits
+            if i < len(todo):
+                found.append((rows, logits.float()))
+        mine = [(rows, logits.cpu().numpy()) for rows, logits in found]
+        gathered = [pair for part in distributed.gather(mine) for pair in part]
+        result = np.empty((len(data), gathered[0][1].shape[1]), np.float32)
+        for rows, values in gathered:
+            result[rows] = values
+        return result
+
+    # ---- keeping -------------------------------------------------------------------------------
+
+    @property
+    def best_folder(self) -> Path:
+        """Where the weights of the best epoch so far stand."""
+        return self.checkpoints.folder / f"best-{self.best['step']}"
+
+    def _keep_best(self) -> None:
+        """Write the weights, gathered from all processes, as a Hugging Face folder."""
+        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        if distributed.rank() == 0:
+            with files.atomic_folder(self.best_folder) as folder:
+                assert isinstance(self.model, PreTrainedModel)
+                self.model.save_pretrained(folder, state_dict=weights)
+        distributed.barrier()
+
+    def _save_checkpoint(self, *_: Any) -> None:
+        """Write all that the rest of the run follows from."""
+        with self.checkpoints.write(self.state.global_step) as folder:
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_rng_state(str(folder))
+            if distributed.rank() == 0:
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+                record = {"history": self.history, "best": self.best}
+                (folder / "history.json").write_text(json.dumps(record))
+        if self.stop_signal:
+            console.say(
+                f"stopped at step {self.state.global_step}; the same command goes on from there"
+            )
+            raise Stopped(128 + self.stop_signal)
+
+
+class _Flow(TrainerCallback):
+    """When to note, judge and save: checkpoints every N steps and after each epoch's evaluation."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rate = 0.0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Note the learning rate before the scheduler moves on."""
+        assert self._engine.lr_scheduler is not None
+        self._rate = float(max(self._engine.lr_scheduler.get_last_lr()))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Note the step; ask for a checkpoint every N steps, or now when told to stop."""
+        engine = self._engine
+        loss = engine.agree(self._rate)
+        engine.history.append({"step": state.global_step, "epoch": state.epoch,
+                               "learning_rate": self._rate, "loss": loss})  # fmt: skip
+        deepspeed: Any = engine.deepspeed
+        norm = deepspeed.get_global_grad_norm()
+        if norm is not None:
+            engine.history[-1]["gradient_norm"] = float(norm)
+        if engine.bar:
+            engine.bar.advance(note=f"loss {loss:.3f}")
+        due = state.global_step % engine.checkpoint_steps == 0 or engine.stop_signal
+        # A checkpoint at an epoch's last step would skip that epoch's evaluation when resumed.
+        if due and state.global_step % engine.steps_per_epoch:
+            control.should_save = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Judge every epoch, and save what it led to unless all is done."""
+        control.should_evaluate = True
+        control.should_save = state.global_step < state.max_steps

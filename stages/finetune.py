@@ -1,0 +1,164 @@
+"""Fine-tune the pretrained encoder into a classifier; keep the epoch that validates best.
+
+    python -m stages.finetune
+
+transformers' Trainer on DeepSpeed ZeRO, on every GPU there is, or in ``processes: N`` processes on
+a CPU. ``batch_size`` counts the documents of one optimizer step over all processes together, so
+that the number of processes changes the time it takes and not the result. A run that was
+interrupted goes on from its last checkpoint under ``.checkpoints/`` when started again.
+"""
+
+import csv
+import io
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments
+
+from stages.common import (
+    batches,
+    checkpoints,
+    console,
+    corpus,
+    distributed,
+    encoder,
+    files,
+    training,
+)
+from stages.common.params import Params, read_params
+
+READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
+         "processes", "finetune")  # fmt: skip
+FINETUNED = Path("models/finetuned")
+TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
+
+
+def main() -> None:
+    """Fine-tune, in as many processes as it takes."""
+    params = read_params(READS)
+    if not distributed.launch("stages.finetune", params.processes):
+        return
+    distributed.prepare(params.seed)
+    console.title("finetune", "train the encoder to classify; keep the best epoch")
+
+    # ---- data
+    train = batches.TokenDataset(corpus.read_table(TRAIN))
+    validation = batches.TokenDataset(corpus.read_table(VALIDATION))
+    names = corpus.label_names()
+    folder = encoder.pretrained_folder()
+    run = checkpoints.fingerprint(
+        params.model_dump(),
+        [TRAIN, VALIDATION, corpus.SOURCE, encoder.PRETRAINED, training.DEEPSPEED_CONFIG],
+    )
+    unfinished = checkpoints.Checkpoints("finetune", run)
+
+    # ---- tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer.model_max_length = params.max_length
+
+    # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
+    args = arguments(params, unfinished.folder)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
+        local_files_only=True,
+    )
+    bf16 = distributed.use_bf16(params.precision)
+    if bf16:
+        training.autocast_to_bf16(model)
+    console.say(
+        f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} "
+        f"classes, {model.num_parameters():,} parameters; {distributed.world_size()} process(es), "
+        f"ZeRO-{params.zero_stage}, {'bf16' if bf16 else 'fp32'}"
+    )
+
+    # ---- train
+    engine = training.Engine(
+        model,
+        args,
+        train,
+        validation,
+        padding_id=tokenizer.pad_token_id,
+        batch_size=params.batch_size,
+        judge=judge,
+        patience=params.finetune.early_stopping_patience,
+        checkpoints=unfinished,
+        checkpoint_steps=params.finetune.checkpoint_steps,
+    )
+    engine.fit()
+
+    # ---- save
+    if distributed.rank() == 0:
+        with files.atomic_folder(FINETUNED) as out:
+            shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
+            tokenizer.save_pretrained(out)
+            files.write_text(out / "history.csv", as_csv(engine.history))
+            files.write_json(out / "summary.json", summary(engine, names, train))
+    unfinished.discard()
+    console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
+    console.outputs(FINETUNED)
+
+
+def arguments(params: Params, folder: Path) -> TrainingArguments:
+    """Return Trainer's arguments; what is not here keeps transformers' default or is Engine's."""
+    share = math.ceil(params.batch_size / distributed.world_size())
+    micro = min(share, params.finetune.micro_batch_size or share)
+    return TrainingArguments(
+        output_dir=str(folder),
+        seed=params.seed,
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=params.finetune.micro_batch_size or 64,
+        gradient_accumulation_steps=math.ceil(share / micro),
+        learning_rate=params.lr,
+        weight_decay=params.finetune.weight_decay,
+        warmup_steps=params.finetune.warmup,
+        max_grad_norm=params.finetune.max_gradient_norm,
+        optim="adamw_torch_fused",
+        deepspeed=training.deepspeed_config(params.zero_stage),
+        **training.QUIET,
+    )
+
+
+def judge(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Return accuracy and macro-F1 of logits (documents, classes) against labels (documents,)."""
+    guesses = logits.argmax(axis=1)
+    return {
+        "accuracy": float(accuracy_score(labels, guesses)),
+        "macro_f1": float(f1_score(labels, guesses, average="macro", zero_division=0)),
+    }
+
+
+def as_csv(history: list[dict[str, float]]) -> str:
+    """Return the history as CSV: one row a step, validation figures on each epoch's last."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, training.HISTORY_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def summary(
+    engine: training.Engine, names: list[str], train: batches.TokenDataset
+) -> dict[str, Any]:
+    """Return what a later reader wants to know of the run."""
+    counts = np.bincount(train.labels, minlength=len(names))
+    return {
+        "base_model": encoder.base_model(),
+        "best_epoch": engine.best["epoch"],
+        "epochs": round(engine.history[-1]["epoch"]),
+        "steps": engine.history[-1]["step"],
+        "validation": {name: engine.best[name] for name in ("accuracy", "macro_f1", "loss")},
+        "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
+    }
+
+
+if __name__ == "__main__":
+    console.run(main)

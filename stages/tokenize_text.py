@@ -1,0 +1,73 @@
+"""Turn every document into the token numbers of the model that will read it; store no padding.
+
+    python -m stages.tokenize_text
+
+Documents longer than ``max_length`` tokens are cut. Only this stage and pretraining see text as a
+model does, so that ``lr`` never tokenizes again.
+"""
+
+import pandas as pd
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from stages.common import console, corpus, encoder, files
+from stages.common.params import read_params
+
+READS = ("max_length",)
+SOURCES = {
+    "train": corpus.LABELS / "train.parquet",
+    "validation": corpus.CLEAN / "validation.parquet",
+    "test": corpus.CLEAN / "test.parquet",
+}
+COLUMNS = ("id", "input_ids", "label", "length", "weight")
+CHUNK = 5_000  # documents tokenized at once: enough to keep every core busy
+
+
+def main() -> None:
+    """Tokenize the three splits."""
+    params = read_params(READS)
+    console.title("tokenize_text", "turn documents into token numbers")
+
+    # ---- the tokenizer of the model that will be fine-tuned
+    folder = encoder.pretrained_folder(encoder.PRETRAINED)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+    # ---- all splits alike; only training documents carry weights
+    tables = {split: corpus.read_table(path) for split, path in SOURCES.items()}
+    rows = []
+    with files.atomic_folder(corpus.TOKENS) as out:
+        for split, table in tables.items():
+            tokens, cut = tokenize(tokenizer, corpus.full_text(table), split, params.max_length)
+            weight = table.get("weight", 1.0)
+            length = [len(t) for t in tokens]
+            result = table[["id", "label"]].assign(input_ids=tokens, length=length, weight=weight)
+            corpus.write_table(out / f"{split}.parquet", result, COLUMNS)
+            lengths = result["length"]
+            rows.append((split, len(table), int(lengths.sum()), f"{lengths.mean():.1f}",
+                         int(lengths.max()), cut))  # fmt: skip
+
+    # ---- what came of it
+    columns = ("split", "documents", "tokens", "mean", "longest", "cut")
+    console.table(f"Tokens (at most {params.max_length} a document)", columns, rows)
+    console.outputs(corpus.TOKENS)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], what: str, max_length: int
+) -> tuple[pd.Series, int]:
+    """Return each text's token numbers, special ones included, and how many texts were cut."""
+    tokens: list[list[int]] = []
+    cut = 0
+    with console.Bar(f"tokenizing {what}", len(texts)) as bar:
+        for start in range(0, len(texts), CHUNK):
+            chunk = texts[start : start + CHUNK]
+            found = tokenizer(chunk, return_attention_mask=False, verbose=False)["input_ids"]
+            for i in (i for i, ids in enumerate(found) if len(ids) > max_length):
+                found[i] = tokenizer(chunk[i], truncation=True, max_length=max_length)["input_ids"]
+                cut += 1
+            tokens += found
+            bar.advance(len(chunk))
+    return pd.Series(tokens, dtype=object), cut
+
+
+if __name__ == "__main__":
+    console.run(main)
