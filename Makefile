@@ -4,13 +4,16 @@ SET_UP := .venv/.installed
 # The pipeline's commands say `python`: this puts the environment's own first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro test lint lock clean-venv
+.PHONY: help repro review test lint lock clean-venv
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 repro: $(SET_UP)  ## Rebuild whatever is out of date: dvc repro
 	@dvc repro
+
+review: $(SET_UP)  ## Open the page on which suspect labels are reviewed
+	@python -m tools.review open
 
 test: $(SET_UP)  ## Run the whole test suite
 	@python -m pytest

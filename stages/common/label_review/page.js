@@ -6,7 +6,7 @@
   const ROW = 60; // px, as in the style sheet
   const SPARE = 4; // rows drawn beyond either edge of the list
   const STORE = `label-review/${data.key}/`;
-  const UNDO_STEPS = 500;
+  const UNDO_STEPS = 200;
 
   // ---- text is data: it enters the page only as text nodes, its invisible controls as names
 
@@ -199,7 +199,7 @@
       const d = documents[s.document];
       const name = el("bdi", "name", ...shown((d.title || d.text).slice(0, 120)));
       name.dir = "auto";
-      const row = el("div", "row", name, el("span", "pair", chip(s.given), "→", chip(s.suggested)));
+      const row = el("div", "row", name, el("span", "pair", ...outcome(i)));
       row.id = `row-${i}`;
       row.role = "option";
       row.dataset.state = stateOf(i);
@@ -212,6 +212,14 @@
     space.replaceChildren(...rows);
     if (current >= 0) list.setAttribute("aria-activedescendant", `row-${current}`);
     else list.removeAttribute("aria-activedescendant");
+  }
+
+  // once decided, a row shows what was decided instead of what was suggested
+  function outcome(i) {
+    const s = suspects[i];
+    const label = names.indexOf(decisions.get(idOf(i))?.label);
+    if (label === s.given) return [chip(s.given)];
+    return [chip(s.given), "→", chip(label >= 0 ? label : s.suggested)];
   }
 
   function reveal() {
@@ -264,6 +272,7 @@
     $("keep-button").querySelector("bdi").replaceChildren(...shown(names[s.given]));
     $("note").value = decision.note ?? "";
     $("why").replaceChildren(...reasons(s).map((reason) => el("li", "", ...reason)));
+    if (document.activeElement === document.body) $("document").focus({ preventScroll: true });
     $("neighbours").replaceChildren(...s.near.map(([n, similarity]) => neighbour(documents[n], similarity)));
   }
 
@@ -271,7 +280,8 @@
     const fill = el("span", "");
     fill.style.width = `${100 * s.p[label]}%`;
     const key = label < 10 ? [el("kbd", "", String((label + 1) % 10))] : [];
-    const role = chosen ? "✓ chosen" : label === s.given ? "given" : label === s.suggested ? "suggested" : "";
+    const part = label === s.given ? "given" : label === s.suggested ? "suggested" : "";
+    const role = chosen ? `✓ ${part || "chosen"}` : part;
     const row = el("button", `label c${label % 8}`, el("span", "", ...key), chip(label), el("span", "bar", fill), el("span", "share", percent(s.p[label])), el("span", "role", role));
     row.type = "button";
     row.dataset.label = label;
@@ -282,15 +292,16 @@
   function reasons(s) {
     const out = [];
     if (s.suggested !== s.given) {
-      out.push([`A model that had not seen this document gives `, chip(s.given), ` ${percent(s.p[s.given])} and `, chip(s.suggested), ` ${percent(s.p[s.suggested])}.`]);
+      out.push([`A model that had not seen this document gives `, chip(s.given), ` ${percent(s.p[s.given])} and `, chip(s.suggested), ` ${percent(s.p[s.suggested])}`]);
     } else {
-      out.push([`A model that had not seen this document agrees with `, chip(s.given), `, but gives it only ${percent(s.p[s.given])}.`]);
+      out.push([`A model that had not seen this document agrees with `, chip(s.given), `, but gives it only ${percent(s.p[s.given])}`]);
     }
     if (s.near.length) {
       const labelled = (label) => s.near.filter(([n]) => documents[n].label === label).length;
-      const like = labelled(s.suggested);
-      out.push([`Of the ${s.near.length} nearest documents ${like || "none"} ${like > 1 ? "are" : "is"} labelled `, chip(s.suggested),
-        ...(s.suggested === s.given ? ["."] : [`, ${labelled(s.given) || "none"} `, chip(s.given), "."])]);
+      const [all, like, same] = [s.near.length, labelled(s.suggested), labelled(s.given)];
+      const count = (n) => (n === all ? `All ${all}` : n ? `${n} of the ${all}` : `None of the ${all}`);
+      const also = s.suggested === s.given || like === all ? [] : [same ? `, ${same} ` : ", none ", chip(s.given)];
+      out.push([`${count(like)} nearest documents ${like === 1 ? "is" : "are"} labelled `, chip(s.suggested), ...also]);
     }
     return out.concat(s.why.map((text) => shown(text)));
   }
@@ -454,12 +465,14 @@
     }
     const editing = target.matches("input, select");
     if (key === "Escape") {
-      if (target.id === "search" && target.value) clearFilters();
-      else if (!editing && !$("toast").hidden) $("toast").hidden = true;
+      if (target.id === "search" && target.value) {
+        target.value = "";
+        refilter();
+      } else if (!editing && !$("toast").hidden) $("toast").hidden = true;
       else toDocument();
       event.preventDefault();
-    } else if (editing && key === "Enter") {
-      if (target.id !== "state" && target.id !== "pair" && target.id !== "sort") toDocument();
+    } else if (target.matches("input") && key === "Enter") {
+      toDocument();
       event.preventDefault();
     } else if (editing || event.altKey) {
       return;

@@ -1,0 +1,137 @@
+"""Review suspect labels: open the page, bring its decisions into the project, see how far it is.
+
+python -m tools.review open                    # in the browser, from disk
+python -m tools.review open --port 8765        # served on this machine only, for an ssh tunnel
+python -m tools.review apply corrections.csv   # check, and merge into data/corrections.csv
+python -m tools.review status
+"""
+
+import argparse
+import http.server
+import webbrowser
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from stages.common import console, corpus
+from stages.common.corrections import CORRECTIONS, read_corrections, write_corrections
+from stages.common.errors import UserError
+from stages.common.label_review.page import PAGE
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m tools.review", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True)
+    opening = commands.add_parser("open", help="open the page")
+    opening.add_argument("--port", type=int, help="serve it on 127.0.0.1 instead")
+    applying = commands.add_parser("apply", help="merge an exported file into data/corrections.csv")
+    applying.add_argument("file", type=Path)
+    commands.add_parser("status", help="count suspects and reviewed labels")
+    arguments = parser.parse_args()
+    if arguments.command == "open":
+        open_page(arguments.port)
+    elif arguments.command == "apply":
+        apply_file(arguments.file)
+    else:
+        status()
+
+
+def open_page(port: int | None) -> None:
+    """Open the page in a browser; with a port, serve it on loopback until Ctrl-C.
+
+    Raises ``UserError`` when the page is missing or the port cannot be had.
+    """
+    if not PAGE.is_file():
+        raise UserError(f"{PAGE} is missing. `dvc repro label_noise` makes it.")
+    if port is None:
+        address = PAGE.resolve().as_uri()
+        opened = webbrowser.open(address)
+        console.say(f"{'opened' if opened else 'no browser found here; open'} {address}")
+        return
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _OnePage)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"port {port} cannot be had ({error}). Choose another.") from None
+    with server:
+        console.say(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.say("stopped")
+
+
+class _OnePage(http.server.BaseHTTPRequestHandler):
+    """Answers with the page, and with nothing else."""
+
+    def do_GET(self) -> None:
+        if self.path != "/":
+            self.send_error(404)
+            return
+        content = PAGE.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing about each request."""
+
+
+def apply_file(path: Path) -> None:
+    """Merge the decisions in ``path`` into data/corrections.csv; a later one replaces an earlier.
+
+    Both files are read and checked in full before the first byte is written, and the result takes
+    its name in one rename. Raises ``UserError`` naming file, line and mend; then nothing changed.
+    """
+    names, raw = _raw()
+    before = read_corrections(CORRECTIONS, raw, names)
+    new = read_corrections(path, raw, names)
+    merged = pd.concat([before, new]).drop_duplicates("id", keep="last")
+    earlier = before.set_index("id").loc[before["id"].isin(new["id"]).to_numpy(), "new_label"]
+    later = new.set_index("id")["new_label"]
+    replaced = sum(int(label != later[name]) for name, label in earlier.items())
+    write_corrections(CORRECTIONS, merged, names)
+    console.say(
+        f"{path}: {_in_words(new)}; {len(new) - len(earlier):,} new, "
+        f"{replaced:,} in place of another decision"
+    )
+    console.say(f"{CORRECTIONS}: {_in_words(merged)}")
+    console.say(f"`git diff {CORRECTIONS}` shows what changed; `dvc repro` rebuilds from there on.")
+
+
+def status() -> None:
+    """Print how many suspects are reviewed, and by which pairs labels were changed."""
+    names, raw = _raw()
+    reviewed = read_corrections(CORRECTIONS, raw, names)
+    issues = corpus.read_table(corpus.LABELS / "issues.parquet", ("id", "suspect"))
+    suspects = set(issues.loc[issues["suspect"], "id"])
+    done = suspects & set(reviewed["id"])
+    console.say(f"{CORRECTIONS}: {_in_words(reviewed)}")
+    console.say(f"{PAGE}: {len(suspects):,} suspects, {len(suspects - done):,} left to review")
+    if done:
+        console.say(f"{len(done):,} of them were reviewed since: `dvc repro` takes them off")
+    pairs = Counter(zip(reviewed["old_label"], reviewed["new_label"], strict=True))
+    rows = [(names[old], names[new], count) for (old, new), count in sorted(pairs.items())]
+    if rows:
+        console.table("Reviewed labels", ("in the data", "reviewed", "documents"), rows)
+
+
+def _raw() -> tuple[list[str], pd.DataFrame]:
+    """Return the class names and the raw training documents."""
+    return corpus.label_names(), corpus.read_table(
+        corpus.RAW / "train.parquet", corpus.TEXT_COLUMNS
+    )
+
+
+def _in_words(table: pd.DataFrame) -> str:
+    changed = int((table["old_label"] != table["new_label"]).sum())
+    return f"{len(table):,} reviewed, {changed:,} changed, {len(table) - changed:,} kept"
+
+
+if __name__ == "__main__":
+    console.run(main)
