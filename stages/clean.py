@@ -7,34 +7,29 @@ is kept in data/clean/dropped.parquet with its reason: rows in = rows out + rows
 
 - ``empty``: nothing is left after repair.
 - ``leak``: a near-duplicate of a test document.
-- ``duplicate``: the same words as an earlier document with the same label.
-- ``other_label``: the same words as others, most of which carry another label.
-- ``conflicting_labels``: the same words under several labels and none has the majority; all go.
+- ``duplicate``: the same text as another document with the same label.
+- ``other_label``: the same text as others, most of which carry another label.
+- ``conflicting_labels``: the same text under several labels and none has the majority; all go.
 - ``near_duplicate``: like an earlier document (only if ``clean.drop_near_duplicates``).
 
 A label in data/corrections.csv counts as certain: it settles which of several copies is right.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stages.common import console, corpus, corrections, files
-from stages.common.duplicates import Shingles, Similar, words
+from stages.common.duplicates import Shingles, Similar, drop_copies
 from stages.common.errors import UserError
-from stages.common.params import Clean, read_params
-from stages.common.repair import REPAIRS, repair
+from stages.common.params import read_params
+from stages.common.repair import repair_tables, simplify
 
 READS = ("seed", "clean")
 COLUMNS = (*corpus.TEXT_COLUMNS, "group")
 DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
-EXAMPLES = 3  # of each repair, in the summary
-SNIPPET = 60  # characters before and after the place an example shows
-
-Dropped = dict[int, tuple[str, str]]
-"""Row of the training table to reason and the id it is a duplicate of ("" if none)."""
 
 
 def main() -> None:
@@ -57,21 +52,25 @@ def main() -> None:
 
     # Repair
     train, test = corrections.apply(raw["train"], corrected), raw["test"].copy()
-    repairs = _repair((train, test))
+    repairs = repair_tables((train, test))
     for table in (train, test):
         for column in ("title", "text"):
-            table[column] = [_reduced(text, params.clean) for text in table[column]]
+            table[column] = [simplify(text, params.clean) for text in table[column]]
 
     # Find what stands twice
     texts = corpus.full_text(train) + corpus.full_text(test)
     n = len(train)
     similar = Similar(Shingles(texts), params.clean.near_duplicate_jaccard)
-    dropped: Dropped = {i: ("empty", "") for i in range(n) if not texts[i]}
+    # Row of the training table to reason and the id it is a duplicate of.
+    dropped = {i: ("empty", "") for i in range(n) if not texts[i]}
     present = [i for i in range(n) if i not in dropped]
     in_test = [n + i for i in range(len(test)) if texts[n + i]]
     leaks = similar.nearest(present, in_test)
     dropped |= {i: ("leak", test["id"].iloc[j - n]) for i, (j, _) in leaks.items()}
-    conflicts = _drop_copies(train, texts, set(corrected["id"]), dropped)
+    present = [i for i in present if i not in leaks]
+    certain = train["id"].isin(corrected["id"])
+    copies, conflicts = drop_copies(texts, train["label"].to_list(), certain.to_list(), present)
+    dropped |= {i: (reason, train["id"].iloc[j]) for i, (reason, j) in copies.items()}
     group = similar.groups([i for i in present if i not in dropped])
     if params.clean.drop_near_duplicates:
         dropped |= {i: ("near_duplicate", train["id"].iloc[f]) for i, f in group.items() if i != f}
@@ -95,6 +94,7 @@ def main() -> None:
     splits = {"train": kept[~held_out], "validation": kept[held_out], "test": test}
 
     # Write
+    sizes, mixed = _standing_twice(kept)
     summary = {
         "dataset": source["dataset"],
         "rows": {
@@ -105,12 +105,18 @@ def main() -> None:
                     for i, name in enumerate(classes)},
         "dropped": dict(sorted(Counter(gone["reason"]).items())),
         "corrections": {"given": len(corrected), "changed_a_label": int((train["label"] != raw["train"]["label"]).sum())},
-        "near_duplicates": _group_sizes(kept),
+        "near_duplicates": sizes,
         "leaks_with_another_label": sum(
             int(train["label"].iloc[i] != test["label"].iloc[j - n]) for i, (j, _) in leaks.items()
         ),
         "empty_test_documents": len(test) - len(in_test),
-        "two_labels": {"same_words": conflicts, "near_duplicates": _mixed_groups(kept)},
+        "two_labels": {
+            "same_text": [
+                {"ids": train["id"].iloc[rows].to_list(), "labels": train["label"].iloc[rows].to_list()}
+                for rows in conflicts
+            ],
+            "near_duplicates": mixed,
+        },
         "repairs": repairs,
     }  # fmt: skip
     with files.atomic_folder(corpus.CLEAN) as part:
@@ -120,75 +126,6 @@ def main() -> None:
         files.write_json(part / "summary.json", summary)
     _report(summary, classes)
     console.outputs(corpus.CLEAN)
-
-
-def _repair(tables: tuple[pd.DataFrame, ...]) -> dict[str, dict[str, Any]]:
-    """Repair titles and texts in place; return for each kind how many documents, and examples."""
-    found: dict[str, dict[str, Any]] = {k: {"documents": 0, "examples": []} for k in REPAIRS}
-    total = sum(len(table) for table in tables)
-    with console.Bar("repairing texts", total) as bar:
-        for table in tables:
-            mended = []
-            for name, *parts in zip(table["id"], table["title"], table["text"], strict=True):
-                results = [repair(part) for part in parts]
-                for kind in {kind for _, kinds in results for kind in kinds}:
-                    found[kind]["documents"] += 1
-                    if len(found[kind]["examples"]) < EXAMPLES:
-                        which = next(i for i, (_, kinds) in enumerate(results) if kind in kinds)
-                        before, after = _difference(parts[which], results[which][0])
-                        example = {"id": name, "before": before, "after": after}
-                        found[kind]["examples"].append(example)
-                mended.append([text for text, _ in results])
-                bar.advance()
-            table[["title", "text"]] = mended
-    return found
-
-
-def _difference(before: str, after: str) -> tuple[str, str]:
-    """Return both texts around the first place where they differ."""
-    pairs = zip(before, after, strict=False)
-    at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(before), len(after)))
-    start = max(0, at - SNIPPET // 3)
-    return before[start : at + SNIPPET], after[start : at + SNIPPET]
-
-
-def _reduced(text: str, options: Clean) -> str:
-    """Return the text after the article's steps, as far as they are switched on."""
-    if options.lowercase:
-        text = text.lower()
-    if options.strip_punctuation:
-        text = " ".join("".join(c if c.isalnum() else " " for c in text).split())
-    if options.remove_stop_words:
-        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-        text = " ".join(word for word in text.split() if word.lower() not in ENGLISH_STOP_WORDS)
-    return text
-
-
-def _drop_copies(
-    train: pd.DataFrame, texts: list[str], certain: set[str], dropped: Dropped
-) -> list[dict[str, Any]]:
-    """Add to ``dropped`` all but one of those with the same words; return those with two labels."""
-    copies: dict[str, list[int]] = defaultdict(list)
-    for i in range(len(train)):
-        if i not in dropped:
-            copies[" ".join(words(texts[i]))].append(i)
-    conflicts = []
-    ids, labels = train["id"].to_list(), train["label"].to_list()
-    for rows in copies.values():
-        settled = Counter(labels[i] for i in rows if ids[i] in certain)
-        votes = (settled or Counter(labels[i] for i in rows)).most_common(2)
-        kept = next(i for i in rows if labels[i] == votes[0][0])
-        if len({labels[i] for i in rows}) > 1:
-            conflicts.append({"ids": [ids[i] for i in rows], "labels": [labels[i] for i in rows]})
-        if len(votes) == 2 and votes[0][1] == votes[1][1]:
-            dropped |= dict.fromkeys(rows, ("conflicting_labels", ids[rows[0]]))
-            continue
-        for i in rows:
-            if i != kept:
-                reason = "duplicate" if labels[i] == labels[kept] else "other_label"
-                dropped[i] = (reason, ids[kept])
-    return conflicts
 
 
 def choose_validation(kept: pd.DataFrame, share: float, seed: int) -> pd.Series:
@@ -222,23 +159,19 @@ def choose_validation(kept: pd.DataFrame, share: float, seed: int) -> pd.Series:
     return kept["group"].isin(chosen)
 
 
-def _group_sizes(kept: pd.DataFrame) -> dict[str, int]:
-    sizes = kept["group"].value_counts()
-    several = sizes[sizes > 1]
-    return {
-        "groups": len(several),
-        "documents": int(several.sum()),
-        "largest": int(sizes.max()),
-    }
-
-
-def _mixed_groups(kept: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the groups of near-duplicates that carry more than one label."""
-    several = kept[kept.groupby("group")["label"].transform("nunique") > 1]
-    return [
+def _standing_twice(kept: pd.DataFrame) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """Return how many near-duplicates there are, and which of their groups have several labels."""
+    several = kept[kept.groupby("group")["group"].transform("size") > 1]
+    groups = [
         {"ids": rows["id"].to_list(), "labels": rows["label"].to_list()}
         for _, rows in several.groupby("group", sort=False)
     ]
+    sizes = {
+        "groups": len(groups),
+        "documents": len(several),
+        "largest": max((len(group["ids"]) for group in groups), default=1),
+    }
+    return sizes, [group for group in groups if len(set(group["labels"])) > 1]
 
 
 def _report(summary: dict[str, Any], classes: list[str]) -> None:
@@ -250,7 +183,7 @@ def _report(summary: dict[str, Any], classes: list[str]) -> None:
     console.say(
         f"near-duplicates kept: {summary['near_duplicates']['documents']:,} documents in "
         f"{summary['near_duplicates']['groups']:,} groups; under two labels: "
-        f"{len(mixed['same_words']):,} texts word for word, {len(mixed['near_duplicates']):,} nearly"
+        f"{len(mixed['same_text']):,} texts word for word, {len(mixed['near_duplicates']):,} nearly"
     )
     console.table(
         "Documents by class",

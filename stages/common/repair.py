@@ -2,17 +2,25 @@ r"""Repairing text, so that a model reads what the author wrote.
 
 Released corpora carry traces of their way: HTML, entities (in AG News with the ``&`` turned into a
 space: `` #39;``), a backslash for a line break, mojibake, controls that change what a person sees.
-Each repair is one function from text to text; ``repair`` runs them in order and names those that
-changed something. tools.predict repairs its input the same way as the corpus.
+Each repair is one function from text to text. tools.predict repairs its input the same way as the corpus.
 """
 
 import html
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ftfy
+import pandas as pd
 from ftfy import TextFixerConfig
 from lxml import etree
+
+from stages.common import console
+from stages.common.params import Clean
+
+EXAMPLES = 3  # of each repair
+SNIPPET = 60  # characters that an example shows from where the repair begins
 
 # Elements that stand alone on the page: the words around them must not grow together.
 _BLOCK_NAMES = (
@@ -42,26 +50,23 @@ _PASSES = 4  # entities within entities; each pass undoes one level
 # What is left of an entity whose "&" became a space or was lost. Codes below 128 only where they
 # stand for punctuation: "ranked #50; then" is text.
 _BARE_ENTITY = re.compile(
-    "(?: |(?<![&\\w]))(?:#(3[4689]|6[02]|1[2-9][0-9]|[2-9][0-9]{2}|[0-9]{4,5})"
+    "(?: |(?<![&\\w]))(?:amp;)*(?:#(3[4689]|6[02]|1[2-9][0-9]|[2-9][0-9]{2}|[0-9]{4,5})"
     "|(quot|amp|lt|gt|apos|nbsp|hellip|[lr][sd]quo|[mn]dash"
     "|[A-Za-z](?:acute|grave|circ|uml|cedil|tilde|ring)));"
     "|(?<=\\w)#(3[4689]|1[3-5][0-9]|8[0-9]{3});"
 )
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufffe\uffff\ud800-\udfff]")
+_UNPARSED = re.compile("[\x00-\x08\x0e-\x1b\x7f\ufffe\uffff\ud800-\udfff]")
 _BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_EDGES = ".,;:!?\"'()[]{}"  # may touch a word without being part of it
 _FTFY = TextFixerConfig(unescape_html=False, explain=False, normalization="NFC")
 
 
-def repair(text: str) -> tuple[str, list[str]]:
-    """Return the repaired text and the names of the repairs that changed it."""
-    changed = []
-    for name, mend in REPAIRS.items():
-        mended = mend(text)
-        if mended != text:
-            changed.append(name)
-            text = mended
-    # What decoding brought to light is taken out too, without being counted as the file's own.
-    return _spaces(_bidi_marks(_control_characters(text))), changed
+def repair(text: str) -> str:
+    """Return the text with all repairs made."""
+    for mend in REPAIRS.values():
+        text = mend(text)
+    return text
 
 
 def _control_characters(text: str) -> str:
@@ -132,9 +137,10 @@ def _html_tags(text: str) -> str:
             pieces.append("<")
             end = match.start() + 1
     pieces.append(text[end:].replace("&", "&amp;").replace("<", "&lt;"))
-    marked = "".join(pieces)
     parser = etree.HTMLParser(target=_Text(), huge_tree=True, encoding="utf-8")
-    parsed: str = etree.fromstring(f"<html><body>{marked}".encode(), parser)
+    # The parser takes no NUL and no half of a surrogate pair; C1 controls are mojibake's to mend.
+    page = "<html><body>" + _UNPARSED.sub("", "".join(pieces))
+    parsed: str = etree.fromstring(page.encode(), parser)
     return parsed
 
 
@@ -152,7 +158,7 @@ def _backslashes(text: str) -> str:
     r"""Turn AG News' line break into a space; before a dollar sign it is an escape."""
     if "\\" not in text:
         return text
-    return re.sub(r"\\+", " ", re.sub(r"(?<![\w.,;:])\\+(?=\$)", "", text))
+    return re.sub(r"\\+", " ", re.sub(r"(?<![\w.,;:\\])\\++(?=\$)", "", text))
 
 
 def _spaces(text: str) -> str:
@@ -160,12 +166,62 @@ def _spaces(text: str) -> str:
 
 
 REPAIRS: dict[str, Callable[[str], str]] = {
-    "control_characters": _control_characters,
-    "bare_entities": _bare_entities,
     "entities": _entities,
+    "bare_entities": _bare_entities,
     "html_tags": _html_tags,
     "encoding": _encoding,
+    "control_characters": _control_characters,  # after decoding, which may bring some to light
     "bidi_marks": _bidi_marks,
     "backslashes": _backslashes,
     "spaces": _spaces,
 }
+"""In the order in which they are made."""
+
+
+def repair_tables(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    """Repair titles and texts in place; return for each repair how many documents, and examples."""
+    found: dict[str, dict[str, Any]] = {kind: {"documents": 0, "examples": []} for kind in REPAIRS}
+    with console.Bar("repairing texts", sum(len(table) for table in tables)) as bar:
+        for table in tables:
+            columns: dict[str, list[str]] = {"title": [], "text": []}
+            for name, *parts in zip(table["id"], table["title"], table["text"], strict=True):
+                counted = set()
+                for column, text in zip(columns.values(), parts, strict=True):
+                    for kind, mend in REPAIRS.items():
+                        before, text = text, mend(text)
+                        if text != before and kind not in counted:
+                            counted.add(kind)
+                            found[kind]["documents"] += 1
+                            if len(found[kind]["examples"]) < EXAMPLES:
+                                example = {"id": name, **_difference(before, text)}
+                                found[kind]["examples"].append(example)
+                    column.append(text)
+                bar.advance()
+            for heading, texts in columns.items():
+                table[heading] = texts
+    return found
+
+
+def _difference(before: str, after: str) -> dict[str, str]:
+    """Return both texts from shortly before the first place where they differ."""
+    pairs = zip(before, after, strict=False)
+    shorter = min(len(before), len(after))
+    start = max(0, next((i for i, (a, b) in enumerate(pairs) if a != b), shorter) - SNIPPET // 3)
+    return {"before": before[start : start + SNIPPET], "after": after[start : start + SNIPPET]}
+
+
+def simplify(text: str, options: Clean) -> str:
+    """Return the text after the article's steps, as far as they are switched on.
+
+    The stop words are scikit-learn's English list.
+    """
+    if options.lowercase:
+        text = text.lower()
+    if options.remove_stop_words:
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+        kept = (w for w in text.split() if w.strip(_EDGES).lower() not in ENGLISH_STOP_WORDS)
+        text = " ".join(kept)
+    if options.strip_punctuation:
+        text = _spaces("".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text))
+    return text

@@ -1,0 +1,446 @@
+r"""The clean stage: text repaired, duplicates and leaks found, and no document lost without a reason."""
+
+import json
+import subprocess
+import sys
+import time
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from stages import clean
+from stages.common import corpus, corrections, files
+from stages.common.duplicates import Shingles, Similar, drop_copies, words
+from stages.common.errors import UserError
+from stages.common.repair import REPAIRS, repair
+
+Row = tuple[str, str, int]
+"""Title, text, label."""
+
+TOPICS = ("market share profit bank euro deal merger rate", "goal match cup coach team season win",
+          "planet orbit probe launch crew moon rocket lab")  # fmt: skip
+
+
+def write_raw(train: list[Row], test: list[Row], classes: int = 3) -> None:
+    """Write what the download stage would have written."""
+    for split, rows in (("train", train), ("test", test)):
+        table = pd.DataFrame(rows, columns=["title", "text", "label"])
+        table["id"] = [f"{split}-{i}" for i in range(1, len(rows) + 1)]
+        corpus.write_table(corpus.RAW / f"{split}.parquet", table, corpus.TEXT_COLUMNS)
+    names = [f"class {i}" for i in range(classes)]
+    files.write_json(corpus.SOURCE, {"dataset": "made", "labels": names})
+
+
+def corpus_of(count: int, seed: int = 0) -> list[Row]:
+    """Make documents of twenty words; no two are near-duplicates."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        label = int(rng.integers(3))
+        said = rng.choice(TOPICS[label].split(), 8).tolist() + [f"w{rng.integers(500)}"] * 2
+        rows.append((f"Number {i}", " ".join(rng.permutation(said)) + f" x{i} y{i}", label))
+    return rows
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(corpus.CLEAN / f"{name}.parquet").to_pylist()
+    return rows
+
+
+def summary() -> dict[str, Any]:
+    found: dict[str, Any] = files.read_json(corpus.CLEAN / "summary.json")
+    return found
+
+
+def set_params(**changes: object) -> None:
+    yaml = YAML()
+    content = yaml.load(Path("params.yaml").read_text())
+    for key, value in changes.items():
+        section = content if key in content else content["clean"]
+        section[key] = value
+    with Path("params.yaml").open("w") as out:
+        yaml.dump(content, out)
+
+
+# Repair
+
+
+@pytest.mark.parametrize(
+    ("text", "repaired"),
+    [
+        ("a year #39;s work", "a year's work"),
+        ("Street#39;s", "Street's"),
+        ("said  quot;Hi quot; to S amp;P", 'said "Hi" to S&P'),
+        ("fell by  #36;1.17 billion", "fell by $1.17 billion"),
+        ("reaching \\$316 (\\$1) or\\$2", "reaching $316 ($1) or $2"),
+        ("dwindling\\band of\\\\cynics", "dwindling band of cynics"),
+        ('Ford &lt;A HREF="http://x/?t=F.N target=/stocks"&gt;F.N&lt;/A&gt; fell', "Ford F.N fell"),
+        ("in &lt;b&gt;...&lt;/b&gt;", "in ..."),
+        ("cut &lt;A HREF=&quot;http://www.inv", "cut"),
+        ("  lt;b gt;bold lt;/b gt;", "bold"),
+        ("&amp;lt;i&amp;gt;q &amp;amp;amp; a", "q & a"),
+        ("one<br>two<p>three</p>four", "one two three four"),
+        ("<b>R</b>euters", "Reuters"),
+        ("a<script>alert('x')</script>b", "ab"),
+        ("a <!-- no --> b", "a b"),
+        ("schÃ¶n â€œqâ€\x9d", 'schön "q"'),
+        ("Chlo icirc; #233; #8217;", "Chloîé'"),
+        ("a\x00b\x07 c\u202ed\ufeff", "ab cd"),
+        ("&#8238;x &#x202e;", "x"),
+        ("  two\u00a0 spaces\r\n\tand lines ", "two spaces and lines"),
+        ("half \ud83d a pair <b>\ud83d</b>", "half a pair"),
+    ],
+)
+def test_what_a_corpus_carries_from_its_way_is_repaired(text, repaired):
+    assert repair(text) == repaired
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AT&T and R&D; 1 < 2 > 0, x <3",
+        "<MSFT.O> and <KMRT.O>",
+        "if a <b and c> d then",
+        "ranked #1; then #50; won; season; up; 40;",
+        "an unfinished <!-- comment",
+        "an unfinished <script>of words",
+        "नमस्ते 漢字 한국어 עברית é 👩\u200d🚀",
+        "",
+    ],
+)
+def test_what_is_text_stays(text):
+    assert repair(text) == text
+
+
+@given(st.text() | st.text(alphabet="<>&;#lt/gtqubp!- \\$39amp\x00\u202e", max_size=60))
+@settings(deadline=None, max_examples=300)
+def test_no_control_reaches_a_reader_whatever_the_text(text):
+    repaired = repair(text)
+    repaired.encode()  # no half of a surrogate pair
+    assert not set(repaired) & {*map(chr, range(32)), "\x7f", "\u202e", "\u2066", "\ufeff", "\\"}
+    assert repaired == " ".join(repaired.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["&amp;" * 200_000, "&" + "amp;" * 250_000, "<div>" * 100_000 + "x" + "</div>" * 100_000,
+     "<a " * 300_000, "<!--" * 250_000, "<script>" * 100_000 + "</script>", "\\" * 1_000_000,
+     "#39;" * 250_000, "Ã©" * 500_000, "\u0300" * 1_000_000, "<b x" + " " * 1_000_000],
+    ids=lambda text: text[:8],
+)  # fmt: skip
+def test_a_megabyte_made_to_be_slow_is_not(text):
+    start = time.monotonic()
+    repair(text)
+    assert time.monotonic() - start < 5
+
+
+def test_repairs_are_counted_with_what_they_did(workspace):
+    write_raw([*corpus_of(30), ("A &amp; B", "it #39;s  &amp; so", 0)], [("", "x  y", 1)])
+    clean.main()
+    repairs = summary()["repairs"]
+    assert list(repairs) == list(REPAIRS)
+    counts = {kind: found["documents"] for kind, found in repairs.items() if found["documents"]}
+    assert counts == {"entities": 1, "bare_entities": 1, "spaces": 2}
+    assert repairs["entities"]["examples"] == [
+        {"id": "train-31", "before": "A &amp; B", "after": "A & B"}
+    ]
+    assert read("test")[0]["text"] == "x y"
+
+
+def test_the_articles_steps_are_options(workspace):
+    text = 'The Bank\'s "profit" rose, and it is 4.5%! 😀 कि'
+    rows = [*corpus_of(30), ("", text, 0)]
+    done = {}
+    for options in ({}, {"lowercase": True}, {"strip_punctuation": True},
+                    {"remove_stop_words": True}):  # fmt: skip
+        write_raw(rows, [("", text, 0)])
+        set_params(lowercase=False, strip_punctuation=False, remove_stop_words=False)
+        set_params(**options)
+        clean.main()
+        done[(*options,)] = read("test")[0]["text"]
+    assert done == {
+        (): text,
+        ("lowercase",): text.lower(),
+        ("strip_punctuation",): "The Bank s profit rose and it is 4 5 कि",
+        ("remove_stop_words",): 'Bank\'s "profit" rose, 4.5%! 😀 कि',
+    }
+
+
+# Duplicates
+
+
+def brute_force(texts: list[str]) -> dict[tuple[int, int], float]:
+    sets = []
+    for text in texts:
+        found = words(text)
+        sets.append({tuple(found[i : i + 3]) for i in range(max(1, len(found) - 2))} - {()})
+    return {
+        (i, j): len(sets[i] & sets[j]) / len(sets[i] | sets[j])
+        for i, j in combinations(range(len(texts)), 2)
+        if sets[i] | sets[j]
+    }
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcd"), max_size=8).map(" ".join), min_size=2, max_size=6)
+)
+@settings(deadline=None)
+def test_the_similarity_is_the_jaccard_index_of_word_triples(texts):
+    shingles = Shingles(texts)
+    for (i, j), similarity in brute_force(texts).items():
+        assert shingles.jaccard(i, j) == pytest.approx(similarity)
+
+
+@pytest.fixture(scope="module")
+def edited() -> list[str]:
+    """Texts of thirty words, then each again with one to four words changed."""
+    rng = np.random.default_rng(1)
+    originals = [[f"w{rng.integers(2000)}" for _ in range(30)] for _ in range(300)]
+    copies = []
+    for i, original in enumerate(originals):
+        copy = list(original)
+        for place in rng.choice(30, 1 + i % 4, replace=False):
+            copy[place] = "changed"
+        copies.append(copy)
+    return [" ".join(found) for found in originals + copies]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 1.0])
+def test_nearly_all_near_duplicates_are_found_and_nothing_else(edited, threshold):
+    true = {pair for pair, similarity in brute_force(edited).items() if similarity >= threshold}
+    similar = Similar(Shingles(edited), threshold)
+    half = len(edited) // 2
+    found = {(j, i): s for i, (j, s) in similar.nearest(range(half, 2 * half), range(half)).items()}
+    assert set(found) <= true
+    assert len(found) >= 0.98 * len(true)
+    groups = similar.groups(range(len(edited)))
+    assert {(first, i) for i, first in groups.items() if i != first} <= true
+    assert len(set(groups.values())) <= len(edited) - 0.98 * len(true)
+
+
+def test_words_of_every_script_count_and_case_does_not():
+    assert words("Don't STOP_it") == ["don", "t", "stop", "it"]
+    assert words("कि") != words("की")
+    assert words("漢字") == ["漢", "字"]
+    assert words("ok 😀") != words("ok 😡")
+    assert words(":)") != words(":(")
+
+
+def test_one_copy_stays_where_the_labels_agree_or_a_majority_or_a_person_decides():
+    texts = ["A b", "a B", "c", "c", "c", "d", "d", "e", "e", "f"]
+    labels = [0, 0, 1, 0, 0, 0, 1, 0, 1, 1]
+    certain = [i == 8 for i in range(10)]
+    dropped, conflicts = drop_copies(texts, labels, certain, range(10))
+    assert dropped == {
+        1: ("duplicate", 0),
+        2: ("other_label", 3),
+        4: ("duplicate", 3),
+        5: ("conflicting_labels", 5),
+        6: ("conflicting_labels", 5),
+        7: ("other_label", 8),
+    }
+    assert conflicts == [[2, 3, 4], [5, 6], [7, 8]]
+
+
+def test_leaks_go_from_train_and_the_test_set_stays(workspace):
+    rows = corpus_of(40)
+    title, text, label = rows[3]
+    test = [(title, text + " indeed", 1 - label), ("", "&lt;b&gt;&lt;/b&gt;", 0), rows[5], rows[5]]
+    write_raw(rows, test)
+    clean.main()
+    gone = [
+        (row["id"], row["reason"], row["duplicate_of"], row["split"]) for row in read("dropped")
+    ]
+    assert gone == [("train-4", "leak", "test-1", "train"), ("train-6", "leak", "test-3", "train")]
+    assert [row["id"] for row in read("test")] == ["test-1", "test-2", "test-3", "test-4"]
+    assert [row["label"] for row in read("test")] == [label for _, _, label in test]
+    assert summary()["empty_test_documents"] == 1
+    assert summary()["leaks_with_another_label"] == 1
+
+
+def test_near_duplicates_stay_in_one_group_or_go_by_option(workspace):
+    rows = corpus_of(40)
+    title, text, label = rows[3]
+    near = [(title, f"{text} indeed", label), (title, f"{text} again", (label + 1) % 3)]
+    write_raw(rows + near, corpus_of(3, seed=9))
+    clean.main()
+    group = {row["id"]: row["group"] for s in ("train", "validation") for row in read(s)}
+    assert group["train-41"] == group["train-42"] == group["train-4"] == "train-4"
+    assert group["train-5"] == "train-5"
+    assert summary()["near_duplicates"] == {"groups": 1, "documents": 3, "largest": 3}
+    assert summary()["two_labels"]["near_duplicates"][0]["ids"] == [
+        "train-4",
+        "train-41",
+        "train-42",
+    ]
+    set_params(drop_near_duplicates=True)
+    clean.main()
+    gone = [(row["id"], row["reason"], row["duplicate_of"]) for row in read("dropped")]
+    assert gone == [(f"train-{i}", "near_duplicate", "train-4") for i in (41, 42)]
+
+
+# Corrections
+
+
+def correct(rows: list[tuple[str, str, str, str]]) -> None:
+    header = ",".join(corrections.COLUMNS)
+    Path("data/corrections.csv").write_text(
+        "\n".join([header, *(f"{n},{sha},{old},{new}," for n, sha, old, new in rows)]) + "\n"
+    )
+
+
+def test_a_correction_changes_a_label_before_anything_is_split_or_dropped(workspace):
+    rows = corpus_of(40)
+    title, text, label = rows[0]
+    other = (label + 1) % 3
+    rows.append((title, text, other))
+    write_raw(rows, corpus_of(3, seed=9))
+    raw = corpus.read_table(corpus.RAW / "train.parquet")
+    clean.main()
+    assert {r["id"]: r["reason"] for r in read("dropped")} == {
+        "train-1": "conflicting_labels",
+        "train-41": "conflicting_labels",
+    }
+    print_1, *_, print_41 = corrections.fingerprints(raw)
+    correct([("train-41", print_41, f"class {other}", f"class {other}")])  # a person looked
+    clean.main()
+    assert [(r["id"], r["reason"]) for r in read("dropped")] == [("train-1", "other_label")]
+    correct([("train-1", print_1, f"class {label}", f"class {other}")])
+    clean.main()
+    assert [(r["id"], r["reason"]) for r in read("dropped")] == [("train-41", "duplicate")]
+    kept = {r["id"]: r["label"] for s in ("train", "validation") for r in read(s)}
+    assert kept["train-1"] == other
+    assert summary()["corrections"] == {"given": 1, "changed_a_label": 1}
+
+
+def test_corrections_for_other_data_stop_before_anything_is_written(workspace):
+    write_raw(corpus_of(40), corpus_of(3, seed=9))
+    correct([("train-1", "0" * 16, "class 0", "class 1")])
+    with pytest.raises(UserError, match="train-1 has another text"):
+        clean.main()
+    assert not corpus.CLEAN.exists()
+
+
+# The split
+
+
+def test_validation_takes_its_share_of_each_class_in_whole_groups(workspace):
+    rows = corpus_of(600)
+    rows += [(title, f"{text} indeed", label) for title, text, label in rows[:200]]
+    write_raw(rows, corpus_of(3, seed=9))
+    clean.main()
+    train, validation = read("train"), read("validation")
+    assert not {r["group"] for r in train} & {r["group"] for r in validation}
+    for label in range(3):
+        here = sum(r["label"] == label for r in validation)
+        assert here == pytest.approx(sum(row[2] == label for row in rows) / 10, abs=2)
+    for table in (train, validation):
+        numbers = [int(r["id"].split("-")[1]) for r in table]
+        assert all(a < b for a, b in pairwise(numbers))
+
+
+def test_the_seed_decides_the_split_and_nothing_else_does(workspace):
+    write_raw(corpus_of(200), corpus_of(3, seed=9))
+    done = []
+    for seed, hash_seed in ((1, "1"), (1, "2"), (2, "1")):
+        set_params(seed=seed)
+        command = ["env", f"PYTHONHASHSEED={hash_seed}", sys.executable, "-m", "stages.clean"]
+        subprocess.run(command, check=True, capture_output=True)
+        done.append({p.name: p.read_bytes() for p in corpus.CLEAN.iterdir()})
+    assert done[0] == done[1]
+    assert done[0]["validation.parquet"] != done[2]["validation.parquet"]
+    assert done[0]["test.parquet"] == done[2]["test.parquet"]
+
+
+def test_a_class_of_one_document_stays_in_training_and_is_named(workspace, capsys):
+    rows = [(title, text, min(label, 1)) for title, text, label in corpus_of(40)]
+    write_raw([*rows, ("", "the only one", 2)], [("", "a test", 0)])
+    clean.main()
+    assert summary()["classes"]["class 2"] == {"train": 1, "validation": 0, "test": 0}
+    assert "no document of class 2 in validation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ([("", "one", 0), ("", "two", 1)], "No validation set can be split off 2 .*Add documents"),
+        ([("", "one", 0), ("", "two", 0)], "2 of 2 training documents are left, of 1 class"),
+        ([("", " ", 0), ("", "<b></b>", 1)], "0 of 2 .*dropped were {'empty': 2}"),
+        ([("", "same", 0), ("", "Same", 1)], "0 of 2 .*'conflicting_labels': 2"),
+    ],
+)
+def test_too_little_to_split_says_so_and_writes_nothing(workspace, train, message):
+    write_raw(train, [("", "a test", 0)])
+    with pytest.raises(UserError, match=message):
+        clean.main()
+    assert not corpus.CLEAN.exists()
+
+
+def test_a_missing_or_damaged_input_says_what_to_do(workspace):
+    with pytest.raises(UserError, match=r"data/raw/train\.parquet is missing. `dvc repro`"):
+        clean.main()
+    write_raw(corpus_of(40), corpus_of(3))
+    path = corpus.RAW / "train.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"data/raw/train\.parquet is damaged"):
+        clean.main()
+
+
+# Nothing is lost
+
+TEXT = st.text(max_size=12) | st.sampled_from(
+    ["the same words here", "The same words, here", "the same words there", " ", "&nbsp;", "\x00"]
+)
+ROW = st.tuples(st.sampled_from(["", "T"]), TEXT, st.integers(0, 2))
+
+
+@given(train=st.lists(ROW, min_size=1, max_size=25), test=st.lists(ROW, min_size=1, max_size=5),
+       share=st.sampled_from([0.01, 0.1, 0.5]), near=st.booleans())  # fmt: skip
+@settings(
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_rows_in_are_rows_out_and_rows_dropped_with_a_reason(workspace, train, test, share, near):
+    train = [(a.encode(errors="replace").decode(), b.encode(errors="replace").decode(), c)
+             for a, b, c in train]  # fmt: skip
+    test = [(a, b.encode(errors="replace").decode(), c) for a, b, c in test]
+    write_raw(train, test)
+    set_params(validation_share=share, drop_near_duplicates=near)
+    try:
+        clean.main()
+    except UserError as error:
+        assert "training documents" in str(error)  # too little is left
+        return
+    kept = [row for split in ("train", "validation") for row in read(split)]
+    gone = read("dropped")
+    assert sorted(r["id"] for r in kept + gone) == sorted(
+        f"train-{i + 1}" for i in range(len(train))
+    )
+    assert [r["id"] for r in read("test")] == [f"test-{i + 1}" for i in range(len(test))]
+    counts = summary()["rows"]["train"]
+    assert counts == {"in": len(train), "out": len(kept), "dropped": len(gone)}
+    assert sum(summary()["dropped"].values()) == len(gone)
+    known = {r["id"] for r in kept + gone + read("test")}
+    for row in gone:
+        assert row["reason"] in {"empty", "leak", "duplicate", "other_label",
+                                 "conflicting_labels", "near_duplicate"}  # fmt: skip
+        assert (row["duplicate_of"] == "") == (row["reason"] == "empty")
+        assert row["duplicate_of"] in known | {""}
+    texts = [corpus.full_text(pd.DataFrame([row]))[0] for row in kept]
+    assert all(texts)
+    assert len({text.casefold() for text in texts}) == len(texts)
+    tests = {tuple(words(text)) for text in corpus.full_text(pd.DataFrame(read("test")))}
+    assert not {tuple(words(text)) for text in texts} & tests
+    groups = [{row["group"] for row in read(split)} for split in ("train", "validation")]
+    assert not groups[0] & groups[1]
+    assert all(groups)
+    ids = {row["id"] for row in kept}
+    assert groups[0] | groups[1] <= ids
+    assert json.loads((corpus.CLEAN / "summary.json").read_text())["dataset"] == "made"
