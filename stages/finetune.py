@@ -68,6 +68,7 @@ def main() -> None:
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
+        ignore_mismatched_sizes=True,  # a head for other classes is replaced
         local_files_only=True,
     )
     bf16 = distributed.use_bf16(params.precision)

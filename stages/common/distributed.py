@@ -8,12 +8,18 @@ status. A run that torchrun started by hand, on one host or on several, is left 
 import logging
 import os
 import sys
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 
 from stages.common import console
 from stages.common.errors import UserError
+
+# How long a process waits for the others before it gives up. A process that dies closes its
+# connections and is noticed at once; a host that loses power or its network closes nothing.
+HOST_LOST_AFTER = timedelta(seconds=45)
+PROCESS_LOST_AFTER = timedelta(minutes=30)
 
 
 def rank() -> int:
@@ -72,7 +78,7 @@ def _torchrun(module: str, count: int) -> None:
         message = failure.error_file_data.get("message", "") if failure.error_file_data else ""
         if isinstance(message, dict):
             message = message["message"]
-        if not message:
+        if not message or message == "<NONE>":
             message = f"process {first} of {count} ended with status {status}; its output is above."
         console.fail(message, status)
     except SignalException as error:
@@ -103,7 +109,25 @@ def prepare(seed: int) -> None:
     # DeepSpeed would compile an all-reduce over shared memory (40 to 120 s) wherever there is a
     # compiler, so that two hosts would compute differently. torch's own gloo does the same work.
     deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
+    _connect()
     set_seed(seed)
+
+
+def _connect() -> None:
+    """Open the connection between the processes.
+
+    Left to Trainer, accelerate counts one process on a CPU whatever their number, because it names
+    no backend there.
+    """
+    from accelerate import PartialState
+
+    several_hosts = world_size() > int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    PartialState(
+        backend=None if torch.cuda.is_available() else "gloo",
+        timeout=HOST_LOST_AFTER if several_hosts else PROCESS_LOST_AFTER,
+    )
+    del os.environ["ACCELERATE_USE_DEEPSPEED"]
 
 
 def _threads(processes: int) -> int:

@@ -37,6 +37,7 @@ QUIET: dict[str, Any] = {
     "eval_strategy": "no",
     "logging_strategy": "no",
     "report_to": [],
+    "accelerator_config": {"use_configured_state": True},  # see distributed.prepare
     "disable_tqdm": True,
     "log_level": "error",
     "log_level_replica": "error",
