@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from stages import clean
+from stages import clean, download
 from stages.common import corpus, corrections, files
 from stages.common.duplicates import Shingles, Similar, drop_copies, words
 from stages.common.errors import UserError
 from stages.common.repair import REPAIRS, repair
+from tests.conftest import REPOSITORY
 
 Row = tuple[str, str, int]
 """Title, text, label."""
@@ -264,6 +266,31 @@ def test_leaks_go_from_train_and_the_test_set_stays(workspace):
     assert [row["label"] for row in read("test")] == [label for _, _, label in test]
     assert summary()["empty_test_documents"] == 1
     assert summary()["leaks_with_another_label"] == 1
+
+
+def test_the_copies_in_the_sample_corpus_are_found_and_nothing_else_goes(workspace):
+    sample = REPOSITORY / "data/sample"
+    (workspace / "data/sample").symlink_to(sample)
+    download.main()
+    clean.main()
+    groups = {row["id"]: row["group"] for s in ("train", "validation") for row in read(s)}
+    gone = {row["id"]: row["reason"] for row in read("dropped")}
+    expected, together = {}, []
+    for copy in pd.read_csv(sample / "known_duplicates.csv").itertuples():
+        pair = [f"{copy.file[:-4]}-{copy.row}", f"{copy.of_file[:-4]}-{copy.of_row}"]
+        if copy.kind == "exact":
+            expected[pair[0]] = "duplicate"
+        elif copy.kind == "two labels":
+            expected |= dict.fromkeys(pair, "conflicting_labels")
+        elif copy.kind == "leak":
+            expected |= {name: "leak" for name in pair if name.startswith("train")}
+        else:
+            together.append(pair)
+    assert gone == expected
+    assert len(together) > 20
+    for pair in together:
+        assert len({groups[name] for name in pair}) == 1
+    assert sum(count > 1 for count in Counter(groups.values()).values()) == len(together)
 
 
 def test_near_duplicates_stay_in_one_group_or_go_by_option(workspace):
