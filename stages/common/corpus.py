@@ -12,6 +12,7 @@ RAW = Path("data/raw")
 CLEAN = Path("data/clean")
 LABELS = Path("data/labels")
 TOKENS = Path("data/tokens")
+BASELINES = Path("models/baselines")
 SOURCE = RAW / "source.json"
 
 TEXT_COLUMNS = ("id", "title", "text", "label")

@@ -133,6 +133,25 @@ class Pretrain(Section):
     epochs: Annotated[int, Field(ge=0, le=1000)]
 
 
+class Baselines(Section):
+    """The models that the fine-tuned one is compared with."""
+
+    models: list[Literal["ngram", "tfidf", "rnn", "lstm"]]
+    """Which to train; the order is that of the tables."""
+    ngram_order: Annotated[int, Field(ge=1, le=3)]
+    """Words in an n-gram of the language model."""
+    tfidf_c: Annotated[float, Field(gt=0)]
+    """Inverse strength of the logistic regression's L2 penalty."""
+    word_vectors: Literal["word2vec", "random"]
+    """What the recurrent models' embeddings start from; word2vec learns from the training texts."""
+    dimensions: Annotated[int, Field(ge=1, le=4096)]
+    """Of a word vector."""
+    hidden: Annotated[int, Field(ge=1, le=4096)]
+    """Units of the recurrent layer, in each direction."""
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    """At most; training ends when two in a row do not lower the validation loss."""
+
+
 class Finetune(Section):
     """Fine-tuning beyond the headline keys."""
 
@@ -150,6 +169,11 @@ class Evaluate(Section):
     """How the final figures are made."""
 
     calibration_bins: Annotated[int, Field(ge=2, le=1000)]
+    """Of equal width, for the expected calibration error."""
+    bootstrap: Annotated[int, Field(ge=20, le=100_000)]
+    """Resamples of the test set behind each interval."""
+    robustness_documents: Annotated[int, Field(ge=1)]
+    """Test documents that are predicted again with typos, in lower case, and so on."""
 
 
 class Params(Section):
@@ -170,6 +194,7 @@ class Params(Section):
     clean: Clean
     label_noise: LabelNoise
     pretrain: Pretrain
+    baselines: Baselines
     finetune: Finetune
     evaluate: Evaluate
 

@@ -1,0 +1,198 @@
+"""Figures of a classifier: how often it is right, how well it ranks, whether its probabilities hold.
+
+Everywhere ``labels`` is an int array of shape (n,), ``probabilities`` a float array of shape
+(n, classes) whose rows sum to one, and ``weights`` an optional float array of shape (n,), how often
+each document counts: that is how a bootstrap resamples without copying.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+Figures = dict[str, float]
+TINY = 1e-12  # keeps the logarithm of a probability finite
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return the softmax of ``logits / temperature`` over the last axis, float64."""
+    scaled = logits.astype(np.float64) / temperature
+    raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    shares: np.ndarray = raised / raised.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def headline(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
+) -> Figures:
+    """Return accuracy, macro precision, recall, F1 and ROC-AUC, NLL, Brier score and ECE.
+
+    Macro figures average over the classes that occur among ``labels``; a class that is never
+    predicted has precision 0. ROC-AUC is one class against the rest.
+    """
+    w = np.ones(len(labels)) if weights is None else weights
+    classes = probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+    counts = confusion(labels, predicted, classes, w)
+    precision, recall, f1 = precision_recall_f1(counts)
+    there = counts.sum(axis=1) > 0
+    areas = [roc_auc(labels == k, probabilities[:, k], w) for k in np.flatnonzero(there)]
+    return {
+        "accuracy": float(np.trace(counts) / w.sum()),
+        "macro_precision": float(precision[there].mean()),
+        "macro_recall": float(recall[there].mean()),
+        "macro_f1": float(f1[there].mean()),
+        "roc_auc_ovr": float(np.mean(areas)),
+        "nll": nll(labels, probabilities, w),
+        "brier": brier(labels, probabilities, w),
+        "ece": ece(labels, probabilities, bins, w),
+    }
+
+
+def by_class(
+    labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+) -> dict[str, Figures]:
+    """Return per class n, precision, recall, F1, ROC-AUC, average precision; then weighted means.
+
+    The weights of ``weighted`` are the classes' shares among ``labels``; ``macro`` counts each
+    class that occurs once. A class without a document has no ROC-AUC: 0.5, as of a coin.
+    """
+    counts = confusion(labels, probabilities.argmax(axis=1), len(names))
+    precision, recall, f1 = precision_recall_f1(counts)
+    size = counts.sum(axis=1)
+    table = np.array([
+        [precision[k], recall[k], f1[k], roc_auc(labels == k, probabilities[:, k]),
+         average_precision(labels == k, probabilities[:, k])]
+        for k in range(len(names))
+    ])  # fmt: skip
+    columns = ("precision", "recall", "f1", "roc_auc", "average_precision")
+    rows = {
+        name: {"n": int(size[k])} | dict(zip(columns, map(float, table[k]), strict=True))
+        for k, name in enumerate(names)
+    }
+    for name, share in (("macro", size > 0), ("weighted", size)):
+        mean = np.average(table, axis=0, weights=share)
+        rows[f"({name})"] = {"n": int(size.sum())} | dict(
+            zip(columns, map(float, mean), strict=True)
+        )
+    return rows
+
+
+def confusion(
+    labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return how often each label (row) was predicted as each class (column)."""
+    cells = np.bincount(labels * classes + predicted, weights=weights, minlength=classes**2)
+    counts: np.ndarray = cells.reshape(classes, classes)
+    return counts
+
+
+def precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each class's precision, recall and F1 from a confusion matrix; 0 where undefined."""
+    right = np.diag(counts).astype(float)
+    guessed, true = counts.sum(axis=0), counts.sum(axis=1)
+    precision = np.divide(right, guessed, out=np.zeros_like(right), where=guessed > 0)
+    recall = np.divide(right, true, out=np.zeros_like(right), where=true > 0)
+    both = guessed + true
+    f1 = np.divide(2 * right, both, out=np.zeros_like(right), where=both > 0)
+    return precision, recall, f1
+
+
+def roc_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Return the area under the ROC curve; ties count half; 0.5 when one side is empty."""
+    _, true, false = _cumulated(positive, scores, weights)
+    if true[-1] == 0 or false[-1] == 0:
+        return 0.5
+    return float(np.trapezoid(true, false) / (true[-1] * false[-1]))
+
+
+def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean precision over the recall steps; 0 when nothing is positive."""
+    _, true, false = _cumulated(positive, scores, None)
+    if true[-1] == 0:
+        return 0.0
+    precision = true[1:] / (true[1:] + false[1:])
+    return float((np.diff(true) * precision).sum() / true[-1])
+
+
+def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return false and true positive rates from (0, 0) to (1, 1); rates of nothing are 0."""
+    _, true, false = _cumulated(positive, scores, None)
+    return false / max(false[-1], 1), true / max(true[-1], 1)
+
+
+def precision_recall_curve(
+    positive: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return recall and precision, from the surest prediction to all."""
+    _, true, false = _cumulated(positive, scores, None)
+    return true[1:] / max(true[-1], 1), true[1:] / (true[1:] + false[1:])
+
+
+def _cumulated(
+    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return thresholds from high to low, and the true and false positives at each, after 0."""
+    w = np.ones(len(scores)) if weights is None else weights
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of each run of ties
+    hit = np.where(positive[order], w[order], 0.0)
+    true = np.concatenate([[0.0], hit.cumsum()[last]])
+    both = np.concatenate([[0.0], w[order].cumsum()[last]])
+    return ranked[last], true, both - true
+
+
+def nll(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Return the mean negative log-likelihood of the labels, in nats."""
+    given = np.maximum(probabilities[np.arange(len(labels)), labels], TINY)
+    return float(np.average(-np.log(given), weights=weights))
+
+
+def brier(
+    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """Return the Brier score: squared error summed over classes, 0 to 2 (Brier 1950)."""
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(np.average(((probabilities - truth) ** 2).sum(axis=1), weights=weights))
+
+
+def ece(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
+) -> float:
+    """Return the expected calibration error: gap of confidence and accuracy (Guo et al. 2017)."""
+    share, confidence, accuracy = reliability(labels, probabilities, bins, weights)
+    return float((share * np.abs(confidence - accuracy)).sum())
+
+
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, per confidence bin of equal width, share of documents, mean confidence, accuracy.
+
+    An empty bin has share 0 and, as nothing can be said, confidence and accuracy 0.
+    """
+    w = np.ones(len(labels)) if weights is None else weights
+    sure = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    # Upper edges belong to their bin, as in the method's paper; rounding may put 1.0 above 1.
+    bin_of = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    size = np.bincount(bin_of, weights=w, minlength=bins)
+    safe = np.where(size > 0, size, 1)
+    confidence = np.bincount(bin_of, weights=w * sure, minlength=bins) / safe
+    accuracy = np.bincount(bin_of, weights=w * right, minlength=bins) / safe
+    return size / size.sum(), confidence, accuracy
+
+
+def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return the temperature, 0.05 to 20, that minimises the NLL (Guo et al. 2017)."""
+
+    def loss(log_t: float) -> float:
+        scaled = logits / np.exp(log_t)
+        top = scaled.max(axis=1, keepdims=True)
+        norm = top[:, 0] + np.log(np.exp(scaled - top).sum(axis=1))
+        return float((norm - scaled[np.arange(len(labels)), labels]).mean())
+
+    best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded",
+                           options={"xatol": 1e-6})  # fmt: skip
+    return float(np.exp(best.x))

@@ -1,0 +1,77 @@
+"""The tables behind `dvc plots`: small CSV files with a header, one row a point."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.common import files, metrics
+
+POINTS = 200  # of a curve at most; more are not seen
+Row = Sequence[Any]
+
+
+def write(path: Path, columns: Row, rows: Iterable[Row]) -> None:
+    """Write one table; floats keep six significant digits."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
+    files.write_text(path, text.getvalue())
+
+
+def write_all(
+    folder: Path,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    bins: int,
+    calibrated: np.ndarray,
+) -> None:
+    """Write the tables that follow from the test documents alone.
+
+    ``probabilities`` and ``calibrated``, the same after temperature scaling, have shape
+    (documents, classes).
+    """
+    predicted = probabilities.argmax(axis=1)
+    pairs = ((names[a], names[b]) for a, b in zip(labels, predicted, strict=True))
+    write(folder / "confusion.csv", ("actual", "predicted"), pairs)
+    write(folder / "roc.csv", ("series", "false_positive_rate", "true_positive_rate"), (
+        (name, *point) for k, name in enumerate(names)
+        for point in thinned(*metrics.roc_curve(labels == k, probabilities[:, k]))
+    ))  # fmt: skip
+    write(folder / "precision_recall.csv", ("series", "recall", "precision"), (
+        (name, *point) for k, name in enumerate(names)
+        for point in thinned(*metrics.precision_recall_curve(labels == k, probabilities[:, k]))
+    ))  # fmt: skip
+    write(folder / "reliability.csv", ("series", "confidence", "accuracy", "share"), (
+        (kind, *map(float, (confidence, accuracy, share)))
+        for kind, values in (("as trained", probabilities), ("temperature scaled", calibrated))
+        for share, confidence, accuracy in zip(*metrics.reliability(labels, values, bins), strict=True)
+        if share
+    ))  # fmt: skip
+
+
+def write_training(folder: Path, history: list[dict[str, str]]) -> None:
+    """Write loss and F1 by step from finetune's history (a row a step, epochs' ends filled in)."""
+    write(folder / "loss.csv", ("step", "series", "loss"), (
+        (int(row["step"]), split, float(row[column])) for split, column in
+        (("train", "loss"), ("validation", "validation_loss")) for row in history if row[column]
+    ))  # fmt: skip
+    write(folder / "f1.csv", ("step", "validation_macro_f1"), (
+        (int(row["step"]), float(row["validation_macro_f1"])) for row in history
+        if row["validation_macro_f1"]
+    ))  # fmt: skip
+
+
+def thinned(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    """Return at most ``POINTS`` points of a curve, ends included, evenly along its length."""
+    if len(x) == 0:
+        return []
+    way = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    keep = np.searchsorted(way, np.linspace(0, way[-1], POINTS)) if way[-1] else [0]
+    keep = np.union1d(np.asarray(keep), [0, len(x) - 1])
+    return [(float(a), float(b)) for a, b in zip(x[keep], y[keep], strict=True)]

@@ -1,0 +1,129 @@
+"""A recurrent classifier over word embeddings: plain RNN or LSTM, in both directions."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from gensim.models import Word2Vec
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+Words = Sequence[Sequence[str]]
+PADDING, UNKNOWN = 0, 1  # word ids; the others follow
+RARE = 2  # words that occur less often share the vector of UNKNOWN
+READ_WORDS = 150  # of a document; longer ones are cut
+BATCH = 64  # documents at most; a small corpus gets smaller batches
+STEPS = 64  # in an epoch, at least
+PATIENCE = 2  # epochs in a row without a lower validation loss before training ends
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Word ids, and the vectors that training starts from, (words, dimensions)."""
+
+    ids: dict[str, int]
+    start: torch.Tensor
+
+    def encode(self, documents: Words) -> list[torch.Tensor]:
+        """Return each document's word ids; an empty one is a single UNKNOWN."""
+        rows = ([self.ids.get(w, UNKNOWN) for w in words[:READ_WORDS]] for words in documents)
+        return [torch.tensor(row or [UNKNOWN]) for row in rows]
+
+
+def word_vectors(
+    documents: Words, kind: Literal["word2vec", "random"], dimensions: int, seed: int
+) -> Vectors:
+    """Return a vector for each word: word2vec trained on ``documents``, or random ones."""
+    seen = Counter(word for words in documents for word in words)
+    known = sorted(word for word, count in seen.items() if count >= RARE)
+    ids = {word: i for i, word in enumerate(known, start=UNKNOWN + 1)}
+    start = np.random.default_rng(seed).normal(0, 0.1, (len(ids) + UNKNOWN + 1, dimensions))
+    if kind == "word2vec" and known:
+        # One worker: with more, the order in which threads update the vectors varies.
+        model = Word2Vec(documents, vector_size=dimensions, min_count=RARE, window=5, sg=1,
+                         epochs=5, seed=seed, workers=1)  # fmt: skip
+        for word, i in ids.items():
+            start[i] = model.wv[word]
+        start[UNKNOWN + 1 :] /= start[UNKNOWN + 1 :].std()  # to the scale a new layer expects
+    start[PADDING] = 0
+    return Vectors(ids, torch.tensor(start, dtype=torch.float32))
+
+
+class RecurrentClassifier(nn.Module):
+    """Embeddings, one recurrent layer in both directions, the maximum over time, a linear head."""
+
+    def __init__(
+        self, kind: Literal["rnn", "lstm"], vectors: torch.Tensor, hidden: int, classes: int
+    ) -> None:
+        super().__init__()
+        layer = nn.LSTM if kind == "lstm" else nn.RNN
+        self.embedding = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=PADDING)
+        self.layer = layer(vectors.shape[1], hidden, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(2 * hidden, classes)
+
+    def forward(self, documents: list[torch.Tensor]) -> torch.Tensor:
+        """Return scores, (documents, classes), for a batch sorted from long to short."""
+        lengths = torch.tensor([len(d) for d in documents])
+        ids = nn.utils.rnn.pad_sequence(documents, batch_first=True)
+        packed = pack_padded_sequence(self.dropout(self.embedding(ids)), lengths, batch_first=True)
+        states, _ = pad_packed_sequence(
+            self.layer(packed)[0], batch_first=True, padding_value=-torch.inf
+        )
+        scores: torch.Tensor = self.head(self.dropout(states.amax(dim=1)))
+        return scores
+
+    @torch.inference_mode()
+    def scores(self, documents: list[torch.Tensor]) -> np.ndarray:
+        """Return the scores of any number of documents, in their order."""
+        self.eval()
+        result = np.zeros((len(documents), self.head.out_features))
+        order = np.argsort([-len(d) for d in documents], kind="stable")
+        for at in range(0, len(order), BATCH * 4):
+            rows = order[at : at + BATCH * 4]
+            result[rows] = self([documents[i] for i in rows]).numpy()
+        return result
+
+
+def train(
+    model: RecurrentClassifier,
+    documents: list[torch.Tensor],
+    labels: np.ndarray,
+    validation_loss: Callable[[], float],
+    epochs: int,
+    seed: int,
+) -> None:
+    """Train with Adam while ``validation_loss()`` falls; leave the best epoch's weights.
+
+    ``labels`` has shape (documents,). Batches hold documents of like length, in random order.
+    """
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    targets = torch.tensor(labels)
+    lengths = np.array([len(d) for d in documents])
+    lowest, waited, best = float("inf"), 0, model.state_dict()
+    batch = min(BATCH, max(1, len(documents) // STEPS))
+    for _ in range(epochs):
+        model.train()
+        # Noise on the lengths keeps the batches from being the same ones in every epoch.
+        order = np.argsort(-(lengths + rng.uniform(0, 6, len(lengths))), kind="stable")
+        groups = [order[at : at + batch] for at in range(0, len(order), batch)]
+        for at in rng.permutation(len(groups)):
+            rows = groups[at][np.argsort(-lengths[groups[at]], kind="stable")]
+            loss = nn.functional.cross_entropy(model([documents[i] for i in rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        loss_now = validation_loss()
+        if loss_now < lowest:
+            lowest, waited = loss_now, 0
+            best = {name: value.clone() for name, value in model.state_dict().items()}
+        else:
+            waited += 1
+        if waited == PATIENCE:
+            break
+    model.load_state_dict(best)
