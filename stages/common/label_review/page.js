@@ -307,7 +307,7 @@
   }
 
   function neighbour(d, similarity) {
-    const body = el("div", "body", ...(d.title ? [el("strong", "", ...shown(d.title)), " "] : []), ...shown(d.text), d.more ? "…" : "");
+    const body = el("div", "body", ...(d.title ? [el("strong", "", el("bdi", "", ...shown(d.title))), " "] : []), el("bdi", "", ...shown(d.text)), d.more ? "…" : "");
     body.dir = "auto";
     return el("li", "", el("div", "head", chip(d.label), el("span", "", `${percent(similarity)} alike`)), body);
   }
