@@ -123,7 +123,8 @@ def arguments(params: Params, folder: Path) -> TrainingArguments:
         warmup_steps=params.finetune.warmup,
         max_grad_norm=params.finetune.max_gradient_norm,
         optim="adamw_torch_fused",
-        deepspeed=training.deepspeed_config(params.zero_stage),
+        gradient_checkpointing=params.finetune.gradient_checkpointing,
+        deepspeed=training.deepspeed_config(params.zero_stage, params.finetune.offload),
         **training.QUIET,
     )
 

@@ -1,9 +1,14 @@
 """What several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests import tiny
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -20,3 +25,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data/corrections.csv").write_text("id,text_sha256,old_label,new_label,note\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator["tiny.Runner"]:
+    """Run stages on tiny models in real processes, the imports paid for once."""
+    from tests import tiny
+
+    server = tiny.Runner()
+    yield server
+    server.close()

@@ -1,9 +1,12 @@
 """A corpus and a two-layer model on which fine-tuning takes a second; what engine tests run on."""
 
 import csv
+import json
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +66,8 @@ def write_model(folder: Path, dropout: float) -> None:
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]",
              "sep_token": "[SEP]", "mask_token": "[MASK]"}  # fmt: skip
-    PreTrainedTokenizerFast(tokenizer_object=words, **names).save_pretrained(folder)
+    tokenizer: Any = PreTrainedTokenizerFast
+    tokenizer(tokenizer_object=words, **names).save_pretrained(folder)
 
 
 def set_params(folder: Path, **changes: Any) -> None:
@@ -81,26 +85,70 @@ def set_params(folder: Path, **changes: Any) -> None:
         yaml.dump(content, file)
 
 
-def command(module: str = "stages.finetune") -> list[str]:
-    """Return the command of a stage."""
-    return [sys.executable, "-m", module]
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """Return an environment with one thread a process: equal results, and no fighting for cores."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", **changes}
-
-
-def finetune(folder: Path, **params: Any) -> list[dict[str, float]]:
-    """Run ``python -m stages.finetune`` in ``folder`` and return its history."""
-    set_params(folder, **params)
-    done = subprocess.run(command(), cwd=folder, env=environment(), capture_output=True, text=True,
-                          timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return history(folder)
-
-
 def history(folder: Path) -> list[dict[str, float]]:
     """Read the history that finetune left in ``folder``."""
     with (folder / "models/finetuned/history.csv").open() as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def losses(folder: Path) -> list[float]:
+    """Return the training loss of every step."""
+    return [row["loss"] for row in history(folder)]
+
+
+@dataclass
+class Run:
+    """How a run ended."""
+
+    statuses: list[int]
+    output: str
+    seconds: float
+
+
+class Runner:
+    """Runs stages in real processes; see ``tests.fork_server``."""
+
+    def __init__(self) -> None:
+        # One thread a process: equal results, and no fighting for cores.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.fork_server"], cwd=REPOSITORY, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert self._server.stdout and self._server.stdout.readline() == "ready\n"
+
+    def start(
+        self,
+        folder: Path,
+        module: str = "stages.finetune",
+        processes: int = 1,
+        kill_after: float | None = None,
+        number: int = signal.SIGKILL,
+        before: str | None = None,
+        environment: dict[str, str] | None = None,
+        **params: Any,
+    ) -> Run:
+        """Run a stage with ``params`` changed, however it ends.
+
+        ``before`` names a function of ``tests.sabotage`` to call first in every process.
+        """
+        set_params(folder, **params)
+        request = {"folder": str(folder), "module": module, "processes": processes, "before": before,
+                   "kill_after": kill_after, "signal": int(number),
+                   "environment": environment or {}}  # fmt: skip
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return Run(**json.loads(self._server.stdout.readline()))
+
+    def run(self, folder: Path, **request: Any) -> list[float]:
+        """Run finetune to its good end and return the loss of every step."""
+        run = self.start(folder, **request)
+        assert not any(run.statuses), run.output
+        return losses(folder)
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._server.stdin
+        self._server.stdin.close()
+        self._server.wait()

@@ -8,6 +8,7 @@ status. A run that torchrun started by hand, on one host or on several, is left 
 import logging
 import os
 import sys
+import warnings
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -146,6 +147,7 @@ def _quiet() -> None:
     transformers_logging: Any = library
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.", FutureWarning)  # of DeepSpeed's calls
     for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

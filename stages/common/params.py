@@ -163,6 +163,9 @@ class Finetune(Section):
     micro_batch_size: Annotated[int, Field(ge=1)] | None
     """Documents one process computes at once; what a step needs beyond is accumulated."""
     checkpoint_steps: Annotated[int, Field(ge=1)]
+    offload: Literal["none", "optimizer", "all"]
+    """What DeepSpeed keeps in the host's memory; ``all`` (with ZeRO-3) adds the parameters."""
+    gradient_checkpointing: bool
 
 
 class Evaluate(Section):

@@ -47,17 +47,27 @@ QUIET: dict[str, Any] = {
 }
 
 
-def deepspeed_config(zero_stage: int, path: Path = DEEPSPEED_CONFIG) -> dict[str, Any]:
-    """Return ``ds_config.json`` with the ZeRO stage of params.yaml merged in.
+def deepspeed_config(
+    zero_stage: int, offload: str = "none", path: Path = DEEPSPEED_CONFIG
+) -> dict[str, Any]:
+    """Return ``ds_config.json`` with the ZeRO stage and offload of params.yaml merged in.
 
-    Raises ``UserError`` when the file brings its own optimizer or scheduler: DeepSpeed's differ
+    ``offload`` is ``none``, ``optimizer`` or ``all`` (the parameters too; DeepSpeed does so at
+    ZeRO-3 only, and offloads nothing at ZeRO-0). Raises ``UserError`` when the file brings its own optimizer or scheduler: DeepSpeed's differ
     from torch's (logarithmic warm-up, a step's shift) and would change the result.
     """
     config: dict[str, Any] = files.read_json(path)
     for key in ("optimizer", "scheduler"):
         if key in config:
             raise UserError(f"{path}: remove {key!r}; params.yaml decides it, see `finetune`.")
-    config.setdefault("zero_optimization", {})["stage"] = zero_stage
+    zero = config.setdefault("zero_optimization", {})
+    zero["stage"] = zero_stage
+    if offload != "none" and zero_stage > 0:
+        zero["offload_optimizer"] = {"device": "cpu"}
+        # torch's optimizer, not DeepSpeed's cpu_adam: that one needs a C++ compiler.
+        config["zero_force_ds_cpu_optimizer"] = False
+        if offload == "all" and zero_stage == 3:
+            zero["offload_param"] = {"device": "cpu"}
     return config
 
 

@@ -1,0 +1,146 @@
+"""Training survives kills at any moment and ends in the weights it would have had.
+
+Real processes on a two-layer model with dropout, so that the state of the random generators counts.
+"""
+
+import json
+import random
+import shutil
+import signal
+
+import pytest
+
+from stages.common import files
+from tests import tiny
+
+PARAMS = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "precision": "fp32",
+          "finetune__checkpoint_steps": 2, "finetune__early_stopping_patience": 9}  # fmt: skip
+
+
+def prepare(folder):
+    tiny.write(folder, documents=60, dropout=0.1)  # 8 steps an epoch, the last batch smaller
+    tiny.set_params(folder, **PARAMS)
+    return folder
+
+
+def outputs(folder):
+    return {p.name: files.sha256(p) for p in sorted((folder / "models/finetuned").iterdir())}
+
+
+def checkpoints(folder):
+    return sorted((folder / ".checkpoints/finetune").glob("*/step-*"),
+                  key=lambda p: int(p.name.removeprefix("step-")))  # fmt: skip
+
+
+def stop_at(folder, runner, step):
+    """Run until the checkpoint of ``step`` stands, and kill."""
+    run = runner.start(folder, before="kill_after_checkpoint", environment={"AT": str(step)})
+    assert run.statuses == [-9], run.output
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runner, tmp_path_factory):
+    folder = prepare(tmp_path_factory.mktemp("undisturbed"))
+    runner.run(folder)
+    assert not list(folder.glob(".checkpoints/finetune/*")), "left behind after a good end"
+    return outputs(folder)
+
+
+def test_the_same_run_gives_the_same_bytes(runner, tmp_path, undisturbed):
+    folder = prepare(tmp_path)
+    runner.run(folder)
+    assert outputs(folder) == undisturbed
+    assert set(undisturbed) == {"config.json", "history.csv", "model.safetensors", "summary.json",
+                                "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_stops_and_the_next_run_goes_on(runner, tmp_path, undisturbed, number):
+    folder = prepare(tmp_path)
+    run = runner.start(folder, before="signal_at_step", environment={"AT": "5", "SIGNAL": str(int(number))})
+    assert run.statuses == [128 + number], run.output
+    assert "stopped at step 5" in run.output
+    assert checkpoints(folder)[-1].name == "step-5"
+    assert not (folder / "models/finetuned").exists()
+    run = runner.start(folder)
+    assert "going on from the checkpoint of step 5" in run.output
+    assert outputs(folder) == undisturbed
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(runner, tmp_path, undisturbed):
+    folder = prepare(tmp_path)
+    stop_at(folder, runner, 6)
+    kept = checkpoints(folder)
+    assert [p.name for p in kept] == ["step-4", "step-6"]
+    largest = max(kept[-1].rglob("*.pt"), key=lambda p: p.stat().st_size)
+    with largest.open("r+b") as file:
+        file.truncate(largest.stat().st_size // 2)
+    run = runner.start(folder)
+    assert "checkpoint of step 6 is damaged" in run.output
+    assert "going on from the checkpoint of step 4" in run.output
+    assert outputs(folder) == undisturbed
+
+
+@pytest.mark.parametrize("change", ["params", "data", "configuration"])
+def test_a_run_that_differs_starts_from_nothing(runner, tmp_path, undisturbed, change):
+    folder = prepare(tmp_path)
+    stop_at(folder, runner, 4)
+    if change == "params":
+        tiny.set_params(folder, lr=2e-3)
+    elif change == "data":
+        shutil.copy(folder / "data/tokens/validation.parquet", folder / "data/tokens/train.parquet")
+    else:
+        config = json.loads((folder / "ds_config.json").read_text())
+        config["zero_optimization"]["reduce_bucket_size"] = 10_000
+        (folder / "ds_config.json").write_text(json.dumps(config))
+    run = runner.start(folder)
+    assert run.statuses == [0]
+    assert "going on" not in run.output
+
+
+def test_a_full_disk_says_so_and_keeps_the_last_good_checkpoint(runner, tmp_path, undisturbed):
+    folder = prepare(tmp_path)
+    run = runner.start(folder, before="disk_full_after_two_checkpoints")
+    assert run.statuses == [1]
+    assert "No space left" in run.output
+    assert "Traceback" not in run.output
+    assert [p.name for p in checkpoints(folder)] == ["step-2", "step-4"]
+    assert not list(folder.glob(".checkpoints/finetune/*/.*")), "a half-written one is left"
+    run = runner.start(folder)
+    assert "going on from the checkpoint of step 4" in run.output
+    assert outputs(folder) == undisturbed
+
+
+def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, undisturbed):
+    folder = prepare(tmp_path)
+    run = runner.start(folder, before="poison_step_6")
+    assert run.statuses == [1]
+    message = " ".join(run.output.split())
+    assert "The loss is nan at step 6, learning rate 0.00" in message
+    assert "train-" in message
+    assert "The checkpoint of step 4 stands" in message
+    assert "Traceback" not in message
+    run = runner.start(folder)
+    assert outputs(folder) == undisturbed
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(runner, tmp_path, undisturbed):
+    folder = prepare(tmp_path)
+    moments = random.Random(1)
+    kills, steps, halves, longest = 0, set(), 0, 2.0
+    while kills < 20:
+        run = runner.start(folder, kill_after=moments.uniform(0, longest))
+        if run.statuses == [0]:  # over before it was killed: once more from nothing
+            assert outputs(folder) == undisturbed
+            shutil.rmtree(folder / "models/finetuned")
+            longest = run.seconds
+            continue
+        assert run.statuses == [-9], run.output
+        kills += 1
+        steps |= {p.name for p in checkpoints(folder)}
+        halves += any(folder.glob(".checkpoints/finetune/*/.*.part"))
+    assert len(steps) > 5, "the kills never hit training"
+    assert halves, "no kill hit the writing of a checkpoint"
+    assert runner.start(folder).statuses == [0]
+    assert outputs(folder) == undisturbed
