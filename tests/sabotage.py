@@ -23,7 +23,7 @@ def kill_after_checkpoint() -> None:
         if step == int(os.environ["AT"]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoints.Checkpoints._seal = sealed  # type: ignore[method-assign]
+    setattr(checkpoints.Checkpoints, "_seal", sealed)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def signal_at_step() -> None:
@@ -35,7 +35,7 @@ def signal_at_step() -> None:
             os.kill(os.getpid(), int(os.environ["SIGNAL"]))
         return step(self, *args)
 
-    training.Engine.training_step = signalled  # type: ignore[method-assign]
+    setattr(training.Engine, "training_step", signalled)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def disk_full_after_two_checkpoints() -> None:
@@ -47,7 +47,7 @@ def disk_full_after_two_checkpoints() -> None:
             raise OSError(errno.ENOSPC, "No space left on device", folder)
         save(self, folder)
 
-    training.Engine._save_rng_state = full  # type: ignore[method-assign]
+    setattr(training.Engine, "_save_rng_state", full)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def poison_step_6() -> None:
@@ -58,4 +58,4 @@ def poison_step_6() -> None:
         value = loss(self, *args, **kwargs)
         return value * float("nan") if self.state.global_step + 1 == 6 else value
 
-    training.Engine.compute_loss = poisoned  # type: ignore[method-assign]
+    setattr(training.Engine, "compute_loss", poisoned)  # noqa: B010 - mypy allows no other assignment to a method

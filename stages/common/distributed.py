@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import torch
+from transformers import set_seed
 
 from stages.common import console
 from stages.common.errors import UserError
@@ -105,7 +106,6 @@ def prepare(seed: int) -> None:
     os.environ.setdefault("DS_IGNORE_CUDA_DETECTION", "1")
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
-    from transformers import set_seed
 
     # DeepSpeed would compile an all-reduce over shared memory (40 to 120 s) wherever there is a
     # compiler, so that two hosts would compute differently. torch's own gloo does the same work.
@@ -147,7 +147,9 @@ def _quiet() -> None:
     transformers_logging: Any = library
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", r"`torch\.distributed\.", FutureWarning)  # of DeepSpeed's calls
+    warnings.filterwarnings(
+        "ignore", r"`torch\.distributed\.", FutureWarning
+    )  # of DeepSpeed's calls
     for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

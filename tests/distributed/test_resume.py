@@ -57,7 +57,9 @@ def test_the_same_run_gives_the_same_bytes(runner, tmp_path, undisturbed):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_stops_and_the_next_run_goes_on(runner, tmp_path, undisturbed, number):
     folder = prepare(tmp_path)
-    run = runner.start(folder, before="signal_at_step", environment={"AT": "5", "SIGNAL": str(int(number))})
+    run = runner.start(
+        folder, before="signal_at_step", environment={"AT": "5", "SIGNAL": str(int(number))}
+    )
     assert run.statuses == [128 + number], run.output
     assert "stopped at step 5" in run.output
     assert checkpoints(folder)[-1].name == "step-5"
