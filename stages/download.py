@@ -6,19 +6,32 @@
 path or URL, or a pinned commit on the Hugging Face Hub. Nothing that is downloaded is executed.
 """
 
+import hashlib
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pandas as pd
 
-from stages.common import console, corpus, fetch, files, records
+from stages.common import console, corpus, files, records
 from stages.common.errors import UserError
-from stages.common.params import Columns, Dataset, read_params
+from stages.common.params import read_params
+from stages.common.sources import UNFINISHED, Source, from_hub_or_files
 
 READS = ("dataset", "datasets")
 SPLITS = ("train", "test")
-UNFINISHED = Path(".checkpoints/download")  # DVC empties data/raw before each run, so not there
+
+
+class Document(NamedTuple):
+    """One row of a file."""
+
+    number: int
+    """From 1, without the header."""
+    where: str
+    label: str
+    title: str
+    text: str
 
 
 def main() -> None:
@@ -32,52 +45,35 @@ def main() -> None:
     console.title("download", f"fetch the corpus {params.dataset} and check it")
 
     # Fetch
-    paths, names, origin, columns, labels = _fetch(params.dataset, dataset)
+    source = from_hub_or_files(params.dataset, dataset)
 
     # Read
-    formats = {
-        split: dataset.format
-        if origin == "files" and dataset.format != "auto"
-        else records.format_of(urlsplit(names[split]).path)
-        for split in SPLITS
-    }
-    header = dataset.header or origin == "hub"
-    rows = {
-        split: _documents(paths[split], names[split], formats[split], columns, header)
-        for split in SPLITS
-    }
+    rows = {split: _documents(source, split) for split in source.paths}
+    if "test" not in rows:
+        rows = _divided(rows["train"], dataset.test_share, source.names["train"])
 
     # Name the classes
-    labels = labels or _labels_found(rows["train"], names["train"])
+    labels = source.labels or _labels_found(rows["train"], source.names["train"])
     classes = list(dict.fromkeys(labels.values()))
     if len(classes) < 2:
         raise UserError(
-            f"{names['train']} has one class only ({', '.join(classes)}); a classifier needs two. "
-            f"Check datasets.{params.dataset}.columns.label in params.yaml."
+            f"{source.names['train']} has one class only ({', '.join(classes)}); a classifier "
+            f"needs two. Check datasets.{params.dataset}.columns.label in params.yaml."
         )
-    tables = {
-        split: _table(split, rows[split], labels, classes, params.dataset) for split in SPLITS
-    }
+    tables = {s: _table(s, rows[s], labels, classes, params.dataset) for s in SPLITS}
 
     # Write
     with files.atomic_folder(corpus.RAW) as part:
         for split, table in tables.items():
             corpus.write_table(part / f"{split}.parquet", table, corpus.TEXT_COLUMNS)
-        source = {
+        origin = {
             "dataset": params.dataset,
             "labels": classes,
             "licence": dataset.licence,
-            "source": origin,
-            "files": {
-                split: {
-                    "name": names[split],
-                    "sha256": files.sha256(paths[split]),
-                    "rows": len(tables[split]),
-                }
-                for split in SPLITS
-            },
+            "source": source.kind,
+            "files": {split: _described(source, split, len(tables[split])) for split in SPLITS},
         }
-        files.write_json(part / corpus.SOURCE.name, source)
+        files.write_json(part / corpus.SOURCE.name, origin)
     shutil.rmtree(UNFINISHED, ignore_errors=True)
 
     counts = {split: table["label"].value_counts() for split, table in tables.items()}
@@ -90,61 +86,56 @@ def main() -> None:
     console.outputs(corpus.RAW)
 
 
-def _fetch(
-    name: str, dataset: Dataset
-) -> tuple[dict[str, Path], dict[str, str], str, Columns, dict[str, str]]:
-    """Return path and name of each split, which source it was, and how that source is laid out."""
-    unreachable = ""
-    if hub := dataset.hub:
-        wanted = {"train": hub.train, "test": hub.test}
-        try:
-            paths = {s: fetch.from_hub(hub.repo, hub.revision, wanted[s]) for s in SPLITS}
-        except fetch.UnreachableError as error:
-            unreachable = str(error)
-            console.say(f"{unreachable}\ntrying the other source of {name}")
-        else:
-            names = {s: f"{hub.repo}@{hub.revision}/{wanted[s]}" for s in SPLITS}
-            return paths, names, "hub", hub.columns, dict(hub.labels)
-    if dataset.files is None:
-        raise UserError(f"{unreachable}\n{name} has no other source. Check the network.")
-    wanted_files = {"train": dataset.files.train, "test": dataset.files.test}
-    paths = {}
-    for split, file in wanted_files.items():
-        if fetch.is_url(file.path):
-            try:
-                paths[split] = fetch.from_url(file.path, UNFINISHED, file.sha256)
-            except fetch.UnreachableError as error:
-                raise UserError(f"{unreachable}\n{error}".strip()) from None
-        elif not Path(file.path).is_file():
-            raise UserError(
-                f"{file.path} does not exist. "
-                f"Correct datasets.{name}.files.{split}.path in params.yaml."
-            )
-        else:
-            paths[split] = Path(file.path)
-            fetch.check(paths[split], file.sha256, file.path)
-    # The path on one machine is nobody else's business, and would differ between equal runs.
-    names = {s: Path(f.path).name if Path(f.path).is_absolute() else f.path
-             for s, f in wanted_files.items()}  # fmt: skip
-    return paths, names, "files", dataset.columns, dict(dataset.labels)
+def _described(source: Source, split: str, count: int) -> dict[str, object]:
+    """Return what source.json says of a split."""
+    file = split if split in source.paths else "train"
+    name = source.names[file]
+    return {
+        # The path on one machine is nobody else's business, and would differ between equal runs.
+        "name": Path(name).name if Path(name).is_absolute() else name,
+        "sha256": files.sha256(source.paths[file]),
+        "rows": count,
+    }
 
 
-def _documents(
-    path: Path, name: str, layout: records.Format, columns: Columns, header: bool
-) -> list[records.Record]:
-    """Return label, text and title of every row, each with where it stands."""
+def _documents(source: Source, split: str) -> list[Document]:
+    columns, name = source.columns, source.names[split]
+    layout = records.format_of(urlsplit(name).path) if source.format == "auto" else source.format
     wanted = [columns.label, columns.text, *([columns.title] if columns.title else [])]
-    found = list(records.read_records(path, layout, wanted, header, name))
+    rows = records.read_records(source.paths[split], layout, wanted, source.header, name)
+    found = [
+        Document(number, where, label.strip(), "".join(title), text)
+        for number, (where, (label, text, *title)) in enumerate(rows, 1)
+    ]
     if not found:
         raise UserError(f"{name} holds no rows. Put the corpus there, or correct the path.")
     return found
 
 
-def _labels_found(rows: list[records.Record], name: str) -> dict[str, str]:
+def _divided(rows: list[Document], share: float, name: str) -> dict[str, list[Document]]:
+    """Return train and test of a corpus that has no test set of its own.
+
+    A hash of the text decides: the choice is the same in every run, with every seed, and for every
+    order of the rows, and copies of a text stay together.
+    """
+    divided: dict[str, list[Document]] = {"train": [], "test": []}
+    for row in rows:
+        drawn = hashlib.sha256(f"{row.title}\n{row.text}".encode()).digest()[:8]
+        in_test = int.from_bytes(drawn, "big") < share * 2**64
+        divided["test" if in_test else "train"].append(row)
+    if not all(divided.values()):
+        raise UserError(
+            f"{name}: {len(rows):,} rows are too few for a test set of {share:.0%}. Add documents, "
+            "change test_share, or name a test file."
+        )
+    return divided
+
+
+def _labels_found(rows: list[Document], name: str) -> dict[str, str]:
     """Return the values of the label column as their own names, numbers in numeric order."""
-    values = {fields[0].strip() for _, fields in rows}
+    values = {row.label for row in rows}
     if "" in values:
-        where = next(where for where, fields in rows if not fields[0].strip())
+        where = next(row.where for row in rows if not row.label)
         raise UserError(f"{where}: the label is empty. Fill it in, or take the row out.")
     if len(values) > max(1000, len(rows) // 2):
         raise UserError(
@@ -157,24 +148,19 @@ def _labels_found(rows: list[records.Record], name: str) -> dict[str, str]:
 
 
 def _table(
-    split: str,
-    rows: list[records.Record],
-    labels: dict[str, str],
-    classes: list[str],
-    dataset: str,
+    split: str, rows: list[Document], labels: dict[str, str], classes: list[str], dataset: str
 ) -> pd.DataFrame:
-    """Return the documents as a table of ``TEXT_COLUMNS``; the id counts rows from 1."""
+    """Return the documents as a table of ``TEXT_COLUMNS``; the id has the row's number."""
     position = {value: classes.index(name) for value, name in labels.items()}
-    found = []
-    for number, (where, (label, text, *title)) in enumerate(rows, 1):
-        if label.strip() not in position:
+    for row in rows:
+        if row.label not in position:
             known = ", ".join(v if v == n else f"{v} ({n})" for v, n in labels.items())
-            header = " If it names the columns, set `header: true`." if number == 1 else ""
+            header = " If it names the columns, set `header: true`." if row.number == 1 else ""
             raise UserError(
-                f"{where}: unknown label {label.strip()[:80]!r}; known: {known[:400]}. Mend the "
+                f"{row.where}: unknown label {row.label[:80]!r}; known: {known[:400]}. Mend the "
                 f"row, or add the value to datasets.{dataset}.labels in params.yaml.{header}"
             )
-        found.append((f"{split}-{number}", "".join(title), text, position[label.strip()]))
+    found = [(f"{split}-{row.number}", row.title, row.text, position[row.label]) for row in rows]
     return pd.DataFrame(found, columns=list(corpus.TEXT_COLUMNS))
 
 

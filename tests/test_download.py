@@ -77,7 +77,8 @@ def choose(train: object, test: object, dataset: str = "custom", **entry: Any) -
     content["dataset"] = dataset
     for split, file in (("train", train), ("test", test)):
         path, sha256 = file if isinstance(file, tuple) else (file, None)
-        content["datasets"][dataset]["files"][split] = {"path": str(path), "sha256": sha256}
+        entry_of_file = {"path": str(path), "sha256": sha256} if path else None
+        content["datasets"][dataset]["files"][split] = entry_of_file
     content["datasets"][dataset] |= {
         "columns": {"label": "label", "title": "title", "text": "text"},
         **entry,
@@ -176,6 +177,25 @@ def test_no_path_of_this_machine_is_recorded(workspace, tmp_path):
     choose(path, path)
     download.main()
     assert str(tmp_path) not in Path("data/raw/source.json").read_text()
+
+
+def test_without_a_test_file_the_same_share_of_the_documents_is_the_test_set(workspace):
+    rows = [(label, "", f"text {i}") for i in range(2000) for label in ("ham", "spam")]
+    choose(put(as_csv(rows)), None)
+    download.main()
+    chosen = {text for _, _, text, _ in read("test")}
+    assert len(read("train")) + len(read("test")) == 4000
+    assert 700 < len(read("test")) < 900
+    assert not {text for _, _, text, _ in read("train")} & chosen  # copies of a text stay together
+    assert all(rows[int(name.split("-")[1]) - 1][2] == text for name, _, text, _ in read("test"))
+    source = json.loads(Path("data/raw/source.json").read_text())
+    assert source["files"]["test"]["sha256"] == source["files"]["train"]["sha256"]
+    choose(put(as_csv(rows[::-1])), None)
+    download.main()
+    assert {text for _, _, text, _ in read("test")} == chosen
+    choose(put(as_csv(rows[:1])), None)
+    with pytest.raises(UserError, match="1 rows are too few for a test set of 20%"):
+        download.main()
 
 
 # What is refused
@@ -604,6 +624,36 @@ def test_what_the_hub_sends_is_checked_and_a_bad_copy_is_not_kept(hub):
     assert "train-00000-of-00001.parquet has sha256" in done.stderr
     assert not Path("data/raw").exists()
     assert from_hub(hub).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "files", "columns", "names"),
+    [
+        ("spam", ["plain_text/train-00000-of-00001.parquet"], ("sms", "label"), ["ham", "spam"]),
+        (
+            "sentiment",
+            ["train.parquet", "test.parquet"],
+            ("text", "label"),
+            ["negative", "positive"],
+        ),
+    ],
+)
+def test_the_other_corpora_come_from_the_hub_with_their_names(hub, dataset, files, columns, names):
+    entry = YAML(typ="safe").load(Path("params.yaml").read_text())["datasets"][dataset]["hub"]
+    values = {columns[0]: [f"text {i}" for i in range(400)], columns[1]: [0, 1] * 200}
+    for file in files:
+        path = f"/datasets/{entry['repo']}/resolve/{entry['revision']}/{file}"
+        hub.content[path] = parquet(pa.table(values))
+    hub.headers = {"X-Repo-Commit": entry["revision"]}
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(
+        re.sub(r"^dataset: \w+", f"dataset: {dataset}", text, flags=re.M)
+    )
+    done = from_hub(hub)
+    assert done.returncode == 0, done.stderr
+    assert corpus.label_names() == names
+    counts = [len(read(split)) for split in ("train", "test")]
+    assert counts == [400, 400] if len(files) == 2 else sum(counts) == 400 and min(counts) > 50
 
 
 def test_without_the_hub_the_other_source_serves(hub):

@@ -65,10 +65,11 @@ class CorpusFile(Section):
 
 
 class CorpusFiles(Section):
-    """The two files of a corpus."""
+    """The files of a corpus."""
 
     train: CorpusFile
-    test: CorpusFile
+    test: CorpusFile | None
+    """Null: ``test_share`` of the documents in the other file are the test set."""
 
 
 class HubCorpus(Section):
@@ -77,7 +78,8 @@ class HubCorpus(Section):
     repo: str
     revision: Revision
     train: str
-    test: str
+    test: str | None
+    """Null: as in ``files``."""
     columns: Columns
     labels: dict[str, str]
 
@@ -96,6 +98,8 @@ class Dataset(Section):
     columns: Columns
     labels: dict[str, str]
     """Value in the file to name; empty means that the values, sorted, are the names."""
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    """Of the documents, chosen by a hash of their text, where no file is the test set."""
     licence: str
 
     @model_validator(mode="after")

@@ -10,15 +10,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.common.errors import UserError
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
-ENDINGS: dict[str, Format] = {
+ENDINGS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
@@ -33,7 +32,7 @@ _LONGEST_FIELD = 2**31 - 1  # csv's own limit, 131,072 characters, is less than 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
-def format_of(name: str) -> Format:
+def format_of(name: str) -> str:
     """Tell a file's format from the ending of its name; ``UserError`` for one we cannot read."""
     ending = Path(name).suffix.lower()
     if ending not in ENDINGS:
@@ -45,10 +44,11 @@ def format_of(name: str) -> Format:
 
 
 def read_records(
-    path: Path, layout: Format, columns: Sequence[str], header: bool = True, name: str = ""
+    path: Path, layout: str, columns: Sequence[str], header: bool = True, name: str = ""
 ) -> Iterator[Record]:
     """Yield each row of ``path`` with its values of ``columns``, as text.
 
+    ``layout`` is csv, tsv, jsonl or parquet.
     ``columns`` are names, or positions counted from 0 when a CSV or TSV has no ``header``.
     TSV is read line by line: a tab or a line end never stands inside a field, and quotes are text
     unless they enclose a whole field. A value that is missing (JSON null, Parquet null) is "".
