@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from stages.common import files
 from stages.common.errors import UserError
@@ -39,14 +40,28 @@ def say(line: str) -> None:
     console.print(line, markup=False)
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; every column but the first is right-aligned."""
+def table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    prose: Collection[str] = (),
+) -> None:
+    """Print a table; every column but the first and those of ``prose`` is right-aligned.
+
+    Cells are shown as they are: brackets are no markup, and what is not printable, such as a
+    terminal's escape or a mark that turns the reading direction, is spelt out.
+    """
     grid = Table(title=caption, title_justify="left", title_style="bold", header_style="bold")
     for i, column in enumerate(columns):
-        grid.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        left = i == 0 or column in prose
+        grid.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        grid.add_row(*(_cell(f"{c:,}" if isinstance(c, int) else str(c)) for c in row))
     console.print(grid)
+
+
+def _cell(text: str) -> Text:
+    return Text("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
 
 
 def outputs(*paths: Path) -> None:

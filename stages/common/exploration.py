@@ -1,0 +1,124 @@
+"""What a corpus looks like before anything is learnt from it, in numbers and words."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import CountVectorizer
+
+from stages.common import corpus
+from stages.common.duplicates import words
+
+QUANTILES = (0.05, 0.5, 0.95, 0.99, 1.0)
+# "LONDON (Reuters) - Shares", "AP - The", "WASHINGTON -- The": who wrote it, or where.
+_DATELINE = re.compile(r"^(?:[^()]{0,60}\(([^()]{2,30})\)|([A-Z][\w.]{1,20}))\s+--?\s")
+_IN_TITLE = re.compile(r"\(([A-Z][\w. ]{1,30})\)$")  # "Oil prices soar (AFP)"
+
+
+def lengths(counts: Iterable[int]) -> dict[str, float]:
+    """Return mean and quantiles of lengths."""
+    values = np.fromiter(counts, dtype=float)
+    quantiles = np.quantile(values, QUANTILES)
+    named = {f"p{q * 100:g}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
+    return {"mean": float(values.mean()), **named}
+
+
+def vocabulary(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the number of running and of different words, and how often the rare ones stand."""
+    counts = Counter(word for text in texts for word in words(text))
+    running = sum(counts.values())
+    ranked = sorted(counts.values(), reverse=True)
+    share = np.cumsum(ranked) / max(running, 1)
+    return {
+        "running_words": running,
+        "different_words": len(counts),
+        "only_once": sum(count == 1 for count in ranked),
+        "words_that_make_up_90_percent": int(np.searchsorted(share, 0.9)) + 1 if ranked else 0,
+    }
+
+
+def phrases_by_class(
+    texts: Sequence[str], labels: NDArray[np.int64], classes: Sequence[str], top: int = 8
+) -> dict[str, dict[str, list[str]]]:
+    """Return of each class the most frequent phrases and those that set it apart.
+
+    Phrases are one or two words, English stop words left out, counted once a document. What sets
+    a class apart is ranked by log-odds against the other classes with an informative Dirichlet
+    prior, divided by its deviation (Monroe, Colaresi and Quinn 2008, equations 16, 20 and 22).
+    """
+    counter = CountVectorizer(
+        tokenizer=_spoken, token_pattern=None, lowercase=False, ngram_range=(1, 2), binary=True,
+        stop_words="english", min_df=max(2, len(texts) // 5000), max_features=50_000,
+    )  # fmt: skip
+    try:
+        table = counter.fit_transform(texts)
+    except ValueError:  # scikit-learn's way to say that no phrase stands twice
+        return {name: {"frequent": [], "distinctive": []} for name in classes}
+    names = counter.get_feature_names_out()
+    whole = np.asarray(table.sum(axis=0)).ravel().astype(float)
+    prior = whole / whole.sum() * 1000  # pseudo-counts, as many as a thousand phrases
+    found = {}
+    for label, name in enumerate(classes):
+        inside = np.asarray(table[labels == label].sum(axis=0)).ravel() + prior
+        outside = whole + 2 * prior - inside
+        odds = np.log(inside / (inside.sum() - inside)) - np.log(
+            outside / (outside.sum() - outside)
+        )
+        z = odds / np.sqrt(1 / inside + 1 / outside)
+        found[name] = {
+            "frequent": names[np.argsort(-inside, kind="stable")[:top]].tolist(),
+            "distinctive": names[np.argsort(-z, kind="stable")[:top]].tolist(),
+        }
+    return found
+
+
+def _spoken(text: str) -> list[str]:
+    """Return the words without what is left of contractions: the s of it's, the u of u.s."""
+    return [word for word in words(text) if len(word) > 1 or not word.isascii()]
+
+
+def agencies(table: pd.DataFrame, top: int = 10) -> list[tuple[str, dict[int, int]]]:
+    """Return the commonest names in datelines and at the ends of titles, with counts by label."""
+    counts: dict[str, Counter[int]] = {}
+    for title, text, label in zip(table["title"], table["text"], table["label"], strict=True):
+        dateline, in_title = _DATELINE.match(text), _IN_TITLE.search(title)
+        name = (dateline and (dateline[1] or dateline[2])) or (in_title and in_title[1])
+        if name:
+            counts.setdefault(name, Counter())[label] += 1
+    ranked = sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))
+    return [(name, dict(sorted(by_label.items()))) for name, by_label in ranked[:top]]
+
+
+def explore(
+    table: pd.DataFrame, classes: Sequence[str], tokens: Iterable[int] | None = None
+) -> dict[str, Any]:
+    """Describe the documents of a table with title, text and label.
+
+    ``tokens`` are their lengths in the model's tokens, if those are known.
+    """
+    texts = corpus.full_text(table)
+    labels = table["label"].to_numpy()
+    counts = np.bincount(labels, minlength=len(classes))
+    by_class = {name: [t for t, at in zip(texts, labels, strict=True) if at == i]
+                for i, name in enumerate(classes)}  # fmt: skip
+    return {
+        "documents": len(table),
+        "classes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
+        "length_in_words": {
+            name: lengths(len(text.split()) for text in said)
+            for name, said in by_class.items()
+            if said
+        },
+        "length_in_tokens": None if tokens is None else lengths(tokens),
+        "vocabulary": vocabulary(texts),
+        "phrases": phrases_by_class(texts, labels, classes),
+        "agencies": [
+            {"name": name, "by_class": {classes[label]: count for label, count in found.items()}}
+            for name, found in agencies(table)
+        ],
+        "examples": {name: said[len(said) // 2][:300] for name, said in by_class.items() if said},
+    }

@@ -1,0 +1,89 @@
+"""tools.explore: figures that can be counted by hand, words that set a class apart, hostile texts."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import clean, download
+from stages.common import corpus, exploration, files
+from tests.conftest import REPOSITORY
+
+
+def command(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.explore", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def table(*rows: tuple[str, str, int]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["title", "text", "label"])
+
+
+def test_the_sample_corpus_is_introduced(workspace):
+    (workspace / "data/sample").symlink_to(REPOSITORY / "data/sample")
+    download.main()
+    clean.main()
+    found = json.loads(command("--json"))
+    kept = pd.concat(
+        [corpus.read_table(corpus.CLEAN / f"{s}.parquet") for s in ("train", "validation")]
+    )
+    names = corpus.label_names()
+    assert found["classes"] == {n: int((kept["label"] == i).sum()) for i, n in enumerate(names)}
+    count = [len(text.split()) for text in corpus.full_text(kept[kept["label"] == 1])]
+    assert found["length_in_words"]["Sports"]["p50"] == np.median(count)
+    assert found["length_in_words"]["Sports"]["p100"] == max(count)
+    assert {"match", "season"} & set(found["phrases"]["Sports"]["distinctive"])
+    assert {"AP", "AFP", "Reuters"} <= {agency["name"] for agency in found["agencies"]}
+    printed = command()
+    for word in ("Vocabulary", "Reuters", "leak", "Near-duplicates kept: 68"):
+        assert word in printed
+
+
+def test_what_is_counted():
+    found = exploration.vocabulary(["a b a", "B c"])
+    assert found == {"running_words": 5, "different_words": 3, "only_once": 1,
+                     "words_that_make_up_90_percent": 3}  # fmt: skip
+    assert exploration.lengths([1, 2, 3])["mean"] == 2
+    rows = table(("", "LONDON (Reuters) - Oil", 0), ("Oil (AP)", "It rose", 1), ("", "AP - It", 0),
+                 ("", "An apple (red) - good", 1))  # fmt: skip
+    assert exploration.agencies(rows)[0] == ("AP", {0: 1, 1: 1})
+
+
+def test_what_sets_a_class_apart_is_what_the_others_lack():
+    rows = [("", f"common goal n{i}", 0) for i in range(20)]
+    rows += [("", f"common share n{i}", 1) for i in range(20)]
+    found = exploration.phrases_by_class([t for _, t, _ in rows], np.repeat([0, 1], 20), ["x", "y"])
+    assert found["x"]["frequent"][0] == "common"
+    assert set(found["x"]["distinctive"][:2]) == {"goal", "common goal"}
+    assert set(found["y"]["distinctive"][:2]) == {"share", "common share"}
+
+
+@pytest.mark.parametrize("text", ["[/bold] [red]x", "漢字", ":) :)", "the of and"])
+def test_a_text_of_any_kind_is_shown_as_it_is(workspace, text):
+    rows = table(("", text, 0), ("T", "y", 1)).assign(id=["train-1", "train-2"])
+    for split in ("train", "validation"):
+        corpus.write_table(corpus.CLEAN / f"{split}.parquet", rows, corpus.TEXT_COLUMNS)
+    files.write_json(corpus.SOURCE, {"labels": ["a", "b"]})
+    example = {"id": "train-1", "before": "x\x1b[2J\u202e", "after": "x"}
+    repairs = {"control_characters": {"documents": 1, "examples": [example]}}
+    files.write_json(corpus.CLEAN / "summary.json", {
+        "dataset": "made", "repairs": repairs, "dropped": {},
+        "near_duplicates": {"groups": 0, "documents": 0, "largest": 1},
+    })  # fmt: skip
+    printed = command()
+    assert text in printed
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed
+    assert (
+        "x\\x1b[2J\\u202e" in printed.replace("│", "").replace(" ", "").replace("\n", "")
+        or "\\x1b" in printed
+    )

@@ -1,0 +1,100 @@
+"""Introduce the corpus: classes, lengths, vocabulary, phrases, agencies, repairs, duplicates.
+
+    python -m tools.explore [--json]
+
+Reads what the clean stage wrote (training and validation documents; the test set stays unread),
+and lengths in tokens if tokenize_text has run.
+"""
+
+import argparse
+import json
+from typing import Any
+
+import pandas as pd
+
+from stages.common import console, corpus, files
+from stages.common.exploration import explore
+
+TOKENS = [corpus.TOKENS / f"{split}.parquet" for split in ("train", "validation")]
+
+
+def main() -> None:
+    """Print tables for a person, or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    arguments = parser.parse_args()
+    columns = corpus.TEXT_COLUMNS
+    parts = [
+        corpus.read_table(corpus.CLEAN / f"{s}.parquet", columns) for s in ("train", "validation")
+    ]
+    cleaning = files.read_json(corpus.CLEAN / "summary.json")
+    tokens = None
+    if all(path.is_file() for path in TOKENS):
+        tokens = [n for path in TOKENS for n in corpus.read_table(path, ("length",))["length"]]
+    found = explore(pd.concat(parts, ignore_index=True), corpus.label_names(), tokens)
+    found["cleaning"] = cleaning
+    if arguments.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _tables(found)
+
+
+def _tables(found: dict[str, Any]) -> None:
+    cleaning, classes = found["cleaning"], found["classes"]
+    console.title(cleaning["dataset"], f"{found['documents']:,} documents to learn from")
+    measured = list(next(iter(found["length_in_words"].values())))
+    console.table(
+        "Documents, and their length in words",
+        ("class", "documents", *measured),
+        [(name, classes[name], *(f"{v:.0f}" for v in of.values()))
+         for name, of in found["length_in_words"].items()],
+    )  # fmt: skip
+    if found["length_in_tokens"]:
+        said = ", ".join(f"{k} {v:.0f}" for k, v in found["length_in_tokens"].items())
+        console.say(f"Length in tokens: {said}\n")
+    console.table(
+        "Vocabulary",
+        ("what", "words"),
+        [(k.replace("_", " "), v) for k, v in found["vocabulary"].items()],
+    )
+    for kind, caption in (
+        ("frequent", "Most frequent phrases"),
+        ("distinctive", "What sets a class apart"),
+    ):
+        rows = [(name, ", ".join(of[kind])) for name, of in found["phrases"].items()]
+        console.table(caption, ("class", "phrases"), rows, prose=["phrases"])
+    if found["agencies"]:
+        console.table(
+            "Agencies and places in datelines and titles",
+            ("name", *classes),
+            [
+                (a["name"], *(a["by_class"].get(name, 0) for name in classes))
+                for a in found["agencies"]
+            ],
+        )
+    repairs = [(kind, of["documents"], of["examples"][0]["before"], of["examples"][0]["after"])
+               for kind, of in cleaning["repairs"].items() if of["documents"]]  # fmt: skip
+    if repairs:
+        console.table(
+            "Artifacts that were repaired",
+            ("kind", "documents", "before", "after"),
+            repairs,
+            prose=["before", "after"],
+        )
+    if cleaning["dropped"]:
+        console.table(
+            "Dropped from train", ("reason", "documents"), list(cleaning["dropped"].items())
+        )
+    near = cleaning["near_duplicates"]
+    console.say(f"Near-duplicates kept: {near['documents']:,} documents in {near['groups']:,} groups, "
+                f"the largest of {near['largest']:,}\n")  # fmt: skip
+    console.table(
+        "An example of each class",
+        ("class", "text"),
+        list(found["examples"].items()),
+        prose=["text"],
+    )
+
+
+if __name__ == "__main__":
+    console.run(main)
