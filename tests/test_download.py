@@ -147,8 +147,8 @@ def test_a_tsv_is_read_line_by_line_and_unquoted_only_where_a_whole_field_is_quo
 
 def test_columns_by_position_and_labels_by_name(workspace):
     rows = as_csv([("4", "a", "b"), ("1", "c", "d"), ("2", "e", "f")], header="")
-    columns = {"label": "0", "title": None, "text": "2"}
-    labels = {"1": "World", "2": "Sports", "4": "World"}
+    columns = {"label": 0, "title": None, "text": 2}  # as -S columns.label=0 writes them
+    labels = {1: "World", 2: "Sports", "4": "World"}
     choose(put(rows), put(rows, "b.csv"), header=False, columns=columns, labels=labels)
     download.main()
     assert corpus.label_names() == ["World", "Sports"]

@@ -83,7 +83,4 @@ def test_a_text_of_any_kind_is_shown_as_it_is(workspace, text):
     assert text in printed
     assert "\x1b" not in printed
     assert "\u202e" not in printed
-    assert (
-        "x\\x1b[2J\\u202e" in printed.replace("│", "").replace(" ", "").replace("\n", "")
-        or "\\x1b" in printed
-    )
+    assert "\\x1b" in printed

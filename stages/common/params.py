@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -47,12 +47,23 @@ class Model(Section):
     """Of ``model.safetensors``; checked wherever the model was found."""
 
 
+def _as_text(value: Any) -> Any:
+    """Return a whole number as text, for -S columns.label=0 and -S labels={1: World} write one."""
+    if isinstance(value, dict):
+        return {_as_text(key): name for key, name in value.items()}
+    return str(value) if type(value) is int else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+Labels = Annotated[dict[str, str], BeforeValidator(_as_text)]
+
+
 class Columns(Section):
     """Where a corpus file keeps what: a column's name, or its position if there is no header."""
 
-    label: str
-    title: str | None
-    text: str
+    label: Text
+    title: Text | None
+    text: Text
 
 
 class CorpusFile(Section):
@@ -81,7 +92,7 @@ class HubCorpus(Section):
     test: str | None
     """Null: as in ``files``."""
     columns: Columns
-    labels: dict[str, str]
+    labels: Labels
 
 
 class Dataset(Section):
@@ -96,7 +107,7 @@ class Dataset(Section):
     header: bool
     """Whether the first line of a CSV or TSV names the columns."""
     columns: Columns
-    labels: dict[str, str]
+    labels: Labels
     """Value in the file to name; empty means that the values, sorted, are the names."""
     test_share: Annotated[float, Field(gt=0, lt=1)]
     """Of the documents, chosen by a hash of their text, where no file is the test set."""
