@@ -4,232 +4,122 @@ Run: ``python -m stages.evaluate`` (or ``dvc repro evaluate``), a minute on the 
 
 Headline figures go to metrics/test.json, which `dvc metrics show`, `dvc metrics diff` and `dvc exp
 show` read; intervals, classes, calibration, baselines, slices and robustness to files of their own
-beside it; curves to metrics/plots.
+beside it; curves to metrics/plots; all of it in words and pictures to reports/evaluation.html and
+the model card, reports/model_card.md (`tools.export` puts it beside the weights).
 """
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from stages.common import classifier, console, corpus, files, metrics, plot_tables, uncertainty
-from stages.common.classifier import Classifier
 from stages.common.errors import UserError
-from stages.common.params import Evaluate, read_params
-from stages.common.robustness import perturbed
-from stages.common.slices import near_duplicates, slices
+from stages.common.evaluation_page import page
+from stages.common.measurements import (
+    calibrate,
+    compare,
+    measure_robustness,
+    measure_slices,
+    predict,
+    refuse_overlap,
+    worst_mistakes,
+)
+from stages.common.params import read_params
 
 READS = ("seed", "evaluate")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
+CHOSEN_BY = ("accuracy", "macro_f1", "nll")  # what a sweep compares, on validation
 HEADLINE = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "roc_auc_ovr", "nll", "ece")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Documents, what a model says of them, and the truth."""
-
-    table: pd.DataFrame
-    labels: np.ndarray
-    logits: np.ndarray
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """The softmax of the logits, (documents, classes)."""
-        return metrics.softmax(self.logits)
 
 
 def main() -> None:
     """Predict validation and test, then measure, compare, take apart, and write it all down."""
     params = read_params(READS)
     settings = params.evaluate
+    bins = settings.calibration_bins
     console.title("evaluate", "measure the fine-tuned model on documents it has never seen")
 
     # Read, and make sure that the test is one
-    tables = {split: corpus.read_table(corpus.CLEAN / f"{split}.parquet")
-              for split in ("validation", "test")}  # fmt: skip
-    train = corpus.read_table(corpus.LABELS / "train.parquet")
+    tables = {
+        "train": corpus.read_table(corpus.LABELS / "train.parquet"),
+        "validation": corpus.read_table(corpus.CLEAN / "validation.parquet"),
+        "test": corpus.read_table(corpus.CLEAN / "test.parquet"),
+    }
     dropped = corpus.read_table(corpus.CLEAN / "dropped.parquet")
-    raw = corpus.read_table(corpus.RAW / "test.parquet").set_index("id")
-    refuse_overlap(tables["test"], {"train": train, "validation": tables["validation"]})
-    model = classifier.load()
-    names = corpus.label_names()
+    released = corpus.read_table(corpus.RAW / "test.parquet").set_index("id")
+    refuse_overlap(tables)
+    model, names = classifier.load(), corpus.label_names()
     if model.labels != names:
         raise UserError(
             f"{model.folder} knows the classes {', '.join(model.labels)}, {corpus.SOURCE} "
-            f"{', '.join(names)}. Run `dvc repro`: the model is of another corpus."
+            f"{', '.join(names)}: the model is of another corpus. Run `dvc repro`."
         )
-    validation, test = (_predict(model, split, tables[split]) for split in ("validation", "test"))
+    history = _history(model.folder / "history.csv")
+    validation, test = (predict(model, split, tables[split]) for split in ("validation", "test"))
     labels, probabilities = test.labels, test.probabilities
 
-    # Headline figures, with 95 % intervals
-    figures = metrics.headline(labels, probabilities, settings.calibration_bins)
+    # Headline figures with 95 % intervals; one temperature, fitted on validation
+    figures = metrics.headline(labels, probabilities, bins)
+    on_validation = metrics.headline(validation.labels, validation.probabilities, bins)
     drawn = uncertainty.resamples(settings.bootstrap, len(labels), params.seed)
-    intervals = uncertainty.intervals(labels, probabilities, settings.calibration_bins, drawn)
-
-    # Calibration: one temperature, fitted on validation
-    calibration, calibrated = calibrate(validation, test, settings)
+    intervals = uncertainty.intervals(labels, probabilities, bins, drawn)
+    calibration, calibrated = calibrate(validation, test, bins)
 
     # Against the baselines, document by document
-    baselines = {
-        name: compare(name, validation, test, settings, drawn)
-        for name in files.read_json(corpus.BASELINES / "summary.json")
-    }
+    about = {k: v["about"] for k, v in files.read_json(corpus.BASELINES / "summary.json").items()}
+    baselines = {name: compare(name, validation, test, bins, drawn) for name in about}
 
-    # Parts of the test set, and texts as they come in elsewhere
+    # Parts of the test set, texts as they come in elsewhere, and what goes wrong
     texts = corpus.full_text(test.table)
-    parts = measure_slices(test, train, dropped, texts, corpus.full_text(raw.loc[test.table["id"]]))
-    robustness = measure_robustness(model, test, texts, settings, params.seed)
+    as_released = corpus.full_text(released.loc[test.table["id"]])
+    slices = measure_slices(test, tables["train"], dropped, texts, as_released)
+    count = settings.robustness_documents
+    robustness = measure_robustness(model, test, texts, count, params.seed)
+    mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
 
-    # Write
-    files.write_json(
-        METRICS / "test.json",
-        {"n": len(labels)} | {name: _rounded(figures[name]) for name in HEADLINE},
-    )
-    on_validation = metrics.headline(
-        validation.labels, validation.probabilities, settings.calibration_bins
-    )
-    kept = {name: on_validation[name] for name in ("accuracy", "macro_f1", "nll")}
-    files.write_json(METRICS / "validation.json", {"n": len(validation.labels)} | _rounded(kept))
-    files.write_json(
-        METRICS / "classes.json", _rounded(metrics.by_class(labels, probabilities, names))
-    )
-    files.write_json(METRICS / "intervals.json", _rounded(intervals))
-    files.write_json(METRICS / "calibration.json", _rounded(calibration))
-    files.write_json(METRICS / "baselines.json", _rounded(baselines))
-    files.write_json(METRICS / "slices.json", _rounded(parts))
-    files.write_json(METRICS / "robustness.json", _rounded(robustness))
+    # Write the figures
+    detail: dict[str, Any] = {
+        "test": {"n": len(labels)} | {name: figures[name] for name in HEADLINE},
+        "validation": {"n": len(validation.labels)} | {k: on_validation[k] for k in CHOSEN_BY},
+        "intervals": intervals,
+        "classes": metrics.by_class(labels, probabilities, names),
+        "calibration": calibration,
+        "baselines": baselines,
+        "slices": slices,
+        "robustness": robustness,
+    }
+    for name, content in detail.items():
+        files.write_json(METRICS / f"{name}.json", _rounded(content))
     with files.atomic_folder(PLOTS) as folder:
-        plot_tables.write_all(
-            folder, labels, probabilities, names, settings.calibration_bins, calibrated
-        )
-        with (classifier.FINETUNED / "history.csv").open(encoding="utf-8") as history:
-            plot_tables.write_training(folder, list(csv.DictReader(history)))
-        plot_tables.write(folder / "slices.csv", ("slice", "accuracy", "n"), (
-            (f"{kind}: {name}", part["accuracy"], part["n"])
-            for kind, group in parts.items() for name, part in group.items()
-        ))  # fmt: skip
-        plot_tables.write(folder / "baselines.csv", ("model", "accuracy"), [
-            *((name, b["accuracy"]) for name, b in baselines.items()),
-            ("fine-tuned", figures["accuracy"]),
-        ])  # fmt: skip
+        plot_tables.write_curves(folder, labels, probabilities, names, bins, calibrated)
+        plot_tables.write_training(folder, history)
+        accuracies = {name: b["accuracy"] for name, b in baselines.items()}
+        accuracies["fine-tuned"] = figures["accuracy"]
+        plot_tables.write_bars(folder, slices, accuracies)
+
+    # Write the page and the model card
+    findings = page.Findings(
+        names=names, n=len(labels), resamples=settings.bootstrap, figures=figures,
+        intervals=intervals, baselines=baselines, about=about, classes=detail["classes"],
+        calibration=calibration, slices=slices, robustness=robustness,
+        model=files.read_json(model.folder / "summary.json"),
+        source=files.read_json(corpus.SOURCE),
+        cleaning=files.read_json(corpus.CLEAN / "summary.json"),
+        label_noise=files.read_json(corpus.LABELS / "summary.json"),
+        sizes={split: len(table) for split, table in tables.items()}, max_length=model.max_length,
+    )  # fmt: skip
+    page.write(findings, mistakes, labels, probabilities, calibrated, history, bins)
     report(len(labels), figures, intervals, baselines, calibration)
-    console.outputs(METRICS / "test.json", METRICS, PLOTS)
+    console.outputs(METRICS / "test.json", METRICS, PLOTS, page.PAGE, page.CARD)
 
 
-def refuse_overlap(test: pd.DataFrame, others: dict[str, pd.DataFrame]) -> None:
-    """Raise ``UserError`` when an id or a text of the test set stands in a split learned from."""
-
-    def keys(table: pd.DataFrame) -> list[str]:
-        return [" ".join(text.casefold().split()) for text in corpus.full_text(table)]
-
-    texts = dict(zip(keys(test), test["id"], strict=True))
-    for split, table in others.items():
-        shared = sorted(set(test["id"]) & set(table["id"]))
-        same = [
-            (texts[key], name)
-            for key, name in zip(keys(table), table["id"], strict=True)
-            if key in texts
-        ]
-        found = [f"{i} is in both" for i in shared] or [
-            f"{a} reads like {split}'s {b}" for a, b in same
-        ]
-        if found:
-            raise UserError(
-                f"the test set is no test: {len(found)} of its documents stand in {split} "
-                f"({'; '.join(found[:3])}). Run `dvc repro clean`, which takes leaks out of train."
-            )
-
-
-def _predict(model: Classifier, split: str, table: pd.DataFrame) -> Split:
-    """Return what ``model`` says of a split, from the tokens that tokenize_text stored."""
-    path = corpus.TOKENS / f"{split}.parquet"
-    tokens = corpus.read_table(path, ("id", "input_ids"))
-    if list(tokens["id"]) != list(table["id"]):
-        raise files.damaged(path, f"its ids are not those of {corpus.CLEAN / split}.parquet")
-    with console.Bar(f"predicting {split}", len(table)) as bar:
-        logits = model.logits([list(ids) for ids in tokens["input_ids"]], bar.advance)
-    return Split(table, table["label"].to_numpy(), logits)
-
-
-def calibrate(
-    validation: Split, test: Split, settings: Evaluate
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Fit a temperature on validation; return test figures before and after, and the latter's p."""
-    heat = metrics.temperature(validation.labels, validation.logits)
-    scaled = metrics.softmax(test.logits, heat)
-    result: dict[str, Any] = {"temperature": heat}
-    for when, shares in (("before", test.probabilities), ("after", scaled)):
-        figures = metrics.headline(test.labels, shares, settings.calibration_bins)
-        result[when] = {name: figures[name] for name in ("nll", "brier", "ece")}
-    return result, scaled
-
-
-def compare(
-    name: str, validation: Split, test: Split, settings: Evaluate, drawn: np.ndarray
-) -> dict[str, Any]:
-    """Return a baseline's figures and how the model does against it on the same documents."""
-    path = corpus.BASELINES / f"{name}.parquet"
-    table = corpus.read_table(path)
-    if list(table["id"]) != [*validation.table["id"], *test.table["id"]]:
-        raise files.damaged(path, "its ids are not those of validation and test")
-    scores = table[[c for c in table if c.startswith("score_")]].to_numpy()
-    cut = len(validation.labels)
-    theirs = Split(test.table, test.labels, scores[cut:])
-    figures = metrics.headline(test.labels, theirs.probabilities, settings.calibration_bins)
-    calibration, _ = calibrate(
-        Split(validation.table, validation.labels, scores[:cut]), theirs, settings
-    )
-    right = [s.logits.argmax(axis=1) == test.labels for s in (test, theirs)]
-    ahead = uncertainty.paired_difference(
-        test.labels, test.probabilities, theirs.probabilities, drawn
-    )
-    return (
-        figures
-        | {"after_temperature_scaling": calibration["after"]}
-        | {"model_ahead_by": ahead}
-        | uncertainty.mcnemar(*right)
-    )
-
-
-def measure_slices(
-    test: Split, train: pd.DataFrame, dropped: pd.DataFrame, texts: list[str], raw: list[str]
-) -> dict[str, dict[str, Any]]:
-    """Return n and accuracy of each part of the test set, by kind and name."""
-    right = test.logits.argmax(axis=1) == test.labels
-    known, doubtful = near_duplicates(test.table, train, dropped)
-    everything = np.ones(len(right), dtype=bool)
-    found = [
-        ("test set", "as released", everything),
-        ("test set", "without near-duplicates of train", ~known),
-        ("test set", "without those whose duplicates disagree in label", ~doubtful),
-        *slices(texts, raw, test.probabilities.max(axis=1)),
-    ]
-    parts: dict[str, dict[str, Any]] = {}
-    for kind, name, where in found:
-        if where.any():
-            part = {"n": int(where.sum()), "accuracy": float(right[where].mean())}
-            parts.setdefault(kind, {})[name] = part
-    return parts
-
-
-def measure_robustness(
-    model: Classifier, test: Split, texts: list[str], settings: Evaluate, seed: int
-) -> dict[str, Any]:
-    """Return the accuracy on a sample of test texts, as they are and in each disguise."""
-    count = min(settings.robustness_documents, len(texts))
-    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:count])
-    versions = perturbed([texts[i] for i in rows], seed)
-    right = test.logits[rows].argmax(axis=1) == test.labels[rows]
-    accuracy = {"as it is": float(right.mean())}
-    with console.Bar("predicting disturbed texts", count * len(versions)) as bar:
-        for name, version in versions.items():
-            logits = model.logits(model.encode(version), bar.advance)
-            accuracy[name] = float((logits.argmax(axis=1) == test.labels[rows]).mean())
-    return {"n": count, "accuracy": accuracy}
+def _history(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise files.missing(path) from None
 
 
 def _rounded(value: Any) -> Any:

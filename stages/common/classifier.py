@@ -103,7 +103,7 @@ def load(folder: Path = FINETUNED) -> Classifier:
     hold a trained classification head.
     """
     _check(folder)
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options = {"local_files_only": True, "trust_remote_code": False}
     try:

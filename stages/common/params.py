@@ -192,6 +192,8 @@ class Evaluate(Section):
     """Resamples of the test set behind each interval."""
     robustness_documents: Annotated[int, Field(ge=1)]
     """Test documents that are predicted again with typos, in lower case, and so on."""
+    explained_mistakes: Annotated[int, Field(ge=0, le=1000)]
+    """The most confident ones, shown on the page with the words that drove them."""
 
 
 class Params(Section):

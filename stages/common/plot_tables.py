@@ -23,7 +23,7 @@ def write(path: Path, columns: Row, rows: Iterable[Row]) -> None:
     files.write_text(path, text.getvalue())
 
 
-def write_all(
+def write_curves(
     folder: Path,
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -53,6 +53,17 @@ def write_all(
         for share, confidence, accuracy in zip(*metrics.reliability(labels, values, bins), strict=True)
         if share
     ))  # fmt: skip
+
+
+def write_bars(
+    folder: Path, slices: dict[str, dict[str, Any]], accuracies: dict[str, float]
+) -> None:
+    """Write the accuracy of each slice and of each model."""
+    write(folder / "slices.csv", ("slice", "accuracy", "n"), (
+        (f"{kind}: {name}", part["accuracy"], part["n"])
+        for kind, group in slices.items() for name, part in group.items()
+    ))  # fmt: skip
+    write(folder / "baselines.csv", ("model", "accuracy"), accuracies.items())
 
 
 def write_training(folder: Path, history: list[dict[str, str]]) -> None:

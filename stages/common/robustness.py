@@ -10,6 +10,7 @@ _BESIDE = (
 )
 NEIGHBOURS = dict(zip(string.ascii_lowercase, _BESIDE.split(), strict=True))
 """Letters beside each one on a QWERTY keyboard."""
+SPACED = str.maketrans(string.punctuation, " " * len(string.punctuation))
 
 
 def typos(text: str, rng: np.random.Generator, share: float = 0.05) -> str:
@@ -33,7 +34,7 @@ def typos(text: str, rng: np.random.Generator, share: float = 0.05) -> str:
 
 def without_punctuation(text: str) -> str:
     """Put a space for every punctuation mark."""
-    return " ".join(text.translate(str.maketrans(dict.fromkeys(string.punctuation, " "))).split())
+    return " ".join(text.translate(SPACED).split())
 
 
 def first_half(text: str) -> str:

@@ -1,0 +1,120 @@
+"""Charts of the evaluation page: SVG that takes its colours from the page, light or dark.
+
+Drawn with matplotlib in placeholder colours, which are then replaced by the page's CSS variables.
+The same numbers give the same bytes: no date, no random ids.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {"#010101": "var(--ink)", "#020202": "var(--soft)", "#030303": "var(--line)",
+           "#040404": "var(--accent)", "#050505": "var(--sheet)"}  # fmt: skip
+INK, SOFT, LINE, ACCENT, SHEET = COLOURS
+SERIES = {f"#0607{k:02x}": f"var(--c{k})" for k in range(8)}
+"""One colour a class; from the ninth class on they come again."""
+SERIES_COLOURS = tuple(SERIES)
+SETTINGS = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK,
+    "axes.edgecolor": LINE, "axes.labelcolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": LINE,
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False,
+}  # fmt: skip
+
+
+def draw(
+    name: str, alternative: str, size: tuple[float, float], paint: Callable[[Axes], None]
+) -> str:
+    """Return ``paint``'s chart as an SVG element, ``size`` in inches, with a text alternative.
+
+    ``name`` keeps the ids inside apart from those of other charts on the page.
+    """
+    with mpl.rc_context(SETTINGS | {"svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        paint(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for placeholder, variable in (COLOURS | SERIES).items():
+        svg = svg.replace(placeholder, variable)
+    escaped = alternative.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)
+
+
+def plain(text: str) -> str:
+    """Keep matplotlib from reading a name as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def confusion(counts: np.ndarray, names: Sequence[str], shares: bool) -> str:
+    """Draw a confusion matrix, (classes, classes): counts, or shares of each row."""
+    rows = counts.sum(axis=1, keepdims=True)
+    values = np.divide(counts, rows, out=np.zeros_like(counts, dtype=float), where=rows > 0)
+    labels = [plain(name) for name in names]
+
+    def paint(axes: Axes) -> None:
+        axes.grid(visible=False)
+        for i in range(len(names)):
+            for j in range(len(names)):
+                axes.add_patch(mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=ACCENT,
+                                                     alpha=0.75 * float(values[i, j])))  # fmt: skip
+                text = f"{values[i, j]:.1%}" if shares else f"{int(counts[i, j]):,}"
+                axes.text(j, i, text, ha="center", va="center")
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5),
+                 xlabel="predicted class", ylabel="class of the document")  # fmt: skip
+        axes.set_xticks(range(len(names)), labels, rotation=30 if len(names) > 4 else 0)
+        axes.set_yticks(range(len(names)), labels)
+
+    kind = "shares" if shares else "documents"
+    return draw(f"confusion-{kind}", f"Confusion matrix, {kind}", (5, 4), paint)
+
+
+def curves(
+    name: str, title: str, lines: dict[str, tuple[Sequence[float], Sequence[float]]],
+    labels: tuple[str, str], diagonal: bool = False, markers: bool = False,
+) -> str:  # fmt: skip
+    """Draw named lines, each a pair of x and y; ``labels`` name the axes."""
+
+    def paint(axes: Axes) -> None:
+        if diagonal:
+            axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle="--")
+        for k, (line, (x, y)) in enumerate(lines.items()):
+            colour = SERIES_COLOURS[k % len(SERIES_COLOURS)]
+            axes.plot(x, y, color=colour, linewidth=1.6, label=plain(line),
+                      marker="o" if markers else "", markersize=4)  # fmt: skip
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        if len(lines) > 1:
+            axes.legend()
+
+    return draw(name, title, (5, 4), paint)
+
+
+def bars(
+    name: str, title: str, values: dict[str, float], label: str,
+    errors: dict[str, Sequence[float]] | None = None,
+) -> str:  # fmt: skip
+    """Draw horizontal bars, the first on top; ``errors`` hold the interval of some of them."""
+
+    def paint(axes: Axes) -> None:
+        where = list(range(len(values)))
+        heights = list(values.values())
+        axes.barh(where, heights, color=ACCENT, height=0.62, alpha=0.8)
+        for i, (bar, value) in enumerate(values.items()):
+            low, high = (errors or {}).get(bar, (value, value))
+            if high > low:
+                axes.plot([low, high], [i, i], color=INK, linewidth=1.4)
+            axes.text(max(value, high) + 0.005, i, f"{value:.1%}", va="center", fontsize=9)
+        axes.set_yticks(where, [plain(bar) for bar in values])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel=label, xlim=(max(0.0, min(heights) - 0.15), 1.06))
+
+    return draw(name, title, (7, 0.9 + 0.3 * len(values)), paint)

@@ -1,0 +1,73 @@
+"""Which words drove a prediction: integrated gradients (Sundararajan et al. 2017) with captum."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from captum.attr import LayerIntegratedGradients
+
+from stages.common.classifier import Classifier
+
+STEPS = 64  # of the integral; with fewer the attributions no longer sum to the score's difference
+AT_ONCE = 32  # steps in one pass of the model
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What each part of a text added to the score of one class."""
+
+    target: int
+    spans: list[tuple[int, int, float]]
+    """Start and end in the text, in characters, and the attribution, in logits; words in order."""
+    special: float
+    """What falls to tokens without text, such as the one for the start."""
+    difference: float
+    """The score of the text less that of a text of padding: what all attributions sum to."""
+
+
+def explain(model: Classifier, text: str, target: int | None = None) -> Explanation:
+    """Attribute the score of class ``target`` (by default the predicted one) to the words.
+
+    The path goes from a text whose words are all padding to this one, in embedding space. Tokens
+    of one word are added up. ``special`` and the spans sum to ``difference`` but for the integral's
+    error.
+    """
+    readable = text.encode("utf-8", "replace").decode("utf-8")
+    encoded = model.tokenizer(
+        readable, truncation=True, max_length=model.max_length, return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+    )  # fmt: skip
+    device = model.model.device
+    ids = torch.tensor([encoded["input_ids"]], device=device)
+    fixed = torch.tensor([encoded["special_tokens_mask"]], dtype=torch.bool, device=device)
+    empty = torch.where(fixed, ids, torch.full_like(ids, model.pad_id))
+    mask = torch.ones_like(ids)
+
+    def scores(tokens: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model.model(input_ids=tokens, attention_mask=attention).logits
+        return logits
+
+    model.model.eval()
+    with torch.no_grad():
+        ends = scores(torch.cat([ids, empty]), mask.expand(2, -1))
+    chosen = int(ends[0].argmax()) if target is None else target
+    method = LayerIntegratedGradients(scores, model.model.get_input_embeddings())
+    parts = method.attribute(ids, empty, target=chosen, additional_forward_args=(mask,),
+                             n_steps=STEPS, internal_batch_size=AT_ONCE)  # fmt: skip
+    each = parts.sum(dim=-1)[0].detach().double().cpu().numpy()
+    spans, special = _by_word(encoded, each)
+    return Explanation(chosen, spans, special, float(ends[0, chosen] - ends[1, chosen]))
+
+
+def _by_word(encoded: "object", each: np.ndarray) -> tuple[list[tuple[int, int, float]], float]:
+    """Add up the tokens of each word; return words by place and what is left to the rest."""
+    spans: dict[int, tuple[int, int, float]] = {}
+    special = 0.0
+    offsets, words = encoded["offset_mapping"], encoded.word_ids()  # type: ignore[index,attr-defined]
+    for (start, end), word, share in zip(offsets, words, each, strict=True):
+        if word is None:
+            special += float(share)
+        else:
+            first, last, before = spans.get(word, (start, end, 0.0))
+            spans[word] = (min(first, start), max(last, end), before + float(share))
+    return list(spans.values()), special

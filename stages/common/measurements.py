@@ -1,0 +1,163 @@
+"""What evaluate measures on the test documents, beyond the figures of `stages.common.metrics`.
+
+Everything here takes a ``Split``: documents, their labels, and a model's scores for them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.common import console, corpus, files, metrics, uncertainty
+from stages.common.classifier import Classifier
+from stages.common.errors import UserError
+from stages.common.evaluation_page.page import Mistake
+from stages.common.explanations import explain
+from stages.common.robustness import perturbed
+from stages.common.slices import near_duplicates, slices
+
+
+@dataclass(frozen=True)
+class Split:
+    """Documents, what a model says of them, and the truth."""
+
+    table: pd.DataFrame
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The softmax of the logits, (documents, classes)."""
+        return metrics.softmax(self.logits)
+
+
+def refuse_overlap(tables: dict[str, pd.DataFrame]) -> None:
+    """Raise ``UserError`` when an id or a text of ``test`` stands in a split learned from."""
+
+    def keys(table: pd.DataFrame) -> list[str]:
+        return [" ".join(text.casefold().split()) for text in corpus.full_text(table)]
+
+    test = tables["test"]
+    texts = dict(zip(keys(test), test["id"], strict=True))
+    for split in ("train", "validation"):
+        table = tables[split]
+        shared = sorted(set(test["id"]) & set(table["id"]))
+        same = [
+            (texts[key], name)
+            for key, name in zip(keys(table), table["id"], strict=True)
+            if key in texts
+        ]
+        found = [f"{i} is in both" for i in shared] or [
+            f"{a} reads like {split}'s {b}" for a, b in same
+        ]
+        if found:
+            raise UserError(
+                f"the test set is no test: {len(found)} of its documents stand in {split} "
+                f"({'; '.join(found[:3])}). Run `dvc repro clean`, which takes leaks out of train."
+            )
+
+
+def predict(model: Classifier, split: str, table: pd.DataFrame) -> Split:
+    """Return what ``model`` says of a split, from the tokens that tokenize_text stored."""
+    path = corpus.TOKENS / f"{split}.parquet"
+    tokens = corpus.read_table(path, ("id", "input_ids"))
+    if list(tokens["id"]) != list(table["id"]):
+        raise files.damaged(path, f"its ids are not those of {corpus.CLEAN / split}.parquet")
+    with console.Bar(f"predicting {split}", len(table)) as bar:
+        logits = model.logits([list(ids) for ids in tokens["input_ids"]], bar.advance)
+    return Split(table, table["label"].to_numpy(), logits)
+
+
+def calibrate(validation: Split, test: Split, bins: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Fit a temperature on validation; return test figures before and after, and the latter's p."""
+    heat = metrics.temperature(validation.labels, validation.logits)
+    scaled = metrics.softmax(test.logits, heat)
+    result: dict[str, Any] = {"temperature": heat}
+    for when, shares in (("before", test.probabilities), ("after", scaled)):
+        figures = metrics.headline(test.labels, shares, bins)
+        result[when] = {name: figures[name] for name in ("nll", "brier", "ece")}
+    return result, scaled
+
+
+def compare(
+    name: str, validation: Split, test: Split, bins: int, drawn: np.ndarray
+) -> dict[str, Any]:
+    """Return a baseline's figures and how the model does against it on the same documents."""
+    path = corpus.BASELINES / f"{name}.parquet"
+    table = corpus.read_table(path)
+    if list(table["id"]) != [*validation.table["id"], *test.table["id"]]:
+        raise files.damaged(path, "its ids are not those of validation and test")
+    scores = table[[c for c in table if c.startswith("score_")]].to_numpy()
+    cut = len(validation.labels)
+    theirs = Split(test.table, test.labels, scores[cut:])
+    figures = metrics.headline(test.labels, theirs.probabilities, bins)
+    calibration, _ = calibrate(
+        Split(validation.table, validation.labels, scores[:cut]), theirs, bins
+    )
+    right = [s.logits.argmax(axis=1) == test.labels for s in (test, theirs)]
+    ahead = uncertainty.paired_difference(
+        test.labels, test.probabilities, theirs.probabilities, drawn
+    )
+    return (
+        figures
+        | {"after_temperature_scaling": calibration["after"]}
+        | {"model_ahead_by": ahead}
+        | uncertainty.mcnemar(*right)
+    )
+
+
+def measure_slices(
+    test: Split, train: pd.DataFrame, dropped: pd.DataFrame, texts: list[str], raw: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Return n and accuracy of each part of the test set, by kind and name."""
+    right = test.logits.argmax(axis=1) == test.labels
+    known, doubtful = near_duplicates(test.table, train, dropped)
+    everything = np.ones(len(right), dtype=bool)
+    found = [
+        ("test set", "as released", everything),
+        ("test set", "without near-duplicates of train", ~known),
+        ("test set", "without those whose duplicates disagree in label", ~doubtful),
+        *slices(texts, raw, test.probabilities.max(axis=1)),
+    ]
+    parts: dict[str, dict[str, Any]] = {}
+    for kind, name, where in found:
+        if where.any():
+            part = {"n": int(where.sum()), "accuracy": float(right[where].mean())}
+            parts.setdefault(kind, {})[name] = part
+    return parts
+
+
+def measure_robustness(
+    model: Classifier, test: Split, texts: list[str], count: int, seed: int
+) -> dict[str, Any]:
+    """Return the accuracy on a sample of test texts, as they are and in each disguise."""
+    count = min(count, len(texts))
+    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:count])
+    versions = perturbed([texts[i] for i in rows], seed)
+    right = test.logits[rows].argmax(axis=1) == test.labels[rows]
+    accuracy = {"as it is": float(right.mean())}
+    with console.Bar("predicting disturbed texts", count * len(versions)) as bar:
+        for name, version in versions.items():
+            logits = model.logits(model.encode(version), bar.advance)
+            accuracy[name] = float((logits.argmax(axis=1) == test.labels[rows]).mean())
+    return {"n": count, "accuracy": accuracy}
+
+
+def worst_mistakes(model: Classifier, test: Split, texts: list[str], count: int) -> list[Mistake]:
+    """Return the ``count`` wrong predictions with the highest confidence, surest first, explained."""
+    shares = test.probabilities
+    predicted = shares.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != test.labels)
+    chosen = wrong[np.argsort(-shares[wrong, predicted[wrong]], kind="stable")][:count]
+    return [
+        Mistake(
+            id=str(test.table["id"].iloc[i]),
+            label=model.labels[test.labels[i]],
+            predicted=model.labels[predicted[i]],
+            confidence=float(shares[i, predicted[i]]),
+            text=texts[i],
+            explanation=explain(model, texts[i], int(predicted[i])),
+        )
+        for i in console.track(chosen, "explaining mistakes", len(chosen))
+    ]
