@@ -3,6 +3,7 @@
     python -m tools.predict "Stocks rallied after the central bank cut rates"
     cat headlines.txt | python -m tools.predict --json
     python -m tools.predict --file articles.csv --out classified.csv
+    python -m tools.predict --explain "Sony opens a chip plant"
 
 A CSV needs a header with a `text` column (`title` is put before it where there is one), a JSONL
 file objects with the same keys; all other columns are kept. The answer adds `predicted`,
@@ -24,6 +25,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from stages.common import classifier, console, files, metrics
 from stages.common.classifier import Classifier
@@ -36,6 +38,8 @@ ANSWER = ("predicted", "confidence", "probabilities", "note")
 # was not made for falls into single letters.
 STRANGE_TOKENS_PER_WORD = 3.0
 STRANGE_UNKNOWN_SHARE = 0.2
+STRONGEST_WORDS = 8  # in the table of --explain
+SHOWN_WORDS = 120  # in its coloured text
 SHOWN_CHARACTERS = 300  # of a text in the table; --json and files keep all of it
 
 
@@ -72,6 +76,8 @@ def main() -> None:
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         print(f"{len(records):,} documents classified ({listed})", file=sys.stderr)
         print(f"wrote {arguments.out} ({files.size(arguments.out)})", file=sys.stderr)
+    elif arguments.explain:
+        _explain(model, records, predictions, arguments.json)
     elif arguments.json:
         for record, prediction in zip(records, predictions, strict=True):
             print(json.dumps(record | prediction.as_json(), ensure_ascii=False))
@@ -133,11 +139,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--file", type=Path, help="a .csv or .jsonl with a `text` column")
     parser.add_argument("--out", type=Path, help="write a .csv or .jsonl instead of printing")
     parser.add_argument("--json", action="store_true", help="print one JSON object per document")
+    parser.add_argument("--explain", action="store_true",
+                        help="show what each word added to the class's score")  # fmt: skip
     parser.add_argument("--model", type=Path, default=classifier.FINETUNED,
                         help="the model's folder (default: %(default)s)")  # fmt: skip
     arguments = parser.parse_args()
     if arguments.text and arguments.file:
         parser.error("give texts or --file, not both")
+    if arguments.explain and arguments.out:
+        parser.error("--explain prints; it does not go with --out")
     if arguments.out and arguments.out.suffix not in (".csv", ".jsonl"):
         parser.error(f"--out {arguments.out}: the name must end in .csv or .jsonl")
     if not arguments.text and not arguments.file and sys.stdin.isatty():
@@ -259,6 +269,73 @@ def _show(records: list[Record], predictions: list[Prediction], labels: list[str
             row = row or [f"{prediction.confidence:.1%}"]
         grid.add_row(escape(text), escape(prediction.label or "-"), *row)
     screen.print(grid)
+
+
+def _explain(
+    model: Classifier, records: list[Record], predictions: list[Prediction], as_json: bool
+) -> None:
+    """Print each text with what its words added to the score, by integrated gradients."""
+    from stages.common.explanations import explain  # captum takes seconds to import
+
+    screen = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    for record, prediction in zip(records, predictions, strict=True):
+        text = _text_of(record)
+        if prediction.label is None:
+            found = None
+            words: list[Record] = []
+        else:
+            found = explain(model, text, model.labels.index(prediction.label))
+            words = [{"word": text[a:b], "start": a, "end": b, "attribution": round(share, 6)}
+                     for a, b, share in found.spans]  # fmt: skip
+        if as_json:
+            rest = (
+                {"special": round(found.special, 6), "difference": round(found.difference, 6)}
+                if found
+                else {}
+            )
+            print(
+                json.dumps(
+                    record | prediction.as_json() | {"words": words} | rest, ensure_ascii=False
+                )
+            )
+            continue
+        if found is None:
+            screen.print(f"- ({prediction.note})", markup=False)
+            continue
+        note = f" ({prediction.note})" if prediction.note else ""
+        screen.print(
+            f"\n{prediction.label} {prediction.confidence:.1%}{note}", style="bold", markup=False
+        )
+        largest = max((abs(w["attribution"]) for w in words), default=0.0) or 1.0
+        line = Text()
+        for word in words[:SHOWN_WORDS]:
+            share = word["attribution"] / largest
+            style = (
+                ""
+                if abs(share) < 0.12
+                else "bold green"
+                if share > 0.5
+                else "green"
+                if share > 0
+                else "red"
+            )
+            line.append(_printable(word["word"]), style=style).append(" ")
+        screen.print(line)
+        grid = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        grid.add_column("Word")
+        grid.add_column(f"for {escape(prediction.label)}", justify="right")
+        grid.add_column("", min_width=20)
+        strongest = sorted(words, key=lambda w: -abs(w["attribution"]))[:STRONGEST_WORDS]
+        for word in strongest:
+            share = word["attribution"]
+            bar = ("+" if share > 0 else "-") * max(1, round(20 * abs(share) / largest))
+            grid.add_row(escape(_printable(word["word"])), f"{share:+.3f}", bar)
+        screen.print(grid)
+        total = sum(w["attribution"] for w in words)
+        screen.print(
+            f"Words {total:+.3f}, start and end tokens {found.special:+.3f}; score against a blank "
+            f"text {found.difference:+.3f} logits.", markup=False,
+        )  # fmt: skip
 
 
 def _printable(text: str) -> str:

@@ -115,6 +115,6 @@ def bars(
         axes.set_yticks(where, [plain(bar) for bar in values])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(xlabel=label, xlim=(max(0.0, min(heights) - 0.15), 1.06))
+        axes.set(xlabel=label, xlim=(0, 1.12))
 
     return draw(name, title, (7, 0.9 + 0.3 * len(values)), paint)
