@@ -46,8 +46,9 @@ def main() -> None:
         command = [sys.executable, "-m", "stages.clean"]
         subprocess.run(command, cwd=folder, env=os.environ | here, check=True)
         taken = time.monotonic() - start
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    print(f"stages.clean: {len(made):,} documents in {taken:.1f} s, at most {memory:.2f} GB")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"stages.clean: {len(made):,} documents in {taken:.1f} s "
+          f"({used.ru_utime:.1f} s of processor time), at most {used.ru_maxrss / 1e6:.2f} GB")  # fmt: skip
 
     texts = corpus.full_text(made)[:COMPARED]
     start = time.monotonic()

@@ -421,6 +421,29 @@ def test_a_missing_or_damaged_input_says_what_to_do(workspace):
         clean.main()
 
 
+@pytest.mark.parametrize("stage", ["download", "clean"])
+def test_a_disk_that_fills_up_leaves_the_old_output_whole(workspace, stage):
+    (workspace / "data/sample").symlink_to(REPOSITORY / "data/sample")
+    download.main()
+    clean.main()
+    folder = {"download": corpus.RAW, "clean": corpus.CLEAN}[stage]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    limit = (
+        max(map(len, before.values())) // 2
+    )  # bytes a file may have: a write stops in its middle
+    program = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"from stages import {stage}; {stage}.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "File too large" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not list(folder.parent.glob(".*.part"))
+
+
 # Nothing is lost
 
 TEXT = st.text(max_size=12) | st.sampled_from(
