@@ -74,6 +74,7 @@ def main() -> None:
     group = similar.groups([i for i in present if i not in dropped])
     if params.clean.drop_near_duplicates:
         dropped |= {i: ("near_duplicate", train["id"].iloc[f]) for i, f in group.items() if i != f}
+    labels_changed = int((train["label"] != raw["train"]["label"]).sum())
     train["group"] = [train["id"].iloc[group.get(i, i)] for i in range(n)]
     test["group"] = test["id"]
     gone, kept = train.iloc[sorted(dropped)], train.drop(index=list(dropped))
@@ -104,17 +105,14 @@ def main() -> None:
         "classes": {name: {s: int((t["label"] == i).sum()) for s, t in splits.items()}
                     for i, name in enumerate(classes)},
         "dropped": dict(sorted(Counter(gone["reason"]).items())),
-        "corrections": {"given": len(corrected), "changed_a_label": int((train["label"] != raw["train"]["label"]).sum())},
+        "corrections": {"given": len(corrected), "changed_a_label": labels_changed},
         "near_duplicates": sizes,
         "leaks_with_another_label": sum(
             int(train["label"].iloc[i] != test["label"].iloc[j - n]) for i, (j, _) in leaks.items()
         ),
         "empty_test_documents": len(test) - len(in_test),
         "two_labels": {
-            "same_text": [
-                {"ids": train["id"].iloc[rows].to_list(), "labels": train["label"].iloc[rows].to_list()}
-                for rows in conflicts
-            ],
+            "same_text": [train.iloc[rows][["id", "label"]].to_dict("list") for rows in conflicts],
             "near_duplicates": mixed,
         },
         "repairs": repairs,
@@ -133,12 +131,14 @@ def choose_validation(kept: pd.DataFrame, share: float, seed: int) -> pd.Series:
 
     A group counts to the class most of its documents have. Each class of two groups or more has
     documents on both sides; one of a single group stays in training. The choice depends on the
-    seed and on the order of the rows, not on their number of processes or the machine.
+    seed and on the order of the rows, on nothing else.
     Raises ``UserError`` when nothing can be held out.
     """
     rng = np.random.default_rng(seed)
-    about = kept.groupby("group", sort=False)["label"].agg(["size", lambda x: x.mode().iloc[0]])
-    about.columns = pd.Index(["size", "label"])
+    votes = kept.groupby(["group", "label"]).size().reset_index(name="count")
+    votes = votes.sort_values(["count", "label"], ascending=[False, True], kind="stable")
+    about = votes.drop_duplicates("group").set_index("group").loc[kept["group"].unique()]
+    about["size"] = kept["group"].value_counts()
     chosen: list[str] = []
     for _, of_class in about.groupby("label"):
         wanted = max(1, round(share * of_class["size"].sum()))
@@ -163,15 +163,14 @@ def _standing_twice(kept: pd.DataFrame) -> tuple[dict[str, int], list[dict[str, 
     """Return how many near-duplicates there are, and which of their groups have several labels."""
     several = kept[kept.groupby("group")["group"].transform("size") > 1]
     groups = [
-        {"ids": rows["id"].to_list(), "labels": rows["label"].to_list()}
-        for _, rows in several.groupby("group", sort=False)
+        rows[["id", "label"]].to_dict("list") for _, rows in several.groupby("group", sort=False)
     ]
     sizes = {
         "groups": len(groups),
         "documents": len(several),
-        "largest": max((len(group["ids"]) for group in groups), default=1),
+        "largest": max((len(group["id"]) for group in groups), default=1),
     }
-    return sizes, [group for group in groups if len(set(group["labels"])) > 1]
+    return sizes, [group for group in groups if len(set(group["label"])) > 1]
 
 
 def _report(summary: dict[str, Any], classes: list[str]) -> None:

@@ -303,7 +303,7 @@ def test_near_duplicates_stay_in_one_group_or_go_by_option(workspace):
     assert group["train-41"] == group["train-42"] == group["train-4"] == "train-4"
     assert group["train-5"] == "train-5"
     assert summary()["near_duplicates"] == {"groups": 1, "documents": 3, "largest": 3}
-    assert summary()["two_labels"]["near_duplicates"][0]["ids"] == [
+    assert summary()["two_labels"]["near_duplicates"][0]["id"] == [
         "train-4",
         "train-41",
         "train-42",
