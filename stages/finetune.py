@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    TrainingArguments,
+)
 
 from stages.common import (
     batches,
@@ -28,6 +33,8 @@ from stages.common import (
     distributed,
     encoder,
     files,
+    memory,
+    optimizers,
     training,
 )
 from stages.common.params import Params, read_params
@@ -35,6 +42,7 @@ from stages.common.params import Params, read_params
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
          "processes", "finetune")  # fmt: skip
 FINETUNED = Path("models/finetuned")
+SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
 
 
@@ -62,22 +70,27 @@ def main() -> None:
     tokenizer.model_max_length = params.max_length
 
     # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
-    args = arguments(params, unfinished.folder)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    optimizers.set_dropout(config, params.finetune.dropout)
+    stage, why = memory.zero_stage(params.zero_stage, *training.size_of(config))
+    args = arguments(params, stage, unfinished.folder)
     model = AutoModelForSequenceClassification.from_pretrained(
         folder,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
+        config=config,
         ignore_mismatched_sizes=True,  # a head for other classes is replaced
         local_files_only=True,
     )
+    optimizers.freeze(model, params.finetune.freeze_layers)
     bf16 = distributed.use_bf16(params.precision)
     if bf16:
         training.autocast_to_bf16(model)
+    model = optimizers.with_lora(model, params.finetune.lora_rank)
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} "
-        f"classes, {model.num_parameters():,} parameters; {distributed.world_size()} process(es), "
-        f"ZeRO-{params.zero_stage}, {'bf16' if bf16 else 'fp32'}"
+        f"classes, {training.count_parameters(model)[0]:,} parameters\n"
+        f"{distributed.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
     )
 
     # ---- train
@@ -89,9 +102,8 @@ def main() -> None:
         padding_id=tokenizer.pad_token_id,
         batch_size=params.batch_size,
         judge=judge,
-        patience=params.finetune.early_stopping_patience,
         checkpoints=unfinished,
-        checkpoint_steps=params.finetune.checkpoint_steps,
+        knobs=params.finetune,
     )
     engine.fit()
 
@@ -107,7 +119,7 @@ def main() -> None:
     console.outputs(FINETUNED)
 
 
-def arguments(params: Params, folder: Path) -> TrainingArguments:
+def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
     """Return Trainer's arguments; what is not here keeps transformers' default or is Engine's."""
     share = math.ceil(params.batch_size / distributed.world_size())
     micro = min(share, params.finetune.micro_batch_size or share)
@@ -119,12 +131,11 @@ def arguments(params: Params, folder: Path) -> TrainingArguments:
         per_device_eval_batch_size=params.finetune.micro_batch_size or 64,
         gradient_accumulation_steps=math.ceil(share / micro),
         learning_rate=params.lr,
-        weight_decay=params.finetune.weight_decay,
+        lr_scheduler_type=SCHEDULERS[params.finetune.scheduler],
         warmup_steps=params.finetune.warmup,
         max_grad_norm=params.finetune.max_gradient_norm,
-        optim="adamw_torch_fused",
-        gradient_checkpointing=params.finetune.gradient_checkpointing,
-        deepspeed=training.deepspeed_config(params.zero_stage, params.finetune.offload),
+        activation_checkpointing=params.finetune.gradient_checkpointing,
+        deepspeed=training.deepspeed_config(stage, params.finetune.offload),
         **training.QUIET,
     )
 

@@ -59,3 +59,12 @@ def poison_step_6() -> None:
         return value * float("nan") if self.state.global_step + 1 == 6 else value
 
     setattr(training.Engine, "compute_loss", poisoned)  # noqa: B010 - mypy allows no other assignment to a method
+
+
+def out_of_memory() -> None:
+    """Run out of memory for real in the first step: ask for more than any machine has."""
+
+    def greedy(*_: Any, **__: Any) -> torch.Tensor:
+        return torch.empty(2**50)
+
+    setattr(training.Engine, "compute_loss", greedy)  # noqa: B010

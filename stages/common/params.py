@@ -170,8 +170,19 @@ class Baselines(Section):
 class Finetune(Section):
     """Fine-tuning beyond the headline keys."""
 
+    optimizer: Literal["adamw", "adam", "sgd"]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    scheduler: Literal["linear", "cosine", "constant"]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
-    warmup: Share
+    """Spares biases and norms."""
+    l1: Annotated[float, Field(ge=0)]
+    """Times the sum of absolute weights, added to the loss; spares biases and norms."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    layer_lr_decay: Annotated[float, Field(gt=0, le=1)]
+    freeze_layers: Annotated[int, Field(ge=0)]
+    lora_rank: Annotated[int, Field(ge=0)]
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)]
     max_gradient_norm: Annotated[float, Field(ge=0)]
     """Of all gradients together; 0 does not clip."""
@@ -181,6 +192,15 @@ class Finetune(Section):
     offload: Literal["none", "optimizer", "all"]
     """What DeepSpeed keeps in the host's memory; ``all`` (with ZeRO-3) adds the parameters."""
     gradient_checkpointing: bool
+
+    @model_validator(mode="after")
+    def _lora_learns_alone(self) -> "Finetune":
+        if self.lora_rank and self.freeze_layers:
+            raise ValueError(
+                f"finetune.freeze_layers: {self.freeze_layers!r} is not allowed; allowed: 0 when "
+                "finetune.lora_rank is set, which freezes all layers itself"
+            )
+        return self
 
 
 class Evaluate(Section):
@@ -206,7 +226,7 @@ class Params(Section):
     epochs: Annotated[int, Field(ge=1, le=1000)]
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     max_length: Annotated[int, Field(ge=8, le=8192)]
-    zero_stage: Annotated[int, Field(ge=0, le=3)]
+    zero_stage: Literal["auto"] | Annotated[int, Field(ge=0, le=3)]
     precision: Literal["auto", "bf16", "fp32"]
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
     models: dict[str, Model]

@@ -9,6 +9,7 @@ What Trainer decides for itself and we decide otherwise:
 - checkpoints: ``stages.common.checkpoints``, atomic, with the history of the run.
 """
 
+import copy
 import json
 import math
 import signal
@@ -20,12 +21,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback
 
-from stages.common import batches, console, distributed, files
+from stages.common import batches, console, distributed, files, memory, optimizers
 from stages.common.checkpoints import Checkpoints
 from stages.common.errors import UserError
+from stages.common.params import Finetune
 
 HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "validation_loss",
                    "validation_accuracy", "validation_macro_f1")  # fmt: skip
@@ -102,9 +110,8 @@ class Engine(Trainer):
         padding_id: int,
         batch_size: int,
         judge: Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, float]],
-        patience: int,
         checkpoints: Checkpoints,
-        checkpoint_steps: int,
+        knobs: Finetune,
     ) -> None:
         super().__init__(model, args)
         self.remove_callback(PrinterCallback)
@@ -116,9 +123,8 @@ class Engine(Trainer):
         self.collators = [batches.Collator(data, padding_id) for data in (train, validation)]
         self.batch_size = batch_size
         self.judge = judge
-        self.patience = patience
         self.checkpoints = checkpoints
-        self.checkpoint_steps = checkpoint_steps
+        self.knobs = knobs
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.stop_signal = 0
@@ -142,6 +148,10 @@ class Engine(Trainer):
                 if latest:
                     self.bar.advance(int(self.history[-1]["step"]))
                 self.train(resume_from_checkpoint=str(latest) if latest else None)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise UserError(self._levers()) from None
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -176,9 +186,21 @@ class Engine(Trainer):
         logits = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).logits.float()
-        losses = torch.nn.functional.cross_entropy(logits, inputs["labels"], reduction="none")
+        losses = torch.nn.functional.cross_entropy(
+            logits, inputs["labels"], reduction="none", label_smoothing=self.knobs.label_smoothing
+        )
         loss: torch.Tensor = (losses * inputs["weights"]).sum()
+        if self.knobs.l1:
+            penalty = optimizers.l1(self.accelerator.unwrap_model(model))
+            loss = loss + self.knobs.l1 * penalty / self.args.gradient_accumulation_steps
         return loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return the optimizer that the knobs ask for."""
+        if self.optimizer is None:
+            learning: Any = model or self.model
+            self.optimizer = optimizers.build(learning, self.args.learning_rate, self.knobs)
+        return self.optimizer
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -241,7 +263,7 @@ class Engine(Trainer):
             f"accuracy {figures['accuracy']:.3f}, macro-F1 {figures['macro_f1']:.3f}"
             f"{', best' if better else ''}"
         )
-        if epoch - self.best["epoch"] >= self.patience:
+        if epoch - self.best["epoch"] >= self.knobs.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
         return figures
@@ -286,9 +308,25 @@ class Engine(Trainer):
         weights = self.accelerator.get_state_dict(self.model_wrapped)
         if distributed.rank() == 0:
             with files.atomic_folder(self.best_folder) as folder:
-                assert isinstance(self.model, PreTrainedModel)
-                self.model.save_pretrained(folder, state_dict=weights)
+                whole: Any = self.model
+                if self.knobs.lora_rank:  # a copy: folding in and out again would round the weights
+                    whole, weights = copy.deepcopy(whole).merge_and_unload(), None
+                whole.save_pretrained(folder, state_dict=weights)
         distributed.barrier()
+
+    def _levers(self) -> str:
+        """Return the message for a run that is out of memory."""
+        config: Any = self.accelerator.unwrap_model(self.model).config
+        deepspeed: Any = self.args.deepspeed
+        data: Any = self.train_dataset
+        return memory.out_of_memory(
+            batch=self.args.per_device_train_batch_size,
+            length=int(data.lengths.max()),
+            stage=deepspeed["zero_optimization"]["stage"],
+            parameters=count_parameters(self.model)[0],
+            hidden=config.hidden_size,
+            layers=config.num_hidden_layers,
+        )
 
     def _save_checkpoint(self, *_: Any) -> None:
         """Write all that the rest of the run follows from."""
@@ -304,6 +342,28 @@ class Engine(Trainer):
                 f"stopped at step {self.state.global_step}; the same command goes on from there"
             )
             raise Stopped(128 + self.stop_signal)
+
+
+def size_of(config: Any) -> tuple[int, int]:
+    """Return what ``count_parameters`` would of the classifier that ``config`` describes."""
+    build: Any = AutoModelForSequenceClassification.from_config
+    with torch.device("meta"):
+        return count_parameters(build(config))
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """Return how many parameters a model has, and the largest of its modules alone."""
+    counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
+    alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
+             for module in model.modules()]  # fmt: skip
+    return sum(counts.values()), max(alone)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is one of the many faces of too little memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in str(error) or "out of memory" in str(error)
+    )
 
 
 class _Flow(TrainerCallback):
@@ -330,7 +390,7 @@ class _Flow(TrainerCallback):
             engine.history[-1]["gradient_norm"] = float(norm)
         if engine.bar:
             engine.bar.advance(note=f"loss {loss:.3f}")
-        due = state.global_step % engine.checkpoint_steps == 0 or engine.stop_signal
+        due = state.global_step % engine.knobs.checkpoint_steps == 0 or engine.stop_signal
         # A checkpoint at an epoch's last step would skip that epoch's evaluation when resumed.
         if due and state.global_step % engine.steps_per_epoch:
             control.should_save = True

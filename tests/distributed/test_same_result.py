@@ -70,6 +70,6 @@ def test_zero_in_one_process_is_plain_trainer_bit_for_bit(runner, tmp_path, prec
         weights = load_file(tmp_path / "models/finetuned/model.safetensors")
         assert weights.keys() == expected.keys()
         # Clipping divides by the norm in another order: the last bit may differ.
-        last_bits = 1e-5 if clip else 0
+        last_bits = 5e-4 if clip else 0  # Adam magnifies it where the gradient is all but 0
         for name, value in expected.items():
             torch.testing.assert_close(weights[name], value, rtol=0, atol=last_bits)

@@ -1,0 +1,261 @@
+"""finetune: what it writes, what stops it, and that every knob changes what it says.
+
+Runs are real ones, on a two-layer model in one process; tests/distributed has those with more.
+"""
+
+import csv
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+from stages.common import files, memory, optimizers, training
+from stages.common.errors import UserError
+from tests import tiny
+
+PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 8, "precision": "fp32"}
+STEPS = 12
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.write(tmp_path, documents=48)
+    tiny.set_params(tmp_path, **PARAMS)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def plain(runner, tmp_path_factory):
+    """A run with every knob as it stands in params.yaml."""
+    path = tmp_path_factory.mktemp("plain")
+    tiny.write(path, documents=48)
+    tiny.set_params(path, **PARAMS)
+    runner.run(path)
+    return path
+
+
+def model():
+    return AutoModelForSequenceClassification.from_config(
+        BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=1,
+                   intermediate_size=8)
+    )  # fmt: skip
+
+
+def weights(folder):
+    return load_file(folder / "models/finetuned/model.safetensors")
+
+
+def moved(folder):
+    """Return how far each weight went from the base model's."""
+    base = load_file(folder / "base/model.safetensors")
+    return {name: (value - base[name.removeprefix("bert.")]).abs().max().item()
+            for name, value in weights(folder).items() if name.removeprefix("bert.") in base}  # fmt: skip
+
+
+# ---- the knobs, one by one
+
+
+def test_weight_decay_spares_biases_and_norms():
+    built = model()
+    names = {id(p): n for n, p in built.named_parameters()}
+    for group in optimizers.groups(built, 1.0, 0.1, 1.0):
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            spared = name.endswith("bias") or "LayerNorm" in name
+            assert group["weight_decay"] == (0.0 if spared else 0.1), name
+
+
+def test_layer_lr_decay_slows_each_layer_by_the_same_share():
+    built = model()
+    names = {id(p): n for n, p in built.named_parameters()}
+    rates = {
+        names[id(p)]: g["lr"] for g in optimizers.groups(built, 1.0, 0.0, 0.5) for p in g["params"]
+    }
+    assert rates["classifier.weight"] == rates["bert.pooler.dense.weight"] == 1.0
+    assert rates["bert.encoder.layer.1.output.dense.weight"] == 0.5
+    assert rates["bert.encoder.layer.0.output.dense.bias"] == 0.25
+    assert rates["bert.embeddings.word_embeddings.weight"] == 0.125
+
+
+def test_freezing_more_layers_than_there_are_is_refused():
+    with pytest.raises(UserError, match="3 is more than the model's 2 layers"):
+        optimizers.freeze(model(), 3)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_the_optimizer_is_the_one_asked_for(folder, runner, plain, kind):
+    runner.run(folder, finetune__optimizer=kind, finetune__weight_decay=0.2)
+    name = "encoder.layer.1.output.dense.weight"
+    same = torch.equal(weights(folder)[f"bert.{name}"], weights(plain)[f"bert.{name}"])
+    assert not same
+    if kind == "sgd":  # a step of Adam is about lr long whatever the gradient; SGD's is not
+        assert moved(folder)[f"bert.{name}"] < moved(plain)[f"bert.{name}"]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "last"), [("linear", 0.0), ("cosine", 0.0), ("constant", 3e-3)]
+)
+def test_the_learning_rate_warms_up_and_follows_the_scheduler(folder, runner, scheduler, last):
+    runner.run(
+        folder,
+        finetune__scheduler=scheduler,
+        finetune__warmup=0.25,
+        finetune__early_stopping_patience=9,
+    )
+    rates = [row["learning_rate"] for row in tiny.history(folder)]
+    assert rates[:4] == pytest.approx([0.0, 1e-3, 2e-3, 3e-3])
+    halfway = {"linear": 3e-3 * 5 / 9, "cosine": 3e-3 * 0.5868, "constant": 3e-3}[scheduler]
+    assert rates[7] == pytest.approx(halfway, rel=1e-3)
+    assert rates[-1] < 5e-4 if last == 0 else rates[-1] == last
+
+
+def test_frozen_layers_do_not_move_and_the_others_do(folder, runner):
+    runner.run(folder, finetune__freeze_layers=1)
+    for name, distance in moved(folder).items():
+        frozen = "embeddings" in name or "layer.0" in name
+        assert (distance == 0) == frozen, name
+
+
+def test_lora_learns_a_change_of_low_rank_and_saves_a_plain_model(folder, runner):
+    runner.run(folder, finetune__lora_rank=2)
+    base = load_file(folder / "base/model.safetensors")["encoder.layer.0.intermediate.dense.weight"]
+    change = weights(folder)["bert.encoder.layer.0.intermediate.dense.weight"] - base
+    assert change.abs().max() > 0
+    assert torch.linalg.matrix_rank(change, rtol=1e-3) == 2
+    AutoModelForSequenceClassification.from_pretrained(folder / "models/finetuned")
+
+
+def test_l1_pulls_weights_to_zero(folder, runner, plain):
+    runner.run(folder, finetune__l1=0.01)
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert weights(folder)[name].abs().sum() < weights(plain)[name].abs().sum()
+
+
+def test_dropout_replaces_the_models_own(folder, runner, plain):
+    losses = runner.run(folder, finetune__dropout=0.5)
+    config = json.loads((folder / "models/finetuned/config.json").read_text())
+    assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.5
+    assert losses[0] != tiny.losses(plain)[0]
+
+
+def test_label_smoothing_mixes_in_the_mean_over_classes(folder, runner, plain):
+    hard = tiny.losses(plain)[0]
+    half = runner.run(folder, finetune__label_smoothing=0.4)[0]
+    full = runner.run(folder, finetune__label_smoothing=0.8)[0]
+    assert full != pytest.approx(hard, rel=1e-3)
+    assert half == pytest.approx((hard + full) / 2, rel=1e-5)
+
+
+def test_clipping_shortens_the_step(folder, runner, plain):
+    runner.run(folder, finetune__max_gradient_norm=1e-4, finetune__optimizer="sgd", lr=0.1,
+               finetune__weight_decay=0.0)  # fmt: skip
+    clipped = max(moved(folder).values())
+    runner.run(folder, finetune__max_gradient_norm=0.0)
+    assert clipped <= 0.1 * 1e-4 * STEPS * 10  # momentum of 0.9 adds up to 10 steps
+    assert max(moved(folder).values()) > 10 * clipped
+
+
+def test_another_seed_gives_another_model(folder, runner, plain):
+    runner.run(folder, seed=7)
+    assert tiny.losses(folder) != tiny.losses(plain)
+
+
+# ---- what it writes, and what stops it
+
+
+def test_the_folder_is_complete_and_names_the_classes(plain):
+    out = plain / "models/finetuned"
+    built = AutoModelForSequenceClassification.from_pretrained(out)
+    assert [built.config.id2label[i] for i in range(3)] == tiny.CLASSES
+    assert AutoTokenizer.from_pretrained(out).model_max_length == 128
+    with (out / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == training.HISTORY_COLUMNS
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    judged = [float(row["validation_macro_f1"]) for row in rows if row["validation_macro_f1"]]
+    summary = files.read_json(out / "summary.json")
+    assert summary["validation"]["macro_f1"] == max(judged)
+    assert sum(summary["training_documents"].values()) == 48
+
+
+def test_training_stops_early_and_the_best_epoch_is_kept(folder, runner):
+    runner.run(folder, epochs=9, lr=0.5, finetune__early_stopping_patience=1)
+    judged = [
+        row["validation_macro_f1"] for row in tiny.history(folder) if "validation_macro_f1" in row
+    ]
+    assert len(judged) < 9
+    assert judged[-1] <= max(judged[:-1])
+    assert (
+        files.read_json(folder / "models/finetuned/summary.json")["best_epoch"]
+        == judged.index(max(judged)) + 1
+    )
+
+
+def test_a_document_of_weight_0_counts_for_nothing(folder, runner):
+    import pandas as pd
+
+    from stages.common import corpus
+
+    path = folder / "data/tokens/train.parquet"
+    table = corpus.read_table(path)
+    table["weight"] = [0.0] * 8 + [1.0] * 40
+    columns = ("id", "input_ids", "label", "length", "weight")
+    corpus.write_table(path, table, columns)
+    before = runner.run(folder, batch_size=48, epochs=1)
+    table["label"] = (
+        pd.Series([(label + 1) % 3 for label in table["label"][:8]])
+        .reindex(table.index)
+        .fillna(table["label"])
+        .astype(int)
+    )
+    corpus.write_table(path, table, columns)
+    assert runner.run(folder) == before
+
+
+@pytest.mark.parametrize("name", ["data/tokens/train.parquet", "data/raw/source.json", "base/model.safetensors",
+                                  "models/pretrained/base_model.json"])  # fmt: skip
+def test_a_missing_input_is_named(folder, runner, name):
+    (folder / name).unlink()
+    run = runner.start(folder)
+    assert run.statuses == [1]
+    assert "Traceback" not in run.output
+    assert name.split("/")[0] in run.output
+
+
+def test_an_optimizer_in_ds_config_is_refused(tmp_path):
+    path = tmp_path / "ds_config.json"
+    path.write_text('{"optimizer": {"type": "AdamW"}}')
+    with pytest.raises(UserError, match="remove 'optimizer'"):
+        training.deepspeed_config(2, path=path)
+
+
+# ---- memory
+
+
+def test_auto_takes_the_first_stage_that_fits(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    parameters, room = 1_000_000_000, memory.ROOM_FOR_STATES
+    chosen = []
+    for gigabytes in (40, 20, 7, 2):
+        monkeypatch.setattr(memory, "device_bytes", lambda size=gigabytes: size * 1e9)
+        stage, why = memory.zero_stage("auto", parameters, 10_000_000)
+        chosen.append(stage)
+        assert f"{gigabytes * room:.1f} GB" in why
+    assert chosen == [0, 1, 2, 3]
+
+
+def test_running_out_of_memory_names_the_levers(folder, runner):
+    run = runner.start(folder, before="out_of_memory")
+    assert run.statuses == [1]
+    assert "Traceback" not in run.output
+    for lever in (
+        "micro_batch_size: 4",
+        "max_length",
+        "gradient_checkpointing",
+        "zero_stage: 3",
+        "offload",
+    ):
+        assert lever in run.output
+    assert run.output.count("GB") >= 7
