@@ -97,7 +97,7 @@ def main() -> None:
 
 def collate(data: batches.TokenDataset, rows: Any, width: int | None) -> dict[str, torch.Tensor]:
     """Return one batch, padded to its longest document or to ``width`` tokens."""
-    batch = batches.Collator(data, 0)([(int(row), 1 / len(rows)) for row in rows])
+    batch = batches.Collator(data, 0)([(int(row), 1 / len(rows), 0) for row in rows])
     batch.pop("rows")
     if width:
         missing = width - batch["input_ids"].shape[1]

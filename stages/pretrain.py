@@ -1,39 +1,197 @@
-"""Choose the model that fine-tuning starts from.
+"""Choose the model that fine-tuning starts from, and go on pretraining it if asked to.
 
     python -m stages.pretrain
 
 With ``pretrain.epochs: 0`` the base model serves as it is: a small pointer names it, nothing is
-copied.
+copied. Else it learns to guess hidden tokens in the training documents' own text, on the same
+engine as fine-tuning: any number of processes, any ZeRO stage, resumed after an interruption.
+With ``pretrain.from_scratch`` weights and tokenizer start from nothing but that text.
 """
 
-from stages.common import console, encoder, files
-from stages.common.params import read_params
+import math
+import shutil
+from pathlib import Path
+from typing import Any
 
-READS = ("model", "models", "pretrain")
+import numpy as np
+import torch
+from tokenizers import BertWordPieceTokenizer
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedTokenizerFast,  # fmt: skip
+    TrainingArguments,
+)
+
+from stages.common import (
+    checkpoints,
+    console,
+    corpus,
+    distributed,
+    encoder,
+    files,
+    masking,  # fmt: skip
+    training,
+)
+from stages.common.params import Finetune, Params, read_params
+
+READS = ("seed", "model", "models", "pretrain", "zero_stage", "precision", "processes")
+TRAIN, VALIDATION = corpus.LABELS / "train.parquet", corpus.CLEAN / "validation.parquet"
+
+
+class Guessing(training.Engine):
+    """Train to guess hidden tokens."""
+
+    judges_before = True
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
+        logits = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+        ).logits
+        loss: torch.Tensor = (
+            masking.mean_losses(logits, inputs["labels"]) * inputs["weights"]
+        ).sum()
+        return loss
+
+    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the mean loss of each block, (blocks, 1): all logits would fill the memory."""
+        return masking.mean_losses(logits, inputs["labels"])[:, None]
+
+    def figures(self) -> dict[str, float]:
+        """Return the loss and the perplexity over all hidden tokens, each counted once."""
+        loss = float(np.average(self.predict_all()[:, 0], weights=self.validation.weights))
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
+
+    def score(self, figures: dict[str, float]) -> float:
+        """Return what chooses the best epoch."""
+        return -figures["loss"]
 
 
 def main() -> None:
-    """Write a pointer to the base model."""
+    """Point at the base model, or pretrain."""
     params = read_params(READS)
-    console.title("pretrain", "choose the model that fine-tuning starts from")
+    if params.pretrain.epochs == 0:
+        return point(params)
+    if not distributed.launch("stages.pretrain", params.processes):
+        return None
+    distributed.prepare(params.seed)
+    console.title("pretrain", "guess hidden tokens in the training text")
 
-    # ---- the base model, its bytes checked
-    folder = encoder.find(params.model, params.models)
-    weights = files.sha256(folder / encoder.WEIGHTS)
+    # ---- text and tokenizer
+    texts = [corpus.full_text(corpus.read_table(path)) for path in (TRAIN, VALIDATION)]
+    knobs = params.pretrain
+    if knobs.from_scratch:
+        base, tokenizer = None, own_tokenizer(texts[0], knobs.vocabulary, knobs.block_length)
+    else:
+        base = encoder.find(params.model, params.models)
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    train, validation = (masking.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
+                                      knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
+    run = checkpoints.fingerprint(params.model_dump(), [TRAIN, VALIDATION, training.DEEPSPEED_CONFIG,
+                                                        *([base] if base else [])])  # fmt: skip
+    unfinished = checkpoints.Checkpoints("pretrain", run)
 
-    # ---- a pointer to it
-    entry = params.models.get(params.model)
-    with files.atomic_folder(encoder.PRETRAINED) as out:
-        files.write_json(
-            out / encoder.POINTER,
-            {
-                "model": params.model,
-                "entry": entry.model_dump() if entry else None,
-                "sha256": weights,
-            },
+    # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
+    args = arguments(params, unfinished.folder)
+    if base:
+        model, loading = AutoModelForMaskedLM.from_pretrained(
+            base, local_files_only=True, output_loading_info=True
         )
+        if loading["missing_keys"]:
+            console.say(f"{params.model} has no head for guessing tokens: it gets a new one")
+    else:
+        model = BertForMaskedLM(own_config(params, len(tokenizer)))
+    bf16 = distributed.use_bf16(params.precision)
+    if bf16:
+        training.autocast_to_bf16(model)
+    console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
+                f"{training.count_parameters(model)[0]:,} parameters; {distributed.world_size()} "
+                f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{zero(params)}")  # fmt: skip
+
+    # ---- train
+    engine = Guessing(
+        model, args, train, validation, padding_id=tokenizer.pad_token_id,
+        batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=plain_knobs(),
+    )  # fmt: skip
+    engine.collators = [masking.Masker(data, tokenizer, params.seed, knobs.masked_share, knobs.whole_words)
+                        for data in (train, validation)]  # fmt: skip
+    engine.fit()
+
+    # ---- save
+    if distributed.rank() == 0:
+        with files.atomic_folder(encoder.PRETRAINED) as out:
+            shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
+            tokenizer.save_pretrained(out)
+            files.write_json(out / "pretraining.json", {"base_model": "none" if knobs.from_scratch else params.model,
+                "perplexity_before": engine.before["perplexity"], "perplexity_after": engine.best["perplexity"],
+                "best_epoch": engine.best["epoch"], "blocks": len(train)})  # fmt: skip
+    unfinished.discard()
+    console.say(f"perplexity of hidden validation tokens: {engine.before['perplexity']:.1f} before, "
+                f"{engine.best['perplexity']:.1f} after")  # fmt: skip
+    console.outputs(encoder.PRETRAINED)
+    return None
+
+
+def point(params: Params) -> None:
+    """Write a pointer to the base model."""
+    console.title("pretrain", "choose the model that fine-tuning starts from")
+    folder = encoder.find(params.model, params.models)
+    entry = params.models.get(params.model)
+    pointer = {"model": params.model, "entry": entry.model_dump() if entry else None,
+               "sha256": files.sha256(folder / encoder.WEIGHTS)}  # fmt: skip
+    with files.atomic_folder(encoder.PRETRAINED) as out:
+        files.write_json(out / encoder.POINTER, pointer)
     console.say(f"pretrain.epochs is 0: the base model {params.model} serves as it is")
     console.outputs(encoder.PRETRAINED)
+
+
+def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
+    """Train a WordPiece tokenizer on the corpus."""
+    pieces = BertWordPieceTokenizer(lowercase=True)
+    pieces.train_from_iterator(texts, vocab_size=vocabulary, min_frequency=2, show_progress=False)
+    build: Any = PreTrainedTokenizerFast
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
+             "mask_token": "[MASK]"}  # fmt: skip
+    return build(tokenizer_object=pieces._tokenizer, model_max_length=length, **names)
+
+
+def own_config(params: Params, vocabulary: int) -> BertConfig:
+    """Return the shape of a BERT of our own."""
+    knobs = params.pretrain
+    return BertConfig(
+        vocab_size=vocabulary, hidden_size=knobs.hidden, num_hidden_layers=knobs.layers,
+        num_attention_heads=max(1, knobs.hidden // 32), intermediate_size=4 * knobs.hidden,
+        max_position_embeddings=max(512, knobs.block_length),
+    )  # fmt: skip
+
+
+def zero(params: Params) -> int:
+    """Return the ZeRO stage; what fits in fine-tuning is not known here, so auto is 2."""
+    return 2 if params.zero_stage == "auto" else params.zero_stage
+
+
+def arguments(params: Params, folder: Path) -> TrainingArguments:
+    """Return Trainer's arguments."""
+    knobs = params.pretrain
+    return TrainingArguments(
+        output_dir=str(folder), seed=params.seed, num_train_epochs=knobs.epochs,
+        per_device_train_batch_size=math.ceil(knobs.batch_size / distributed.world_size()),
+        per_device_eval_batch_size=32, learning_rate=knobs.lr, warmup_steps=0.1, max_grad_norm=1.0,
+        deepspeed=training.deepspeed_config(zero(params)), **training.QUIET,
+    )  # fmt: skip
+
+
+def plain_knobs() -> Finetune:
+    """Return the engine's other knobs, which pretraining does not vary."""
+    return Finetune(
+        optimizer="adamw", momentum=0.9, scheduler="linear", warmup=0.1, weight_decay=0.01, l1=0.0,
+        dropout=None, label_smoothing=0.0, layer_lr_decay=1.0, freeze_layers=0, lora_rank=0,
+        early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
+        checkpoint_steps=100, offload="none", gradient_checkpointing=False,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 Ints = NDArray[np.int64]
 
+Document = tuple[int, float, int]
+"""What a loader asks a collator for: position in the dataset, weight in the loss, epoch."""
+
 POOL = 50
 """Global batches sorted together: few enough to keep the order random, enough to pad little."""
 
@@ -58,10 +61,10 @@ class TokenDataset(Dataset[dict[str, Any]]):
         }
 
 
-class Share(Sampler[list[tuple[int, float]]]):
+class Share(Sampler[list[Document]]):
     """The micro-batches of one process, epoch by epoch.
 
-    Each is a list of (document, weight). The weights are such that the sum of weighted losses,
+    The weights are such that the sum of weighted losses,
     averaged over processes and summed over the micro-batches of a step, is the weighted mean loss
     of the global batch, however it was split.
     """
@@ -90,7 +93,7 @@ class Share(Sampler[list[tuple[int, float]]]):
     def __len__(self) -> int:
         return -(-len(self._dataset) // self._batch_size) * self._accumulation
 
-    def __iter__(self) -> Iterator[list[tuple[int, float]]]:
+    def __iter__(self) -> Iterator[list[Document]]:
         parts = self._processes * self._accumulation
         for batch in plan(self._dataset.lengths, self._batch_size, self._seed, self._epoch):
             weights = self._dataset.weights[batch]
@@ -99,9 +102,9 @@ class Share(Sampler[list[tuple[int, float]]]):
             for i in range(self._accumulation):
                 piece = pieces[i * self._processes + self._rank]
                 if len(piece):
-                    yield [(int(batch[j]), float(weights[j])) for j in piece]
+                    yield [(int(batch[j]), float(weights[j]), self._epoch) for j in piece]
                 else:  # every process must compute something: a document that counts nothing
-                    yield [(int(batch[-1]), 0.0)]
+                    yield [(int(batch[-1]), 0.0, self._epoch)]
 
 
 class Collator:
@@ -111,9 +114,9 @@ class Collator:
         self._dataset = dataset
         self._padding_id = padding_id
 
-    def __call__(self, documents: list[tuple[int, float]]) -> dict[str, Any]:
+    def __call__(self, documents: list[Document]) -> dict[str, Any]:
         """Return ``input_ids`` and ``attention_mask`` (documents, tokens), ``labels``, ``weights``."""
-        rows = [i for i, _ in documents]
+        rows = [i for i, *_ in documents]
         tokens = [self._dataset.input_ids[i] for i in rows]
         lengths = torch.from_numpy(self._dataset.lengths[rows])
         padded = torch.nn.utils.rnn.pad_sequence(tokens, True, self._padding_id)
@@ -121,13 +124,13 @@ class Collator:
             "input_ids": padded,
             "attention_mask": (torch.arange(padded.shape[1]) < lengths[:, None]).long(),
             "labels": torch.from_numpy(self._dataset.labels[rows]),
-            "weights": torch.tensor([w for _, w in documents], dtype=torch.float32),
+            "weights": torch.tensor([w for _, w, _ in documents], dtype=torch.float32),
             "rows": rows,
         }
 
 
-class _Pairs(Dataset[tuple[int, float]]):
-    """Stands between sampler and collator: hands a (document, weight) on as it is."""
+class _Pairs(Dataset[Document]):
+    """Stands between sampler and collator: hands a document on as it is."""
 
     def __init__(self, dataset: TokenDataset) -> None:
         self._dataset = dataset
@@ -135,7 +138,7 @@ class _Pairs(Dataset[tuple[int, float]]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, pair: tuple[int, float]) -> tuple[int, float]:
+    def __getitem__(self, pair: Document) -> Document:
         return pair
 
 

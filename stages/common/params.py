@@ -143,9 +143,21 @@ class LabelNoise(Section):
 
 
 class Pretrain(Section):
-    """Continued masked-language training."""
+    """Masked-language training on the training documents' text."""
 
     epochs: Annotated[int, Field(ge=0, le=1000)]
+    lr: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    block_length: Annotated[int, Field(ge=8, le=8192)]
+    """Documents are joined and cut into blocks of this many tokens: no padding at all."""
+    masked_share: Annotated[float, Field(gt=0, lt=1)]
+    """Of a block's tokens; of these 80 % become [MASK], 10 % a random token, 10 % stay."""
+    whole_words: bool
+    from_scratch: bool
+    vocabulary: Annotated[int, Field(ge=100)]
+    layers: Annotated[int, Field(ge=1)]
+    hidden: Annotated[int, Field(ge=8, multiple_of=8)]
+    """Width of the model; a head of attention for every 32."""
 
 
 class Baselines(Section):

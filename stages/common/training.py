@@ -37,6 +37,7 @@ from stages.common.params import Finetune
 
 HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "validation_loss",
                    "validation_accuracy", "validation_macro_f1")  # fmt: skip
+LABELS = {"macro_f1": "macro-F1"}
 DEEPSPEED_CONFIG = Path("ds_config.json")
 
 QUIET: dict[str, Any] = {
@@ -100,6 +101,8 @@ class Engine(Trainer):
     ``macro_f1``, by which the best epoch is chosen and training stops early.
     """
 
+    judges_before = False
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -120,13 +123,16 @@ class Engine(Trainer):
         self.loss_is_scaled_for_ga = True
         self.train_dataset = train
         self.validation = validation
-        self.collators = [batches.Collator(data, padding_id) for data in (train, validation)]
+        self.collators: list[Any] = [
+            batches.Collator(data, padding_id) for data in (train, validation)
+        ]
         self.batch_size = batch_size
         self.judge = judge
         self.checkpoints = checkpoints
         self.knobs = knobs
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
+        self.before: dict[str, float] = {}
         self.stop_signal = 0
         self.bar: console.Bar | None = None
         self._step_loss = torch.zeros((), device=args.device)
@@ -139,7 +145,9 @@ class Engine(Trainer):
         latest = self.checkpoints.latest()
         if latest:
             record = files.read_json(latest / "history.json")
-            self.history, self.best = record["history"], record["best"]
+            self.history, self.best, self.before = (
+                record[k] for k in ("history", "best", "before")
+            )
             console.say(f"going on from the checkpoint of step {self.history[-1]['step']}")
         old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         total = int(self.steps_per_epoch * self.args.num_train_epochs)
@@ -247,49 +255,59 @@ class Engine(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Judge the model on all validation documents, note it, and keep it if it is the best."""
-        logits = self.predict_logits(self.validation, self.collators[1])
-        labels = self.validation.labels
-        loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
-        figures = {"loss": loss.item(), **self.judge(logits, labels)}
+        figures = self.figures()
         epoch = round(self.state.epoch or 0)
         self.history[-1] |= {f"validation_{name}": value for name, value in figures.items()}
-        better = figures["macro_f1"] > self.best.get("macro_f1", -1)
+        better = not self.best or self.score(figures) > self.score(self.best)
         if better:
             self.best = {"epoch": epoch, "step": self.state.global_step, **figures}
             self._keep_best()
         losses = [past["loss"] for past in self.history[-self.steps_per_epoch :]]
         console.say(
-            f"epoch {epoch}: loss {np.mean(losses):.3f}, validation loss {figures['loss']:.3f}, "
-            f"accuracy {figures['accuracy']:.3f}, macro-F1 {figures['macro_f1']:.3f}"
-            f"{', best' if better else ''}"
+            f"epoch {epoch}: loss {np.mean(losses):.3f}, validation "
+            + ", ".join(f"{LABELS.get(k, k)} {value:.3f}" for k, value in figures.items())
+            + (", best" if better else "")
         )
         if epoch - self.best["epoch"] >= self.knobs.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
         return figures
 
-    def predict_logits(
-        self, data: batches.TokenDataset, collator: batches.Collator
-    ) -> NDArray[np.float32]:
-        """Return the logits of every document once, in order: (documents, classes).
+    def figures(self) -> dict[str, float]:
+        """Return what validation says of the model as it stands."""
+        logits = self.predict_all()
+        labels = self.validation.labels
+        loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+        return {"loss": loss.item(), **self.judge(logits, labels)}
+
+    def score(self, figures: dict[str, float]) -> float:
+        """Return the figure that chooses the best epoch; more is better."""
+        return figures["macro_f1"]
+
+    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
+        """Return what is kept of a prediction: (documents, figures)."""
+        return logits
+
+    def predict_all(self) -> NDArray[np.float32]:
+        """Return the ``result`` of every validation document once, in order.
 
         The processes deal the batches out among themselves. All compute equally many (ZeRO-3
         gathers weights together); what a process computes beyond its share is thrown away.
         """
-        model, share = self.model_wrapped, distributed.world_size()
+        model, share, data = self.model_wrapped, distributed.world_size(), self.validation
         model.eval()
         todo = batches.in_order_of_length(data.lengths, self.args.per_device_eval_batch_size)
         found: list[tuple[NDArray[np.int64], torch.Tensor]] = []
         for i in range(distributed.rank(), -(-len(todo) // share) * share, share):
             rows = todo[min(i, len(todo) - 1)]
-            inputs = self._prepare_inputs(collator([(int(row), 0.0) for row in rows]))
+            inputs = self._prepare_inputs(self.collators[1]([(int(row), 0.0, -1) for row in rows]))
             with torch.no_grad():
                 logits = model(
                     input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
                 ).logits
             if i < len(todo):
-                found.append((rows, logits.float()))
-        mine = [(rows, logits.cpu().numpy()) for rows, logits in found]
+                found.append((rows, self.result(logits.float(), inputs)))
+        mine = [(rows, values.cpu().numpy()) for rows, values in found]
         gathered = [pair for part in distributed.gather(mine) for pair in part]
         result = np.empty((len(data), gathered[0][1].shape[1]), np.float32)
         for rows, values in gathered:
@@ -335,7 +353,7 @@ class Engine(Trainer):
             self._save_rng_state(str(folder))
             if distributed.rank() == 0:
                 self.state.save_to_json(str(folder / "trainer_state.json"))
-                record = {"history": self.history, "best": self.best}
+                record = {"history": self.history, "best": self.best, "before": self.before}
                 (folder / "history.json").write_text(json.dumps(record))
         if self.stop_signal:
             console.say(
@@ -372,6 +390,11 @@ class _Flow(TrainerCallback):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._rate = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Judge the model that training starts from, where that is asked for."""
+        if self._engine.judges_before and not self._engine.before:
+            self._engine.before = self._engine.figures()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Note the learning rate before the scheduler moves on."""
