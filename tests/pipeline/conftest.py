@@ -7,17 +7,26 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from stages.common import encoder
 from stages.common.params import read_params
 from tests.conftest import REPOSITORY
 
-# What makes the whole pipeline run in a minute: a two-layer model, one epoch.
-QUICK = {"model": "tiny-model", "epochs": 1, "max_length": 48}
+# What makes the whole pipeline run in half a minute: a two-layer model, one epoch of everything.
+QUICK: dict[str, Any] = {
+    "model": "tiny-model",
+    "epochs": 1,
+    "max_length": 48,
+    "baselines": {"models": ["tfidf", "rnn"], "epochs": 1, "word_vectors": "random"},
+    "label_noise": {"model": "tfidf", "folds": 2},
+    "evaluate": {"bootstrap": 50, "robustness_documents": 20, "explained_mistakes": 1},
+}
 
 
 @dataclass
@@ -86,10 +95,14 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Proje
             shutil.copy2(REPOSITORY / name, path / name)
     (path / "dvc.lock").unlink(missing_ok=True)
     shutil.copytree(tiny_model, path / "tiny-model")
-    params = (path / "params.yaml").read_text()
+    yaml = YAML()
+    params = yaml.load(path / "params.yaml")
     for key, value in QUICK.items():
-        params = re.sub(rf"^{key}: \S+", f"{key}: {value}", params, flags=re.MULTILINE)
-    (path / "params.yaml").write_text(params)
+        if isinstance(value, dict):
+            params[key].update(value)
+        else:
+            params[key] = value
+    yaml.dump(params, path / "params.yaml")
     project = Project(path)
     project.git("init", "--quiet", "--initial-branch=main")
     project.git("add", "--all")
