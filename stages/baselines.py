@@ -10,6 +10,7 @@ Each leaves its probabilities for the validation and the test documents, so that
 document by document. The labels of the test documents are not read here.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ Scores = tuple[np.ndarray, np.ndarray]
 """Log-probabilities or logits of validation and test, each (documents, classes)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the same object or another: what a cache can be keyed by
 class Corpus:
     """What every baseline learns from and answers for."""
 
@@ -140,11 +141,16 @@ def _tfidf(data: Corpus, settings: Baselines, seed: int) -> Scores:
     return log_probabilities("validation"), log_probabilities("test")
 
 
+@functools.cache
+def _vectors(
+    data: Corpus, kind: Literal["word2vec", "random"], dimensions: int, seed: int
+) -> recurrent_model.Vectors:
+    return recurrent_model.word_vectors(data.words["train"], kind, dimensions, seed)
+
+
 def _recurrent(kind: Literal["rnn", "lstm"]) -> Callable[[Corpus, Baselines, int], Scores]:
     def fit(data: Corpus, settings: Baselines, seed: int) -> Scores:
-        vectors = recurrent_model.word_vectors(
-            data.words["train"], settings.word_vectors, settings.dimensions, seed
-        )
+        vectors = _vectors(data, settings.word_vectors, settings.dimensions, seed)
         encoded = {split: vectors.encode(words) for split, words in data.words.items()}
         # The steps of a recurrent layer are too small to share: two threads wait for one another.
         torch.set_num_threads(1)

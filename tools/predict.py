@@ -299,7 +299,7 @@ def _explain(
                 )
             )
             continue
-        if found is None:
+        if found is None or prediction.label is None:
             screen.print(f"- ({prediction.note})", markup=False)
             continue
         note = f" ({prediction.note})" if prediction.note else ""

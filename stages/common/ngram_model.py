@@ -69,7 +69,7 @@ class KneserNey:
     def __init__(self, windows: np.ndarray, size: int) -> None:
         """Count ``windows``, word ids below ``size`` of shape (n-grams, order)."""
         self.size = size
-        self.levels = []  # from the shortest history to the longest
+        self.levels: list[_Level] = []  # from the shortest history to the longest
         keys, counts = np.unique(self._key(windows), return_counts=True)
         for order in range(windows.shape[1], 0, -1):
             self.levels.insert(0, _Level(keys, counts, size))

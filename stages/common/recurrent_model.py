@@ -15,8 +15,9 @@ Words = Sequence[Sequence[str]]
 PADDING, UNKNOWN = 0, 1  # word ids; the others follow
 RARE = 2  # words that occur less often share the vector of UNKNOWN
 READ_WORDS = 150  # of a document; longer ones are cut
+WORD2VEC_WORDS = 3_000_000  # that word2vec reads in all, in 5 to 40 passes
 BATCH = 64  # documents at most; a small corpus gets smaller batches
-STEPS = 64  # in an epoch, at least
+STEPS = 40  # in an epoch, at least
 PATIENCE = 2  # epochs in a row without a lower validation loss before training ends
 
 
@@ -42,38 +43,45 @@ def word_vectors(
     ids = {word: i for i, word in enumerate(known, start=UNKNOWN + 1)}
     start = np.random.default_rng(seed).normal(0, 0.1, (len(ids) + UNKNOWN + 1, dimensions))
     if kind == "word2vec" and known:
+        # A small corpus is read more often: vectors that saw few words are worse than random ones.
+        epochs = min(40, max(5, WORD2VEC_WORDS // max(1, sum(seen.values()))))
         # One worker: with more, the order in which threads update the vectors varies.
         model = Word2Vec(documents, vector_size=dimensions, min_count=RARE, window=5, sg=1,
-                         epochs=5, seed=seed, workers=1)  # fmt: skip
+                         epochs=epochs, seed=seed, workers=1)  # fmt: skip
         for word, i in ids.items():
             start[i] = model.wv[word]
+        # What all vectors share says nothing of a word, and in a small corpus it is most of them.
+        start[UNKNOWN + 1 :] -= start[UNKNOWN + 1 :].mean(axis=0)
         start[UNKNOWN + 1 :] /= start[UNKNOWN + 1 :].std()  # to the scale a new layer expects
     start[PADDING] = 0
     return Vectors(ids, torch.tensor(start, dtype=torch.float32))
 
 
 class RecurrentClassifier(nn.Module):
-    """Embeddings, one recurrent layer in both directions, the maximum over time, a linear head."""
+    """Embeddings, one recurrent layer in both directions, maximum and mean over time, a linear head."""
 
     def __init__(
         self, kind: Literal["rnn", "lstm"], vectors: torch.Tensor, hidden: int, classes: int
     ) -> None:
         super().__init__()
         layer = nn.LSTM if kind == "lstm" else nn.RNN
-        self.embedding = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=PADDING)
+        self.embedding = nn.Embedding(
+            len(vectors), vectors.shape[1], padding_idx=PADDING, _weight=vectors.clone()
+        )
         self.layer = layer(vectors.shape[1], hidden, batch_first=True, bidirectional=True)
-        self.dropout = nn.Dropout(0.5)
-        self.head = nn.Linear(2 * hidden, classes)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(4 * hidden, classes)
 
     def forward(self, documents: list[torch.Tensor]) -> torch.Tensor:
         """Return scores, (documents, classes), for a batch sorted from long to short."""
         lengths = torch.tensor([len(d) for d in documents])
         ids = nn.utils.rnn.pad_sequence(documents, batch_first=True)
         packed = pack_padded_sequence(self.dropout(self.embedding(ids)), lengths, batch_first=True)
-        states, _ = pad_packed_sequence(
-            self.layer(packed)[0], batch_first=True, padding_value=-torch.inf
-        )
-        scores: torch.Tensor = self.head(self.dropout(states.amax(dim=1)))
+        states, _ = pad_packed_sequence(self.layer(packed)[0], batch_first=True)
+        real = (ids != PADDING).unsqueeze(-1)
+        highest = states.masked_fill(~real, -torch.inf).amax(dim=1)
+        mean = states.sum(dim=1) / lengths.unsqueeze(-1)
+        scores: torch.Tensor = self.head(self.dropout(torch.cat([highest, mean], dim=1)))
         return scores
 
     @torch.inference_mode()
@@ -115,7 +123,7 @@ def train(
             rows = groups[at][np.argsort(-lengths[groups[at]], kind="stable")]
             loss = nn.functional.cross_entropy(model([documents[i] for i in rows]), targets[rows])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
         loss_now = validation_loss()

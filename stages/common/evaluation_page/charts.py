@@ -5,7 +5,8 @@ The same numbers give the same bytes: no date, no random ids.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +19,7 @@ INK, SOFT, LINE, ACCENT, SHEET = COLOURS
 SERIES = {f"#0607{k:02x}": f"var(--c{k})" for k in range(8)}
 """One colour a class; from the ninth class on they come again."""
 SERIES_COLOURS = tuple(SERIES)
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK,
     "axes.edgecolor": LINE, "axes.labelcolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": LINE,
@@ -78,7 +79,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], shares: bool) -> str:
 
 
 def curves(
-    name: str, title: str, lines: dict[str, tuple[Sequence[float], Sequence[float]]],
+    name: str, title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     labels: tuple[str, str], diagonal: bool = False, markers: bool = False,
 ) -> str:  # fmt: skip
     """Draw named lines, each a pair of x and y; ``labels`` name the axes."""

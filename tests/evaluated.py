@@ -1,0 +1,131 @@
+"""A small corpus, a two-layer classifier trained on it, and all that baselines and evaluate read."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import BertWordPieceTokenizer
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from stages.common import corpus, files
+
+NAMES = ["World", "Sports", "Biz <b>&amp;</b>"]
+HOSTILE = (
+    "</p><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> {{ names }}"
+)
+WORDS = {
+    0: ["minister", "treaty", "border", "election", "parliament", "embassy", "army", "troops"],
+    1: ["coach", "goal", "match", "season", "striker", "league", "tournament", "victory"],
+    2: ["shares", "profit", "market", "earnings", "merger", "bank", "quarter", "stocks"],
+}
+FILLER = [
+    "the",
+    "a",
+    "of",
+    "in",
+    "on",
+    "said",
+    "new",
+    "after",
+    "for",
+    "with",
+    "monday",
+    "report",
+    "again",
+]
+SIZES = {"train": 180, "validation": 45, "test": 60}
+
+
+def write(folder: Path) -> None:
+    """Write data/ and models/finetuned under ``folder``; 15 % of the labels of each split are wrong."""
+    rng = np.random.default_rng(0)
+    tables = {split: _documents(split, count, rng) for split, count in SIZES.items()}
+    hostile = tables["test"].index[3:9]  # wrongly labelled, so that some are surely mistakes
+    tables["test"].loc[hostile, "text"] += " " + HOSTILE
+    tables["test"].loc[hostile, "label"] = (tables["test"].loc[hostile, "label"] + 1) % 3
+    columns = (*corpus.TEXT_COLUMNS, "group")
+    for split, table in tables.items():
+        corpus.write_table(folder / corpus.CLEAN / f"{split}.parquet", table, columns)
+    train = tables["train"]
+    weighted = (*columns, "weight")
+    corpus.write_table(folder / corpus.LABELS / "train.parquet", train, weighted)
+    corpus.write_table(folder / corpus.RAW / "test.parquet", tables["test"], corpus.TEXT_COLUMNS)
+    leak = train.head(2).assign(
+        id=["train-900", "train-901"], split="train", reason="leak", label=[0, 1],
+        duplicate_of=["test-0", "test-1"],
+    )  # fmt: skip
+    kept = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
+    corpus.write_table(folder / corpus.CLEAN / "dropped.parquet", leak, kept)
+    example = {"id": "train-1", "before": "<b>bold</b>", "after": "bold"}
+    repairs = {"html_tags": {"documents": 1, "examples": [example]}}
+    cleaning = {"dropped": {"leak": 2}, "repairs": repairs}
+    files.write_json(folder / corpus.CLEAN / "summary.json", cleaning)
+    files.write_json(folder / corpus.LABELS / "summary.json", {"documents": 180, "suspects": 20})
+    source = {
+        "dataset": "tiny",
+        "labels": NAMES,
+        "licence": "CC0",
+        "source": "made up",
+        "files": {},
+    }
+    files.write_json(folder / corpus.SOURCE, source)
+    _train(folder, tables)
+
+
+def _documents(split: str, count: int, rng: np.random.Generator) -> pd.DataFrame:
+    truth = rng.integers(0, 3, count)
+    texts = [
+        " ".join(rng.permutation([*rng.choice(WORDS[k], 4), *rng.choice(FILLER, rng.integers(4, 12))]))
+        for k in truth
+    ]  # fmt: skip
+    wrong = rng.random(count) < 0.15
+    ids = [f"{split}-{i}" for i in range(count)]
+    return pd.DataFrame({
+        "id": ids, "title": [t.split()[0] for t in texts], "text": texts, "group": ids,
+        "label": np.where(wrong, (truth + 1) % 3, truth), "weight": 1.0,
+    })  # fmt: skip
+
+
+def _train(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    wordpieces = BertWordPieceTokenizer()
+    wordpieces.train_from_iterator(corpus.full_text(tables["train"]), vocab_size=300)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=wordpieces._tokenizer, model_max_length=48, pad_token="[PAD]",
+        unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64,
+        id2label=dict(enumerate(NAMES)), label2id={n: i for i, n in enumerate(NAMES)},
+    ))  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    encoded = tokenizer(corpus.full_text(tables["train"]), padding=True, return_tensors="pt")
+    labels = torch.tensor(tables["train"]["label"].to_numpy())
+    rows = []
+    for step in range(1, 31):
+        batch = torch.randperm(len(labels), generator=torch.Generator().manual_seed(step))[:32]
+        loss = model(input_ids=encoded["input_ids"][batch], labels=labels[batch],
+                     attention_mask=encoded["attention_mask"][batch]).loss  # fmt: skip
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        rows.append(
+            f"{step},{step / 15:.3f},0.003,{loss.item():.4f},1.0,{'0.9,0.8,0.79' if step % 15 == 0 else ',,'}"
+        )
+    out = folder / "models/finetuned"
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    head = "step,epoch,learning_rate,loss,gradient_norm,validation_loss,validation_accuracy,validation_macro_f1"
+    files.write_text(out / "history.csv", "\n".join([head, *rows]) + "\n")
+    files.write_json(out / "summary.json", {
+        "base_model": "tiny", "best_epoch": 2, "epochs": 2, "steps": 30,
+        "training_documents": dict(zip(NAMES, [60, 60, 60], strict=True)),
+    })  # fmt: skip
+    for split in SIZES:
+        table = tables[split].assign(input_ids=tokenizer(corpus.full_text(tables[split]),
+                                     truncation=True, max_length=48)["input_ids"])  # fmt: skip
+        table["length"] = table["input_ids"].map(len)
+        corpus.write_table(folder / corpus.TOKENS / f"{split}.parquet", table,
+                           ("id", "input_ids", "label", "length", "weight"))  # fmt: skip

@@ -1,0 +1,103 @@
+"""The baselines: probabilities that are ones, learning that learns, and no look at test labels."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages import baselines
+from stages.common import corpus
+from stages.common.errors import UserError
+from stages.common.ngram_model import KneserNey, NgramClassifier
+from tests import evaluated, tiny
+from tests.conftest import REPOSITORY
+
+
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=40), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_kneser_ney_probabilities_sum_to_one_after_every_history(words, order):
+    size = 6
+    windows = np.lib.stride_tricks.sliding_window_view(np.array(words), order)
+    model = KneserNey(windows, size)
+    for history in np.ndindex(*[size] * (order - 1)):
+        each = model.probability(np.array([[*history, word] for word in range(size)]))
+        assert each.sum() == pytest.approx(1)
+        assert (each > 0).all()
+
+
+def test_kneser_ney_gives_what_the_formula_gives_by_hand():
+    # "a b", "a c", "b c": one word after another, each once; no count of two, so the discount is 1/2.
+    model = KneserNey(np.array([[0, 1], [0, 2], [1, 2]]), 3)
+    # b has followed 1 of 3 kinds of pairs, c 2: counts 1 and 2, discount 1 / (1 + 2).
+    lower = {1: (1 - 1 / 3) / 3, 2: (2 - 1 / 3) / 3}
+    lower = {word: p + (1 / 3) * 2 / 3 / 3 for word, p in lower.items()}
+    expected = [(1 - 0.5) / 2 + 0.5 * 2 / 2 * lower[word] for word in (1, 2)]
+    assert model.probability(np.array([[0, 1], [0, 2]])) == pytest.approx(expected)
+
+
+def test_the_language_model_prefers_the_class_whose_words_follow_in_that_order():
+    documents = [["dog", "bites", "man"]] * 5 + [["man", "bites", "dog"]] * 5
+    model = NgramClassifier(order=2).fit(documents, np.array([0] * 5 + [1] * 5), classes=3)
+    scores = model.log_probabilities([["dog", "bites", "man"], ["man", "bites", "dog"], []])
+    assert scores[:2].argmax(axis=1).tolist() == [0, 1]
+    assert (scores[:, 2] < scores[:, 0]).all(), "a class without documents is never chosen"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    tiny.set_params(tmp_path, baselines__hidden=16, baselines__dimensions=16, baselines__epochs=4)
+    evaluated.write(tmp_path)
+    return tmp_path
+
+
+def outputs() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(corpus.BASELINES.iterdir())}
+
+
+def test_all_four_learn_and_two_runs_write_the_same_bytes_whatever_the_test_labels(project):
+    baselines.main()
+    before = outputs()
+    assert sorted(before) == [
+        "lstm.parquet",
+        "ngram.parquet",
+        "rnn.parquet",
+        "summary.json",
+        "tfidf.parquet",
+    ]
+    test = corpus.read_table(corpus.CLEAN / "test.parquet")
+    for name, facts in json.loads(before["summary.json"]).items():
+        table = corpus.read_table(corpus.BASELINES / f"{name}.parquet")
+        assert table["split"].value_counts().to_dict() == {"validation": 45, "test": 60}
+        scores = table.loc[table["split"] == "test", ["score_0", "score_1", "score_2"]].to_numpy()
+        right = (scores.argmax(axis=1) == test["label"]).mean()
+        assert right > 0.55, f"{name} learned nothing"
+        assert facts["validation_accuracy"] > 0.55
+    shuffled = test.assign(label=0)
+    corpus.write_table(corpus.CLEAN / "test.parquet", shuffled, tuple(test.columns))
+    baselines.main()
+    assert outputs() == before
+
+
+def test_one_class_cannot_be_told_from_another(project):
+    path = corpus.LABELS / "train.parquet"
+    table = corpus.read_table(path).assign(label=1)
+    corpus.write_table(path, table, tuple(table.columns))
+    with pytest.raises(UserError, match="holds 1 class"):
+        baselines.main()
+    assert not corpus.BASELINES.exists()
+
+
+def test_random_word_vectors_and_a_class_of_two_documents_go_through(project):
+    tiny.set_params(project, baselines__word_vectors="random", baselines__models=["tfidf", "rnn"])
+    path = corpus.LABELS / "train.parquet"
+    table = corpus.read_table(path)
+    few = table[(table["label"] != 2) | (table.groupby("label").cumcount() < 2)]
+    corpus.write_table(path, few, tuple(table.columns))
+    baselines.main()
+    assert len(outputs()) == 3

@@ -1,0 +1,220 @@
+"""The figures against scikit-learn and by their properties; the stage on a small trained model."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from stages import baselines, evaluate
+from stages.common import classifier, corpus, files, metrics, uncertainty
+from stages.common.errors import UserError
+from stages.common.explanations import explain
+from stages.common.slices import near_duplicates
+from tests import evaluated, tiny
+from tests.conftest import REPOSITORY
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def scored(seed: int, n: int = 60, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Labels in which every class occurs, and probabilities with many ties."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
+    return labels, metrics.softmax(rng.integers(-2, 3, (n, classes)).astype(float))
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_figures_are_those_of_scikit_learn(seed):
+    labels, p = scored(seed)
+    found = metrics.headline(labels, p, bins=10)
+    precision, recall, f1, _ = reference.precision_recall_fscore_support(
+        labels, p.argmax(axis=1), average="macro", zero_division=0
+    )
+    truth = np.eye(3)[labels]
+    expected = {
+        "accuracy": reference.accuracy_score(labels, p.argmax(axis=1)),
+        "macro_precision": precision, "macro_recall": recall, "macro_f1": f1,
+        "roc_auc_ovr": reference.roc_auc_score(labels, p, multi_class="ovr"),
+        "nll": reference.log_loss(labels, p),
+        "brier": ((p - truth) ** 2).sum(axis=1).mean(),
+    }  # fmt: skip
+    assert {k: found[k] for k in expected} == pytest.approx(expected)
+    assert metrics.average_precision(labels == 0, p[:, 0]) == pytest.approx(
+        reference.average_precision_score(labels == 0, p[:, 0])
+    )
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_a_weight_of_two_is_a_document_that_stands_twice(seed):
+    labels, p = scored(seed)
+    weights = np.random.default_rng(seed).integers(1, 4, len(labels))
+    repeated = np.repeat(np.arange(len(labels)), weights)
+    assert metrics.headline(labels, p, 10, weights.astype(float)) == pytest.approx(
+        metrics.headline(labels[repeated], p[repeated], 10)
+    )
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    p = np.array([[0.8, 0.2]] * 10)
+    assert metrics.ece(np.array([0] * 8 + [1] * 2), p, 15) == pytest.approx(0)
+    assert metrics.ece(np.array([0] * 5 + [1] * 5), p, 15) == pytest.approx(0.3)
+
+
+def test_the_temperature_found_is_the_one_the_scores_were_heated_by():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 4))
+    p = metrics.softmax(logits)
+    labels = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    assert metrics.temperature(labels, logits * 2.5) == pytest.approx(2.5, rel=0.05)
+
+
+def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
+    a = np.array([True] * 9 + [False] * 1 + [True] * 90)
+    b = np.array([False] * 9 + [True] * 1 + [True] * 90)
+    found = uncertainty.mcnemar(a, b)
+    assert (found["only_model_right"], found["only_baseline_right"]) == (9, 1)
+    assert found["mcnemar_p"] == pytest.approx(2 * (1 + 10) / 2**10)
+    assert uncertainty.mcnemar(a, a)["mcnemar_p"] == 1
+
+
+def test_a_bootstrap_interval_is_as_wide_as_theory_says_and_a_model_equals_itself():
+    rng = np.random.default_rng(0)
+    labels = np.zeros(1000, dtype=int)
+    p = np.where(rng.random((1000, 1)) < 0.8, [[0.9, 0.1]], [[0.1, 0.9]])
+    drawn = uncertainty.resamples(1000, 1000, seed=1)
+    assert (drawn.sum(axis=1) == 1000).all()
+    low, high = uncertainty.intervals(labels, p, 10, drawn)["accuracy"]
+    assert high - low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 1000) ** 0.5, rel=0.15)
+    assert uncertainty.paired_difference(labels, p, p, drawn)["accuracy"] == [0, 0]
+
+
+def test_a_test_document_with_kin_in_train_is_found_there_or_among_the_dropped():
+    test = pd.DataFrame({"id": ["t0", "t1", "t2"], "group": ["t0", "g", "t2"], "label": [0, 1, 0]})
+    train = pd.DataFrame({"group": ["g", "x"], "label": [1, 0]})
+    dropped = pd.DataFrame({"duplicate_of": ["t0", ""], "label": [2, 1]})
+    known, doubtful = near_duplicates(test, train, dropped)
+    assert known.tolist() == [True, True, False]
+    assert doubtful.tolist() == [True, False, False]
+
+
+# ---- the stage, on a small corpus with a trained model of two layers
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which baselines and evaluate have run."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shutil.copy(REPOSITORY / "params.yaml", folder)
+        tiny.set_params(folder, baselines__models=["ngram", "tfidf"], evaluate__bootstrap=50,
+                        evaluate__explained_mistakes=3)  # fmt: skip
+        evaluated.write(folder)
+        baselines.main()
+        evaluate.main()
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to change."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    paths = [p for top in ("metrics", "reports") for p in (folder / top).rglob("*") if p.is_file()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
+
+
+def test_headline_figures_are_the_ones_promised_and_those_of_the_model(project):
+    found = json.loads((project / "metrics/test.json").read_text())
+    assert list(found) == ["n", "accuracy", "macro_precision", "macro_recall", "macro_f1",
+                           "roc_auc_ovr", "nll", "ece"]  # fmt: skip
+    model = classifier.load()
+    table = corpus.read_table(corpus.CLEAN / "test.parquet")
+    right = model.logits(model.encode(corpus.full_text(table))).argmax(axis=1) == table["label"]
+    assert found["n"] == 60
+    assert found["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
+    assert found["accuracy"] > 0.6, "the model learned nothing: nothing here is tested"
+
+
+def test_every_run_writes_the_same_bytes(project):
+    before = outputs(project)
+    shutil.rmtree(project / "metrics")
+    shutil.rmtree(project / "reports")
+    evaluate.main()
+    assert outputs(project) == before
+    assert len(before) > 12
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("what", ["id", "text"])
+def test_a_test_document_that_was_learned_from_stops_the_evaluation(project, split, what):
+    path = (
+        corpus.LABELS / "train.parquet" if split == "train" else corpus.CLEAN / "validation.parquet"
+    )
+    table, test = corpus.read_table(path), corpus.read_table(corpus.CLEAN / "test.parquet")
+    if what == "id":
+        table.loc[7, "id"] = test.loc[5, "id"]
+    else:
+        table.loc[7, ["title", "text"]] = test.loc[5, ["title", "text"]].str.upper().to_numpy()
+    corpus.write_table(path, table, tuple(table.columns))
+    before = outputs(project)
+    with pytest.raises(
+        UserError, match=rf"test-5 .*{split}|no test: 1 of its documents stand in {split}"
+    ):
+        evaluate.main()
+    assert outputs(project) == before
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (lambda: shutil.rmtree("models/finetuned"), "models/finetuned is missing"),
+    (lambda: _cut(Path("models/finetuned/model.safetensors")), "half-written.*model.safetensors"),
+    (lambda: Path("models/finetuned/model.safetensors").unlink(), "no model.safetensors"),
+    (lambda: _cut(Path("models/finetuned/config.json")), "config.json is damaged"),
+    (lambda: Path("models/baselines/tfidf.parquet").unlink(), "tfidf.parquet is missing"),
+    (lambda: _cut(Path("data/clean/test.parquet")), "test.parquet is damaged"),
+    (lambda: files.write_json(corpus.SOURCE, {"labels": ["a", "b", "c"]}), "of another corpus"),
+])  # fmt: skip
+def test_a_missing_or_damaged_input_is_named(project, damage, says):
+    damage()
+    with pytest.raises(UserError, match=says):
+        evaluate.main()
+
+
+def test_attributions_sum_to_the_difference_in_score(made):
+    model = classifier.load(made / "models/finetuned")
+    texts = corpus.full_text(corpus.read_table(made / corpus.CLEAN / "test.parquet"))[4:9]
+    for text in texts:
+        found = explain(model, text)
+        total = sum(share for _, _, share in found.spans) + found.special
+        assert total == pytest.approx(found.difference, abs=0.02 * abs(found.difference) + 0.01)
+        assert {text[a:b] for a, b, _ in found.spans} <= set(re.findall(r"\w+|[^\w\s]", text))
+
+
+def test_a_model_with_random_weights_gives_other_attributions(made):
+    model = classifier.load(made / "models/finetuned")
+    text = "the minister said troops moved after the election"
+    before = np.array([share for _, _, share in explain(model, text, 0).spans])
+    torch.manual_seed(1)
+    for layer in model.model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.normal_(layer.weight, std=0.1)
+    after = np.array([share for _, _, share in explain(model, text, 0).spans])
+    assert abs(np.corrcoef(before, after)[0, 1]) < 0.8

@@ -1,0 +1,181 @@
+"""tools.predict as a user runs it, on a two-layer model in a folder that holds nothing else."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.common import classifier, console, corpus
+from stages.common.errors import UserError
+from tests import evaluated
+from tools import predict as tool
+
+Answer = tuple[int, str, str]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models/finetuned and nothing else."""
+    made, alone = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("alone")
+    evaluated.write(made)
+    shutil.copytree(made / "models/finetuned", alone / "models/finetuned")
+    return alone
+
+
+def call(
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stdin: bytes = b"",
+) -> Answer:
+    """Call the tool in this process: exit status, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    status = 0
+    try:
+        console.run(tool.main)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    out = capsys.readouterr()
+    return status, out.out, " ".join(out.err.split())
+
+
+@pytest.fixture
+def predict(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    return lambda *arguments, stdin=b"": call(list(arguments), monkeypatch, capsys, stdin)
+
+
+def test_one_text_as_a_command_prints_its_class(project):
+    command = [sys.executable, "-m", "tools.predict", "--json", "coach praised the season"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["predicted"] == "Sports"
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert answer["confidence"] == max(answer["probabilities"].values())
+
+
+def test_each_line_of_standard_input_is_a_document(predict):
+    status, out, _ = predict("--json", stdin=b"coach goal\n\ntreaty\x00 border\n")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (status, [r["predicted"] for r in rows]) == (0, ["Sports", None, "World"])
+    assert rows[1]["note"] == "the text is empty"
+
+
+def test_the_table_shows_names_and_texts_as_they_are(predict):
+    _, out, _ = predict("[red]coach[/red] \x1b[31m goal")
+    assert "[red]coach[/red]" in out
+    assert "\x1b" not in out
+    assert "Sports" in out
+    assert "Biz <b>" in out
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_file_comes_back_with_its_own_columns_and_the_answers(predict, project, ending):
+    rows = [{"key": "7", "title": "Coach, \"again\"", "text": "season\n\u2028 goal"},
+            {"key": "8", "title": "", "text": "bank shares"}]  # fmt: skip
+    with (project / f"in.{ending}").open("w", newline="") as file:
+        if ending == "csv":
+            table = csv.DictWriter(file, ["key", "title", "text"])
+            table.writeheader()
+            table.writerows(rows)
+        else:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    assert predict("--file", f"in.{ending}", "--out", f"out.{ending}")[0] == 0
+    found = tool.read_records(project / f"out.{ending}")
+    assert [{k: r[k] for k in rows[0]} for r in found] == rows
+    assert [r["predicted"] for r in found] == ["Sports", evaluated.NAMES[2]]
+    assert float(found[0]["confidence"]) > 0.4
+
+
+@pytest.mark.parametrize(("name", "content", "says"), [
+    ("a.csv", b"key,body\n1,x\n", "line 1: no column `text` in the header; found: key, body"),
+    ("a.csv", b"", "no column `text` in the header; found: nothing"),
+    ("a.csv", b"text\n", "holds no document"),
+    ("a.csv", b"key,text\n1,x\n2\n", "line 3: not as many fields as columns"),
+    ("a.csv", b"text\ngood\nb\xe9d\n", "line 3: not UTF-8"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": 3}\n', "line 2: not an object with a string"),
+    ("a.jsonl", b'{"text": "x"}\n{oops\n', "line 2: not JSON"),
+    ("a.txt", b"x", "must end in .csv or .jsonl"),
+])  # fmt: skip
+def test_a_bad_file_is_named_with_its_line(predict, project, name, content, says):
+    (project / name).write_bytes(content)
+    status, out, err = predict("--file", name, "--json")
+    assert (status, out) == (1, "")
+    assert says in err
+    assert name in err
+
+
+def test_a_missing_file_and_an_empty_text_stop_with_a_message(predict):
+    assert "nowhere.csv cannot be read" in predict("--file", "nowhere.csv")[2]
+    status, _, err = predict("  ")
+    assert (status, "the text is empty" in err) == (1, True)
+    assert "Standard input is empty" in predict(stdin=b"")[2]
+
+
+def test_a_missing_model_says_how_to_get_one(predict):
+    status, _, err = predict("--model", "nowhere", "text")
+    assert (status, "dvc repro" in err) == (1, True)
+
+
+def test_a_megabyte_of_text_and_strange_letters_get_an_answer_with_a_note(predict):
+    status, out, _ = predict(
+        "--json", stdin=b"coach goal " * 100_000 + "\n経済学者 株式市場\n".encode()
+    )
+    long, foreign = (json.loads(line) for line in out.splitlines())
+    assert status == 0
+    assert long["note"] == "only the first 48 tokens were read"
+    assert "unknown to the model" in foreign["note"]
+
+
+def test_lone_surrogates_are_read_as_question_marks(project):
+    model = classifier.load(project / "models/finetuned")
+    assert model.encode(["goal \ud800"]) == model.encode(["goal ?"])
+
+
+def test_explain_names_the_words_and_the_total(predict):
+    status, out, _ = predict("--explain", "--json", "the coach praised the season")
+    answer = json.loads(out)
+    assert status == 0
+    assert [w["word"] for w in answer["words"]] == ["the", "coach", "praised", "the", "season"]
+    total = sum(w["attribution"] for w in answer["words"]) + answer["special"]
+    assert total == pytest.approx(answer["difference"], abs=0.05)
+    assert "coach" in predict("--explain", "the coach praised the season")[1]
+
+
+def test_batches_sorted_by_length_change_no_answer_and_hardly_pad(project):
+    model = classifier.load(project / "models/finetuned")
+    rng = np.random.default_rng(0)
+    tokens = [[2, *rng.integers(5, 300, n).tolist(), 3] for n in rng.integers(1, 40, 300)]
+    together = model.logits(tokens)
+    alone = np.concatenate([model.logits([t]) for t in tokens])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    lengths = [len(t) for t in tokens]
+    computed = sum(len(b) * max(lengths[i] for i in b) for b in classifier.batches(lengths, 512))
+    assert computed < 1.1 * sum(lengths)
+
+
+def test_a_model_without_a_trained_head_is_refused(project, tmp_path):
+    shutil.copytree(project / "models/finetuned", tmp_path / "base")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tmp_path / "base/model.safetensors")
+    del weights["classifier.weight"]
+    save_file(weights, tmp_path / "base/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lack classifier\.weight"):
+        classifier.load(tmp_path / "base")
+
+
+def test_the_stored_tokens_are_what_the_tool_would_read(project, tmp_path):
+    evaluated.write(tmp_path)
+    stored = corpus.read_table(tmp_path / corpus.TOKENS / "test.parquet")
+    texts = corpus.full_text(corpus.read_table(tmp_path / corpus.CLEAN / "test.parquet"))
+    read = classifier.load(tmp_path / "models/finetuned").encode(texts)
+    assert [list(ids) for ids in stored["input_ids"]] == read
