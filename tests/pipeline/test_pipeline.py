@@ -6,6 +6,7 @@ The whole pipeline runs twice, with a two-layer model on the corpus in the repos
 import json
 import time
 
+import pandas as pd
 import pytest
 
 from tests.pipeline.conftest import Project
@@ -52,6 +53,18 @@ def test_an_experiment_runs_only_what_depends_on_its_param(built):
     built.git("checkout", "--quiet", ".")
     built.dvc("checkout", "--quiet")
     assert built.ran(built.dvc("repro")) == []
+
+
+def test_two_processes_give_the_loss_curve_of_one(built):
+    one = pd.read_csv(built.path / "models/finetuned/history.csv")
+    output = built.dvc("exp", "run", "--name", "two", "-S", "processes=2")
+    assert "2 process(es)" in output
+    assert output.count("best epoch") == 1  # only rank 0 speaks
+    two = pd.read_csv(built.path / "models/finetuned/history.csv")
+    assert len(one) == len(two) > 40
+    assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), rel=1e-3)
+    built.git("checkout", "--quiet", ".")
+    built.dvc("checkout", "--quiet")
 
 
 def test_queued_and_temporary_experiments_run_their_own_code(built):
