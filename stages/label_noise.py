@@ -1,29 +1,28 @@
 """Find the labels that are probably wrong, and act on them.
 
-Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``), a few seconds on the sample.
+Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``), half a minute on the sample.
 
-Every training document is judged by a model that has not seen it: out-of-fold probabilities, with
-near-duplicates kept in one fold. cleanlab's confident learning (Northcutt et al., 2021,
-https://arxiv.org/abs/1911.00068) turns them into a quality score for each label and a list of
-suspects; ``label_noise.action`` says what becomes of these.
+Every training document is judged by models that have not seen it, with near-duplicates kept in
+one fold (stages/common/label_quality.py). That gives each label a quality, the share of wrong
+labels an estimate, and as many suspects as that share says; ``label_noise.action`` says what
+becomes of these, and reports/label_review.html shows them to a person.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_label_quality_scores
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
 
-from stages.common import console, corpus, corrections, files
+from stages.common import console, corpus, corrections, distributed, encoder, files
+from stages.common import label_quality as lq
 from stages.common.errors import UserError
 from stages.common.label_review import neighbours, page
-from stages.common.params import read_params
+from stages.common.params import LabelNoise, Model, read_params
 
-READS = ("seed", "label_noise")
+READS = ("seed", "models", "label_noise")
 TRAIN = corpus.CLEAN / "train.parquet"
+ROUNDS = 2  # the second fits on what the first found; a third changes nothing that lasts
+MAX_LENGTH = 128  # tokens of a document that the encoder reads
 
 
 def main() -> None:
@@ -37,96 +36,145 @@ def main() -> None:
     reviewed = corrections.read_corrections(corrections.CORRECTIONS, raw, names)
     console.say(f"read {len(train):,} documents from {TRAIN}, {len(reviewed):,} reviewed labels")
 
-    # ---- judge each document by a model that has not seen it
-    probabilities = out_of_fold_probabilities(train, len(names), settings.folds, params.seed)
-    given = train["label"].to_numpy()
-    quality = get_label_quality_scores(given, probabilities)
-    suspect = find_label_issues(given, probabilities, n_jobs=1)
-    suspect &= ~train["id"].isin(reviewed["id"]).to_numpy()  # a person's word stands
-    suggested = probabilities.argmax(axis=1)
+    # ---- judge each document by models that have not seen it
+    classes, given = np.unique(train["label"].to_numpy(), return_inverse=True)
+    known = train["id"].isin(reviewed["id"]).to_numpy()  # a person's word stands
+    fold = lq.fold_numbers(given, train["group"], settings.folds, params.seed)
+    views, vectors = look(corpus.full_text(train), settings, params.models)
+    prior = lq.class_prior(given, settings.prior)
+    with console.Bar("models fitted", ROUNDS * len(views) * settings.folds) as bar:
+        probabilities = lq.true_label_probabilities(
+            views, given, prior, fold, known, ROUNDS, bar.advance
+        )
+    probabilities = probabilities.round(6)  # the last bits depend on the number of threads
+
+    # ---- how many labels are wrong, and which
+    posterior = lq.posterior(probabilities, given)
+    quality = np.where(known, 1, posterior[np.arange(len(given)), given].round(6))
+    rate = lq.NoiseRate(0, 0, 0)
+    wrong, suspect = np.zeros(len(given)), np.zeros(len(given), bool)
+    if not known.all():
+        rate = lq.noise_rate(probabilities[~known], given[~known])
+        wrong[~known] = lq.error_probability(quality[~known], rate.estimate)
+        suspect[~known] = lq.suspects(quality[~known], wrong[~known], settings.precision)
+    best = probabilities.argmax(axis=1)
 
     # ---- act on the suspects
-    result = train.assign(weight=1.0)
-    if settings.action == "drop":
-        result = result[~suspect]
-    elif settings.action == "relabel":
-        result["label"] = np.where(suspect, suggested, given)
+    result = act(train, classes[best], np.where(known, 1, probabilities[np.arange(len(given)), given]),
+                 suspect, settings.action)  # fmt: skip
+    check(train, result, rate, settings.action)
 
     # ---- write
-    issues = train[["id"]].assign(
-        given=given, suggested=suggested, quality=quality, suspect=suspect
+    full = np.zeros((len(train), len(names)))
+    full[:, classes] = probabilities
+    issues = train[["id"]].assign(given=classes[given], suggested=classes[best], quality=quality,
+                                  suspect=suspect, fold=fold)  # fmt: skip
+    issues = issues.join(
+        pd.DataFrame(full, columns=[f"p_{name}" for name in names], index=train.index)
     )
-    for i, name in enumerate(names):
-        issues[name] = probabilities[:, i]
-    issues = issues.sort_values(["quality", "id"])
+    summary = {
+        "documents": len(train),
+        "suspects": int(suspect.sum()),
+        "noise_rate": round(rate.estimate, 4),
+        "noise_rate_from": round(rate.lower, 4),
+        "noise_rate_to": round(rate.upper, 4),
+        "model": settings.model,
+        "action": settings.action,
+        "documents_out": len(result),
+        "reviewed": int(known.sum()),
+        "transition": shares(lq.transition(posterior, given, wrong), [names[i] for i in classes]),
+    }
     with files.atomic_folder(corpus.LABELS) as folder:
         columns = (*corpus.TEXT_COLUMNS, "group", "weight")
         corpus.write_table(folder / "train.parquet", result, columns)
+        issues = issues.sort_values(["quality", "id"])
         corpus.write_table(folder / "issues.parquet", issues, tuple(issues.columns))
-        summary = {
-            "documents": len(train),
-            "suspects": int(suspect.sum()),
-            "action": settings.action,
-            "documents_out": len(result),
-        }
         files.write_json(folder / "summary.json", summary)
 
-    # ---- show the suspects to a person
+    # ---- show the suspects to a person, with the best other label for each
     rows = np.flatnonzero(suspect)
     rows = rows[np.argsort(quality[rows], kind="stable")]
-    near, similarity = neighbours.by_words(corpus.full_text(train), rows)
-    found = page.Suspects(
-        rows, suggested[rows], quality[rows], probabilities[rows], near, similarity
-    )
+    others = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities)[rows]
+    near = (neighbours.by_words(corpus.full_text(train), rows) if vectors is None
+            else neighbours.by_vectors(vectors, rows))  # fmt: skip
+    found = page.Suspects(rows, classes[others.argmax(axis=1)], quality[rows], full[rows], *near)
     page.write_page(page.PAGE, names, train, raw, found, reviewed)
-    show(names, given, suggested, suspect)
+    show(names, given, others.argmax(axis=1), rows, classes)
+    console.say(f"estimated share of wrong labels: {rate.estimate:.1%} "
+                f"(between {rate.lower:.1%} and {rate.upper:.1%})")  # fmt: skip
     console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out")
     console.outputs(corpus.LABELS, page.PAGE)
 
 
-def out_of_fold_probabilities(
-    train: pd.DataFrame, classes: int, folds: int, seed: int
-) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    """Return each document's class probabilities, (documents, classes), by a model blind to it.
+def look(
+    texts: list[str], settings: LabelNoise, models: dict[str, Model]
+) -> tuple[list[lq.View], Any]:
+    """Return the views that ``label_noise.model`` names, and the documents' vectors if it has any."""
+    views: list[lq.View] = []
+    vectors = None
+    if settings.model in ("encoder", "ensemble"):
+        folder = encoder.find(settings.encoder, models)
+        vectors = encoder.vectors(texts, folder, MAX_LENGTH, distributed.bf16_is_fast())
+        views += lq.vector_views(vectors)
+    if settings.model in ("tfidf", "ensemble"):
+        views.append(lq.tfidf_view(texts))
+    return views, vectors
 
-    Raises ``UserError`` when a class has fewer groups of near-duplicates than there are folds.
+
+def act(
+    train: pd.DataFrame, best: lq.Ints, trust: lq.Floats, suspect: lq.Mask, action: str
+) -> pd.DataFrame:
+    """Return the documents to train on: rows are lost only by ``drop``, and only suspects.
+
+    ``best`` (n,) is the label each looks like, ``trust`` (n,) the probability of the given one.
     """
-    groups = train.groupby("label")["group"].nunique()
-    small = groups[groups < folds]
-    if len(groups) < 2 or len(small):
-        counts = ", ".join(f"{label}: {count}" for label, count in groups.items())
-        raise UserError(
-            f"{TRAIN} cannot be split into {folds} folds: distinct documents by class are {counts}; "
-            f"each of at least two classes needs {folds}. Lower label_noise.folds or add documents."
-        )
-    texts = corpus.full_text(train)
-    labels = train["label"].to_numpy()
-    probabilities = np.zeros((len(train), classes))
-    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    parts = splits.split(texts, labels, train["group"])
-    for inside, outside in console.track(parts, "out-of-fold probabilities", folds):
-        model = make_pipeline(
-            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, dtype=np.float32),
-            LogisticRegression(C=5.0, class_weight="balanced", max_iter=1000),
-        )
-        model.fit([texts[i] for i in inside], labels[inside])
-        judged = model.predict_proba([texts[i] for i in outside])
-        probabilities[np.ix_(outside, model.classes_)] = judged
-    return probabilities
+    result = train.assign(weight=trust if action == "weight" else 1.0)
+    if action == "drop":
+        return result[~suspect]
+    if action == "relabel":
+        result["label"] = np.where(suspect, best, train["label"])
+    return result
 
 
-def show(names: list[str], given: np.ndarray, suggested: np.ndarray, suspect: np.ndarray) -> None:
-    """Print how many of each class are suspect, and what they look like instead."""
-    pairs = pd.crosstab(given[suspect], suggested[suspect])
-    rows = []
-    for i, name in enumerate(names):
-        row = pairs.loc[i] if i in pairs.index else {}
-        rows.append(
-            [name, int((given == i).sum()), *(int(row.get(j, 0)) for j in range(len(names)))]
-        )
-    console.table(
-        "suspects, by given label", ["given", "documents", *(f"→ {n}" for n in names)], rows
+def check(train: pd.DataFrame, result: pd.DataFrame, rate: lq.NoiseRate, action: str) -> None:
+    """Stop, before anything is written, where acting would do more harm than the errors.
+
+    Models fit on labels that are wrong more often than right cannot tell which are.
+    """
+    way_out = (
+        "Look at `columns` and `labels` of the dataset in params.yaml; to see the suspects "
+        "without acting on them: -S label_noise.action=keep."
     )
+    if action != "keep" and rate.estimate > 0.5:
+        raise UserError(
+            f"{rate.estimate:.0%} of the labels in {TRAIN} look wrong: they hardly follow from the "
+            f"texts, and label_noise.action: {action} would act on guesses. {way_out}"
+        )
+    gone = set(train["label"]) - set(result["label"])
+    if gone:
+        raise UserError(
+            f"label_noise.action: {action} would leave no document of the class numbered "
+            f"{', '.join(map(str, sorted(gone)))} in {TRAIN}. {way_out}"
+        )
+
+
+def shares(matrix: lq.Floats, names: list[str]) -> dict[str, dict[str, float]]:
+    """Return a matrix as nested objects, true label to given label to share."""
+    return {
+        row: {column: round(float(value), 3) for column, value in zip(names, values, strict=True)}
+        for row, values in zip(names, matrix, strict=True)
+    }
+
+
+def show(names: list[str], given: lq.Ints, other: lq.Ints, rows: lq.Ints, classes: lq.Ints) -> None:
+    """Print how many of each class are suspect, and what they look like instead."""
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (given[rows], other), 1)
+    said = [names[i] for i in classes]
+    columns = ["given", "documents", *(f"→ {name}" for name in said)]
+    sizes = np.bincount(given)
+    table = [[name, int(sizes[i]), *map(int, counts[i])] for i, name in enumerate(said)]
+    console.table("suspects, by given label", columns, table)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ TYPES = {
     "given": pa.int64(),
     "suggested": pa.int64(),
     "suspect": pa.bool_(),
+    "fold": pa.int64(),
 }
 
 

@@ -1,9 +1,14 @@
 """Finding a base model and, frozen, turning texts into vectors."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from stages.common import files
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.common import console, files
 from stages.common.errors import UserError
 from stages.common.params import Model
 
@@ -46,6 +51,49 @@ def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
     model, entry = pointer["model"], pointer["entry"]
     folder = find(model, {model: Model(**entry)} if entry else {})
     return _checked(folder, pointer["sha256"])
+
+
+def vectors(
+    texts: Sequence[str], folder: Path, max_length: int, bf16: bool = False, batch: int = 64
+) -> NDArray[np.float32]:
+    """Return a unit vector for each text, (texts, hidden size): the mean over its tokens' states.
+
+    The encoder in ``folder`` is used as it is, on the GPU if there is one; texts are cut at
+    ``max_length`` tokens and sorted by length, so that next to nothing is padding. ``bf16`` is
+    twice as fast where the processor has it, and moves a cosine by less than .01.
+    Raises ``UserError`` when the folder's files do not fit together.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModel.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, **options
+        ).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{folder} cannot be loaded as a text encoder: {error}") from None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+    tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    order = np.argsort([-len(ids) for ids in tokens], kind="stable")
+    result = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    autocast = torch.autocast(device, torch.bfloat16, enabled=bf16)
+    with torch.inference_mode(), autocast, console.Bar("texts encoded", len(texts)) as bar:
+        for rows in np.split(order, range(batch, len(order), batch)):
+            padded = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, return_tensors="pt")
+            inputs = {name: padded[name].to(device) for name in ("input_ids", "attention_mask")}
+            states = model(**inputs).last_hidden_state.float()
+            mask = inputs["attention_mask"][:, :, None]
+            mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            result[rows] = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
+            bar.advance(len(rows))
+    return result
 
 
 def base_model(pretrained: Path = PRETRAINED) -> str:

@@ -137,9 +137,14 @@ class Clean(Section):
 class LabelNoise(Section):
     """Finding wrong labels and what to do about them."""
 
-    model: Literal["tfidf"]
+    model: Literal["tfidf", "encoder", "ensemble"]
+    encoder: str
+    """Fixed, whatever model is fine-tuned: most base models make poor vectors as they are."""
     folds: Annotated[int, Field(ge=2, le=20)]
-    action: Literal["keep", "drop", "relabel"]
+    prior: Literal["auto", "uniform", "given"]
+    precision: Annotated[float, Field(gt=0, le=1)] | None
+    """Expected share of wrong labels among the suspects."""
+    action: Literal["keep", "drop", "relabel", "weight"]
 
 
 class Pretrain(Section):

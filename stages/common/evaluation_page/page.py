@@ -63,7 +63,7 @@ class Findings:
     cleaning: dict[str, Any]
     """clean's."""
     label_noise: dict[str, Any]
-    """label_noise's, flat."""
+    """label_noise's; what is nested in it is not shown."""
     sizes: dict[str, int]
     """Documents by split."""
     max_length: int
