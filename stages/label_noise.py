@@ -22,6 +22,9 @@ from stages.common.params import LabelNoise, Model, read_params
 READS = ("seed", "models", "label_noise")
 TRAIN = corpus.CLEAN / "train.parquet"
 ROUNDS = 2  # the second fits on what the first found; a third changes nothing that lasts
+UNRELATED = (
+    0.2  # Cohen's kappa below which agreement counts as slight at most (Landis and Koch 1977)
+)
 MAX_LENGTH = 128  # tokens of a document that the encoder reads
 
 
@@ -62,7 +65,7 @@ def main() -> None:
     # ---- act on the suspects
     result = act(train, classes[best], np.where(known, 1, probabilities[np.arange(len(given)), given]),
                  suspect, settings.action)  # fmt: skip
-    check(train, result, rate, settings.action)
+    check(train, result, lq.agreement(probabilities, given), settings.action)
 
     # ---- write
     full = np.zeros((len(train), len(names)))
@@ -72,6 +75,8 @@ def main() -> None:
     issues = issues.join(
         pd.DataFrame(full, columns=[f"p_{name}" for name in names], index=train.index)
     )
+    said = [names[i] for i in classes]
+    matrix = lq.transition(posterior, given, wrong)
     summary = {
         "documents": len(train),
         "suspects": int(suspect.sum()),
@@ -82,7 +87,11 @@ def main() -> None:
         "action": settings.action,
         "documents_out": len(result),
         "reviewed": int(known.sum()),
-        "transition": shares(lq.transition(posterior, given, wrong), [names[i] for i in classes]),
+        # true class: given label: how often
+        "transition": {
+            row: dict(zip(said, shares, strict=True))
+            for row, shares in zip(said, matrix.round(3).tolist(), strict=True)
+        },
     }
     with files.atomic_folder(corpus.LABELS) as folder:
         columns = (*corpus.TEXT_COLUMNS, "group", "weight")
@@ -99,7 +108,7 @@ def main() -> None:
             else neighbours.by_vectors(vectors, rows))  # fmt: skip
     found = page.Suspects(rows, classes[others.argmax(axis=1)], quality[rows], full[rows], *near)
     page.write_page(page.PAGE, names, train, raw, found, reviewed)
-    show(names, given, others.argmax(axis=1), rows, classes)
+    show(said, given[rows], others.argmax(axis=1), np.bincount(given))
     console.say(f"estimated share of wrong labels: {rate.estimate:.1%} "
                 f"(between {rate.lower:.1%} and {rate.upper:.1%})")  # fmt: skip
     console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out")
@@ -136,19 +145,20 @@ def act(
     return result
 
 
-def check(train: pd.DataFrame, result: pd.DataFrame, rate: lq.NoiseRate, action: str) -> None:
+def check(train: pd.DataFrame, result: pd.DataFrame, kappa: float, action: str) -> None:
     """Stop, before anything is written, where acting would do more harm than the errors.
 
-    Models fit on labels that are wrong more often than right cannot tell which are.
+    Models fit on labels that hardly follow from the texts cannot tell which of them are wrong.
     """
     way_out = (
         "Look at `columns` and `labels` of the dataset in params.yaml; to see the suspects "
         "without acting on them: -S label_noise.action=keep."
     )
-    if action != "keep" and rate.estimate > 0.5:
+    if action != "keep" and kappa < UNRELATED:
         raise UserError(
-            f"{rate.estimate:.0%} of the labels in {TRAIN} look wrong: they hardly follow from the "
-            f"texts, and label_noise.action: {action} would act on guesses. {way_out}"
+            f"The labels in {TRAIN} hardly follow from the texts: models that have not seen a "
+            f"document agree with its label little beyond chance (kappa {kappa:.2f}), and "
+            f"label_noise.action: {action} would act on guesses. {way_out}"
         )
     gone = set(train["label"]) - set(result["label"])
     if gone:
@@ -158,23 +168,13 @@ def check(train: pd.DataFrame, result: pd.DataFrame, rate: lq.NoiseRate, action:
         )
 
 
-def shares(matrix: lq.Floats, names: list[str]) -> dict[str, dict[str, float]]:
-    """Return a matrix as nested objects, true label to given label to share."""
-    return {
-        row: {column: round(float(value), 3) for column, value in zip(names, values, strict=True)}
-        for row, values in zip(names, matrix, strict=True)
-    }
-
-
-def show(names: list[str], given: lq.Ints, other: lq.Ints, rows: lq.Ints, classes: lq.Ints) -> None:
+def show(names: list[str], given: lq.Ints, other: lq.Ints, sizes: lq.Ints) -> None:
     """Print how many of each class are suspect, and what they look like instead."""
-    counts = np.zeros((len(classes), len(classes)), int)
-    np.add.at(counts, (given[rows], other), 1)
-    said = [names[i] for i in classes]
-    columns = ["given", "documents", *(f"→ {name}" for name in said)]
-    sizes = np.bincount(given)
-    table = [[name, int(sizes[i]), *map(int, counts[i])] for i, name in enumerate(said)]
-    console.table("suspects, by given label", columns, table)
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (given, other), 1)
+    columns = ["given", "documents", *(f"→ {name}" for name in names)]
+    rows = [[name, int(sizes[i]), *map(int, counts[i])] for i, name in enumerate(names)]
+    console.table("suspects, by given label", columns, rows)
 
 
 if __name__ == "__main__":

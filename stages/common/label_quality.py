@@ -18,6 +18,7 @@ from scipy.special import expit, logit, softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 
 from stages.common.errors import UserError
 
@@ -169,7 +170,9 @@ def true_label_probabilities(
             held = np.empty_like(given)
             for number in np.unique(fold):
                 rows = np.flatnonzero(fold == number)
-                held[rows] = view(np.flatnonzero(fold != number), rows, targets)
+                # one thread: the matrices are small, and sums come out the same on any machine
+                with threadpool_limits(1, user_api="blas"):
+                    held[rows] = view(np.flatnonzero(fold != number), rows, targets)
                 advance()
             logits.append(np.log(np.clip(held, FLOOR, 1.0)))
         found = match_prior(SHARPNESS * fuse(logits), prior)
@@ -204,6 +207,15 @@ def posterior(probabilities: Floats, labels: Ints, iterations: int = 50) -> Floa
         transition = found.T @ given + 1e-3
         transition /= transition.sum(axis=1, keepdims=True)
     return found
+
+
+def agreement(probabilities: Floats, labels: Ints) -> float:
+    """Return how far the likeliest class agrees with the given label beyond chance: Cohen's kappa."""
+    best = probabilities.argmax(axis=1)
+    c = probabilities.shape[1]
+    chance = float(np.bincount(best, minlength=c) @ np.bincount(labels, minlength=c))
+    chance /= len(labels) ** 2
+    return (float((best == labels).mean()) - chance) / max(1 - chance, FLOOR)
 
 
 class NoiseRate(NamedTuple):
