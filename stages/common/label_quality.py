@@ -90,8 +90,8 @@ def vector_views(vectors: NDArray[Any]) -> list[View]:
 # ---- probabilities of the true class
 
 
-def fold_numbers(labels: Ints, groups: Sequence[Any], folds: int, seed: int) -> Ints:
-    """Return the fold of each document (n,); those of one group lie in one fold.
+def fold_numbers(labels: Ints, groups: Any, folds: int, seed: int) -> Ints:
+    """Return the fold of each document (n,); those that share a value in ``groups`` (n,) share it.
 
     Raises ``UserError`` for a single class, or a class with fewer groups than ``folds``.
     """
@@ -156,7 +156,8 @@ def true_label_probabilities(
     """Return the probability of each class being the true one, by models blind to the document.
 
     The first round fits on the given labels, later ones on the probabilities of the one before;
-    labels of ``trusted`` rows (n,) stay as given. ``fold`` comes from ``fold_numbers``.
+    labels of ``trusted`` rows (n,) stay as given. A trace of a document's own label comes back to
+    it that way, through its neighbours. ``fold`` comes from ``fold_numbers``.
     ``advance`` is called rounds x views x folds times.
     """
     given = np.eye(len(prior))[labels]
@@ -243,9 +244,13 @@ def noise_rate(probabilities: Floats, labels: Ints) -> NoiseRate:
     return NoiseRate(max(lower, min(upper, 2 * one_way)), lower, upper)
 
 
-def error_probability(quality: Floats, rate: float) -> Floats:
-    """Return the probability that each label is wrong (n,): 1 - quality, moved to the mean ``rate``."""
-    odds = logit(np.clip(1 - quality, FLOOR, 1 - FLOOR))
+def error_probability(quality: Floats, rate: float, sharpness: float = SHARPNESS) -> Floats:
+    """Return the probability that each label is wrong (n,), their mean being ``rate``.
+
+    It is 1 - quality on the log-odds scale, divided by ``sharpness`` and shifted: what sharpened
+    probabilities gain in ranking makes them too sure of themselves.
+    """
+    odds = logit(np.clip(1 - quality, FLOOR, 1 - FLOOR)) / sharpness
     low, high = -30.0, 30.0
     for _ in range(60):
         middle = (low + high) / 2
