@@ -86,6 +86,8 @@ def draw(data: Corpus, fit: lq.Ints, rows: lq.Ints, rng: np.random.Generator) ->
         known, new = fit[data.labels[fit] == label], np.flatnonzero(data.labels[rows] == label)
         said = data.people[known, 0]
         known = known[np.bincount(said, minlength=4)[said] >= 5]
+        if len(np.unique(data.people[known, 0])) < 2:  # hardly an error among them
+            continue
         model = LogisticRegressionCV(Cs=[0.1, 1, 10], cv=5, scoring="neg_log_loss", max_iter=500)
         model.fit(data.vectors[known], data.people[known, 0])
         shares = model.predict_proba(data.vectors[rows[new]]).cumsum(axis=1)
