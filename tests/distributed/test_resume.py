@@ -130,8 +130,11 @@ def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, u
 def test_twenty_kills_at_random_moments_change_nothing(runner, tmp_path, undisturbed):
     folder = prepare(tmp_path)
     moments = random.Random(1)
-    kills, steps, halves, longest = 0, set(), 0, 2.0
-    while kills < 20:
+    kills, steps, halves = 0, set(), 0
+    longest = runner.start(folder).seconds  # measured: a busy machine takes its time
+    shutil.rmtree(folder / "models/finetuned")
+    while kills < 20 or len(steps) <= 5 or not halves:
+        assert kills < 80, f"{kills} kills hit checkpoints {steps} and {halves} half-written ones"
         run = runner.start(folder, kill_after=moments.uniform(0, longest))
         if run.statuses == [0]:  # over before it was killed: once more from nothing
             assert outputs(folder) == undisturbed
@@ -142,7 +145,5 @@ def test_twenty_kills_at_random_moments_change_nothing(runner, tmp_path, undistu
         kills += 1
         steps |= {p.name for p in checkpoints(folder)}
         halves += any(folder.glob(".checkpoints/finetune/*/.*.part"))
-    assert len(steps) > 5, "the kills never hit training"
-    assert halves, "no kill hit the writing of a checkpoint"
     assert runner.start(folder).statuses == [0]
     assert outputs(folder) == undisturbed
