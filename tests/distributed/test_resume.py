@@ -130,7 +130,8 @@ def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, u
 def test_twenty_kills_at_random_moments_change_nothing(runner, tmp_path, undisturbed):
     folder = prepare(tmp_path)
     moments = random.Random(1)
-    kills, steps, halves = 0, set(), 0
+    kills, halves = 0, 0
+    steps: set[str] = set()
     longest = runner.start(folder).seconds  # measured: a busy machine takes its time
     shutil.rmtree(folder / "models/finetuned")
     while kills < 20 or len(steps) <= 5 or not halves:

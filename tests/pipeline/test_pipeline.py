@@ -59,7 +59,7 @@ def test_two_processes_give_the_loss_curve_of_one(built):
     one = pd.read_csv(built.path / "models/finetuned/history.csv")
     output = built.dvc("exp", "run", "--name", "two", "-S", "processes=2")
     assert "2 process(es)" in output
-    assert output.count("best epoch") == 1  # only rank 0 speaks
+    assert output.count("best epoch:") == 1  # only rank 0 speaks
     two = pd.read_csv(built.path / "models/finetuned/history.csv")
     assert len(one) == len(two) > 40
     assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), rel=1e-3)
