@@ -70,12 +70,13 @@ class Project:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers with random weights and MiniLM's tokenizer."""
+    """A BERT of two layers with random weights, no dropout, and MiniLM's tokenizer."""
     folder = tmp_path_factory.mktemp("model") / "tiny-model"
     torch.manual_seed(0)
     config = BertConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
-    )
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     models = read_params(["models"], REPOSITORY / "params.yaml").models
     AutoTokenizer.from_pretrained(encoder.find("minilm", models)).save_pretrained(folder)
