@@ -1,14 +1,19 @@
 """A small corpus, a two-layer classifier trained on it, and all that baselines and evaluate read."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from stages import baselines, evaluate
 from stages.common import corpus, files
+from tests import tiny
+from tests.conftest import REPOSITORY
 
 NAMES = ["World", "Sports", "Biz <b>&amp;</b>"]
 HOSTILE = (
@@ -35,6 +40,18 @@ FILLER = [
     "again",
 ]
 SIZES = {"train": 180, "validation": 45, "test": 60}
+
+
+def run(folder: Path, mistakes: int) -> None:
+    """Run baselines and evaluate in ``folder``, explaining that many mistakes on the page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shutil.copy(REPOSITORY / "params.yaml", folder)
+        tiny.set_params(folder, baselines__models=["ngram", "tfidf"], evaluate__bootstrap=50,
+                        evaluate__explained_mistakes=mistakes)  # fmt: skip
+        write(folder)
+        baselines.main()
+        evaluate.main()
 
 
 def write(folder: Path) -> None:

@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from stages import baselines, evaluate
+from stages import evaluate
 from stages.common import classifier, corpus, files, metrics, uncertainty
 from stages.common.errors import UserError
 from stages.common.explanations import explain
 from stages.common.slices import near_duplicates
-from tests import evaluated, tiny
-from tests.conftest import REPOSITORY
+from tests import evaluated
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -114,14 +113,7 @@ def test_a_test_document_with_kin_in_train_is_found_there_or_among_the_dropped()
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which baselines and evaluate have run."""
     folder = tmp_path_factory.mktemp("evaluated")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        shutil.copy(REPOSITORY / "params.yaml", folder)
-        tiny.set_params(folder, baselines__models=["ngram", "tfidf"], evaluate__bootstrap=50,
-                        evaluate__explained_mistakes=3)  # fmt: skip
-        evaluated.write(folder)
-        baselines.main()
-        evaluate.main()
+    evaluated.run(folder, mistakes=3)
     return folder
 
 

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Request, sync_playwright
 
-from stages import baselines, evaluate
-from tests import evaluated, tiny
-from tests.conftest import REPOSITORY
+from tests import evaluated
 
 pytestmark = pytest.mark.browser
 
@@ -20,14 +18,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        shutil.copy(REPOSITORY / "params.yaml", folder)
-        tiny.set_params(folder, baselines__models=["ngram", "tfidf"], evaluate__bootstrap=50,
-                        evaluate__explained_mistakes=60)  # fmt: skip
-        evaluated.write(folder)
-        baselines.main()
-        evaluate.main()
+    evaluated.run(folder, mistakes=60)
     return folder / "reports"
 
 
