@@ -49,8 +49,10 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--noises", nargs="+", choices=noises.NAMES, default=noises.NAMES)
+    parser.add_argument("--vectors", type=Path, help="folder that keeps the texts' vectors")
     arguments = parser.parse_args()
-    data = noises.read(arguments.train, arguments.test, arguments.human, arguments.documents)
+    data = noises.read(arguments.train, arguments.test, arguments.human, arguments.documents,
+                       arguments.vectors)  # fmt: skip
     for noise in arguments.noises:
         rows, given, true = noises.make(noise, data, arguments.documents)
         wrong = given != true

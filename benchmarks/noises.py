@@ -7,6 +7,7 @@ from a model of the majority's errors fit on the *other* half, so that nothing i
 it was fit to. ``uniform`` and ``pair`` change one label in five, ``none`` changes none.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +38,11 @@ class Corpus(NamedTuple):
     """Documents that are not test."""
 
 
-def read(train: Path, test: Path, human: Path, documents: int) -> Corpus:
-    """Read and repair all three, take out of train what human has, encode."""
+def read(train: Path, test: Path, human: Path, documents: int, keep: Path | None) -> Corpus:
+    """Read and repair all three, take out of train what human has, encode.
+
+    With ``keep``, a folder, the vectors of these very texts are taken from there or left there.
+    """
     columns = ["label", "title", "description"]
     people = pd.read_csv(human, keep_default_na=False)
     others, tests = (pd.read_csv(p, header=None, names=columns, keep_default_na=False)
@@ -54,8 +58,15 @@ def read(train: Path, test: Path, human: Path, documents: int) -> Corpus:
     counts = np.stack([(votes == label).sum(1) for label in range(4)], axis=1)
     majority = np.where(counts.max(1) > 1, counts.argmax(1), votes[:, 0])
     labels = np.concatenate([people["label"], others["label"] - 1, tests["label"] - 1])
-    folder = encoder.find("minilm", read_params(["models"]).models)
-    vectors = encoder.vectors(text, folder, MAX_LENGTH, distributed.bf16_is_fast())
+    kept = keep and keep / f"{hashlib.sha256(chr(0).join(text).encode()).hexdigest()[:16]}.npy"
+    if kept and kept.is_file():
+        vectors = np.load(kept)
+    else:
+        folder = encoder.find("minilm", read_params(["models"]).models)
+        vectors = encoder.vectors(text, folder, MAX_LENGTH, distributed.bf16_is_fast())
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.save(kept, vectors)
     return Corpus(text, labels, np.column_stack([majority, votes]), vectors, len(text) - len(tests))
 
 

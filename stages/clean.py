@@ -46,7 +46,9 @@ def main() -> None:
            for s in ("train", "test")}  # fmt: skip
     source = files.read_json(corpus.SOURCE)
     classes: list[str] = source["labels"]
-    corrected = corrections.read_corrections(corrections.CORRECTIONS, raw["train"], classes)
+    corrected = corrections.read_corrections(
+        corrections.CORRECTIONS, raw["train"], classes, source["dataset"]
+    )
     console.say(f"read {len(raw['train']):,} training and {len(raw['test']):,} test documents, "
                 f"{len(corrected):,} corrections")  # fmt: skip
 

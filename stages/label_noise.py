@@ -32,9 +32,9 @@ def main() -> None:
     settings = params.label_noise
     console.title("label_noise", "find labels that are probably wrong")
     train = corpus.read_table(TRAIN)
-    names = corpus.label_names()
+    names, dataset = corpus.label_names(), corpus.dataset_name()
     raw = corpus.read_table(corpus.RAW / "train.parquet", corpus.TEXT_COLUMNS)
-    reviewed = corrections.read_corrections(corrections.CORRECTIONS, raw, names)
+    reviewed = corrections.read_corrections(corrections.CORRECTIONS, raw, names, dataset)
     console.say(f"read {len(train):,} documents from {TRAIN}, {len(reviewed):,} reviewed labels")
 
     # ---- judge each document by models that have not seen it
@@ -105,7 +105,7 @@ def main() -> None:
     near = (neighbours.by_words(corpus.full_text(train), rows) if vectors is None
             else neighbours.by_vectors(vectors, rows))  # fmt: skip
     found = page.Suspects(rows, classes[others.argmax(axis=1)], quality[rows], full[rows], *near)
-    page.write_page(page.PAGE, names, train, raw, found, reviewed)
+    page.write_page(page.PAGE, dataset, names, train, raw, found, reviewed)
     show(said, given[rows], others.argmax(axis=1), np.bincount(given))
     console.say(f"estimated share of wrong labels: {rate.estimate:.1%} "
                 f"(between {rate.lower:.1%} and {rate.upper:.1%})")  # fmt: skip

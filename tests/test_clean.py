@@ -139,9 +139,9 @@ def test_no_control_reaches_a_reader_whatever_the_text(text):
     ids=lambda text: text[:8],
 )  # fmt: skip
 def test_a_megabyte_made_to_be_slow_is_not(text):
-    start = time.monotonic()
+    start = time.process_time()
     repair(text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_repairs_are_counted_with_what_they_did(workspace):
@@ -320,7 +320,7 @@ def test_near_duplicates_stay_in_one_group_or_go_by_option(workspace):
 def correct(rows: list[tuple[str, str, str, str]]) -> None:
     header = ",".join(corrections.COLUMNS)
     Path("data/corrections.csv").write_text(
-        "\n".join([header, *(f"{n},{sha},{old},{new}," for n, sha, old, new in rows)]) + "\n"
+        "\n".join([header, *(f"made,{n},{sha},{old},{new}," for n, sha, old, new in rows)]) + "\n"
     )
 
 
@@ -354,6 +354,19 @@ def test_corrections_for_other_data_stop_before_anything_is_written(workspace):
     with pytest.raises(UserError, match="train-1 has another text"):
         clean.main()
     assert not corpus.CLEAN.exists()
+
+
+def test_corrections_of_another_dataset_are_passed_over_with_a_word(workspace, capsys):
+    write_raw(corpus_of(40), corpus_of(3, seed=9))
+    clean.main()
+    before = {path.name: path.read_bytes() for path in corpus.CLEAN.iterdir()}
+    path = Path("data/corrections.csv")
+    path.write_text(path.read_text() + f"another,train-1,{'0' * 16},Ham,Spam,\n")
+    capsys.readouterr()
+    clean.main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "rows about other datasets, passed over: 1 (another)" in said
+    assert {path.name: path.read_bytes() for path in corpus.CLEAN.iterdir()} == before
 
 
 # The split

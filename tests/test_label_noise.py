@@ -116,7 +116,7 @@ def test_reviewed_labels_are_believed(made_up):
     about = made_up[made_up["id"].isin(decided)]
     rows = about.assign(old_label=about["label"], new_label=about["label"], note="")
     rows["text_sha256"] = corrections.fingerprints(about)
-    corrections.write_corrections(corrections.CORRECTIONS, rows, NAMES)
+    corrections.write_corrections(corrections.CORRECTIONS, rows, NAMES, "custom")
     label_noise.main()
     trained, issues = results()
     assert not set(issues.loc[issues["suspect"], "id"]) & set(decided)
@@ -254,7 +254,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
     (folder / "data").mkdir()
     (folder / "data/sample").symlink_to(REPOSITORY / "data/sample")
-    (folder / "data/corrections.csv").write_text("id,text_sha256,old_label,new_label,note\n")
+    (folder / "data/corrections.csv").write_text(",".join(corrections.COLUMNS) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage in (download, clean, label_noise):

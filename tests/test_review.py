@@ -18,7 +18,7 @@ from stages.common.label_review import neighbours, page
 from tools import review
 
 NAMES = ["World", "Sports", "Sci/Tech"]
-HEADER = "id,text_sha256,old_label,new_label,note\n"
+HEADER = "dataset,id,text_sha256,old_label,new_label,note\n"
 HOSTILE = "</script><script>alert(1)</script><!-- {{style}} ' \" & \u2028 \u202egnp.exe"
 
 
@@ -42,7 +42,7 @@ def rows(raw: pd.DataFrame, **new: str) -> str:
     wanted = {name.replace("_", "-"): label for name, label in new.items()}
     prints = corrections.fingerprints(raw)
     return "".join(
-        f"{name},{sha},{NAMES[label]},{wanted[name]},\n"
+        f"custom,{name},{sha},{NAMES[label]},{wanted[name]},\n"
         for name, sha, label in zip(raw["id"], prints, raw["label"], strict=True)
         if name in wanted
     )
@@ -70,15 +70,27 @@ def test_decisions_are_merged_and_later_ones_replace_earlier(raw, capsys):
     assert corrections.CORRECTIONS.read_bytes() == again
 
 
+def test_what_was_decided_about_another_dataset_stays(raw):
+    review.apply_file(export(HEADER + rows(raw, train_4="World")))
+    first = corrections.CORRECTIONS.read_text().splitlines()
+    files.write_json(corpus.SOURCE, {"dataset": "another", "labels": NAMES})
+    body = rows(raw, train_4="Sports", train_1="World").replace("custom", "another")
+    review.apply_file(export(HEADER + body))
+    assert sorted(corrections.CORRECTIONS.read_text().splitlines()) == sorted(
+        [*first, *body.splitlines()]
+    )
+
+
 @pytest.mark.parametrize(
     "broken",
     [
         lambda raw: HEADER.replace("note", "notes") + rows(raw, train_1="World"),
-        lambda raw: HEADER + rows(raw, train_1="World") + "train-77,0,World,World,\n",
+        lambda raw: HEADER + rows(raw, train_1="World") + "custom,train-77,0,World,World,\n",
         lambda raw: HEADER + rows(raw, train_1="World", train_2="Weather"),
         lambda raw: HEADER + rows(raw, train_1="World") + rows(raw, train_1="Sports"),
         lambda raw: HEADER + rows(raw.assign(text="of another version"), train_1="World"),
         lambda raw: HEADER + rows(raw.assign(label=0), train_1="World"),
+        lambda raw: HEADER + rows(raw, train_1="World").replace("custom", "ag_news"),
     ],
 )
 def test_a_wrong_file_changes_nothing(raw, broken):
@@ -92,7 +104,7 @@ def test_a_wrong_file_changes_nothing(raw, broken):
 
 def test_the_command_says_what_is_wrong_and_fails(raw):
     command = [sys.executable, "-m", "tools.review"]
-    export(HEADER + "train-77,0,World,World,\n")
+    export(HEADER + "custom,train-77,0,World,World,\n")
     for arguments, message in (
         (["apply", "export.csv"], "export.csv, line 2: no training document has the id train-77"),
         (["apply", "nowhere.csv"], "nowhere.csv is missing"),
@@ -157,9 +169,9 @@ def embedded(path: Path) -> Any:
 
 
 def test_texts_are_embedded_as_they_are_and_hold_no_markup(raw):
-    empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES)
+    empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     for _ in range(2):
-        page.write_page(page.PAGE, NAMES, raw, raw, suspects(raw, [4, 1]), empty)
+        page.write_page(page.PAGE, "custom", NAMES, raw, raw, suspects(raw, [4, 1]), empty)
         written = page.PAGE.read_bytes()
     assert page.PAGE.read_bytes() == written
     data = embedded(page.PAGE)
@@ -183,8 +195,8 @@ def test_the_page_of_other_data_has_another_key(raw):
 
 def test_a_long_text_is_cut_and_says_so(raw):
     long = raw.assign(text="x" * 1_000_000)
-    empty = corrections.read_corrections(corrections.CORRECTIONS, long, NAMES)
-    page.write_page(page.PAGE, NAMES, long, long, suspects(long, [0]), empty)
+    empty = corrections.read_corrections(corrections.CORRECTIONS, long, NAMES, "custom")
+    page.write_page(page.PAGE, "custom", NAMES, long, long, suspects(long, [0]), empty)
     data = embedded(page.PAGE)
     for document in data["documents"]:
         assert len(document["text"]) + document["more"] == 1_000_000
@@ -192,9 +204,9 @@ def test_a_long_text_is_cut_and_says_so(raw):
 
 
 def test_a_suspect_without_raw_document_is_refused(raw):
-    empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES)
+    empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     with pytest.raises(ValueError, match="train-4"):
-        page.write_page(page.PAGE, NAMES, raw, raw.iloc[:4], suspects(raw, [4]), empty)
+        page.write_page(page.PAGE, "custom", NAMES, raw, raw.iloc[:4], suspects(raw, [4]), empty)
 
 
 @pytest.mark.parametrize("count", [1, 4, 50])

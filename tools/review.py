@@ -88,14 +88,14 @@ def apply_file(path: Path) -> None:
     Both files are read and checked in full before the first byte is written, and the result takes
     its name in one rename. Raises ``UserError`` naming file, line and mend; then nothing changed.
     """
-    names, raw = _raw()
-    before = read_corrections(CORRECTIONS, raw, names)
-    new = read_corrections(path, raw, names)
+    dataset, names, raw = _raw()
+    before = read_corrections(CORRECTIONS, raw, names, dataset)
+    new = read_corrections(path, raw, names, dataset, alone=True)
     merged = pd.concat([before, new]).drop_duplicates("id", keep="last")
     earlier = before.set_index("id").loc[before["id"].isin(new["id"]).to_numpy(), "new_label"]
     later = new.set_index("id")["new_label"]
     replaced = sum(int(label != later[name]) for name, label in earlier.items())
-    write_corrections(CORRECTIONS, merged, names)
+    write_corrections(CORRECTIONS, merged, names, dataset)
     console.say(
         f"{path}: {_in_words(new)}; {len(new) - len(earlier):,} new, "
         f"{replaced:,} in place of another decision"
@@ -106,8 +106,8 @@ def apply_file(path: Path) -> None:
 
 def status() -> None:
     """Print how many suspects are reviewed, and by which pairs labels were changed."""
-    names, raw = _raw()
-    reviewed = read_corrections(CORRECTIONS, raw, names)
+    dataset, names, raw = _raw()
+    reviewed = read_corrections(CORRECTIONS, raw, names, dataset)
     issues = corpus.read_table(corpus.LABELS / "issues.parquet", ("id", "suspect"))
     suspects = set(issues.loc[issues["suspect"], "id"])
     done = suspects & set(reviewed["id"])
@@ -121,11 +121,10 @@ def status() -> None:
         console.table("Reviewed labels", ("in the data", "reviewed", "documents"), rows)
 
 
-def _raw() -> tuple[list[str], pd.DataFrame]:
-    """Return the class names and the raw training documents."""
-    return corpus.label_names(), corpus.read_table(
-        corpus.RAW / "train.parquet", corpus.TEXT_COLUMNS
-    )
+def _raw() -> tuple[str, list[str], pd.DataFrame]:
+    """Return the dataset's name, the class names and the raw training documents."""
+    raw = corpus.read_table(corpus.RAW / "train.parquet", corpus.TEXT_COLUMNS)
+    return corpus.dataset_name(), corpus.label_names(), raw
 
 
 def _in_words(table: pd.DataFrame) -> str:

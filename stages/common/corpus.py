@@ -70,6 +70,11 @@ def label_names(source: Path = SOURCE) -> list[str]:
     return names
 
 
+def dataset_name(source: Path = SOURCE) -> str:
+    """Return which entry of ``datasets`` in params.yaml the data are."""
+    return str(files.read_json(source)["dataset"])
+
+
 def full_text(table: pd.DataFrame) -> list[str]:
     """Return what a model reads of each document: title and text, joined by a space."""
     return [

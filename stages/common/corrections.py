@@ -1,11 +1,12 @@
 """Labels a person changed or confirmed: data/corrections.csv, read, checked, applied, written.
 
-One row a document, sorted by id, so that a review is a small `git diff`::
+One row a document, sorted by dataset and id, so that a review is a small `git diff`::
 
-    id,text_sha256,old_label,new_label,note
-    train-17,9f86d081884c7d65,World,Business,about the bank
+    dataset,id,text_sha256,old_label,new_label,note
+    ag_news,train-17,9f86d081884c7d65,World,Business,about the bank
 
-``text_sha256`` is the first 16 hex digits of the SHA-256 of the document as data/raw has it (see
+``dataset`` is the entry of ``datasets`` in params.yaml; rows about another one than the data at hand
+are passed over, and kept. ``text_sha256`` is the first 16 hex digits of the SHA-256 of the document as data/raw has it (see
 ``fingerprints``); ``old_label`` is its label there. Both must still hold, so a file made for
 another version of the data is recognised instead of relabelling strangers. A row whose labels are
 equal says that a person looked and found the label right.
@@ -20,11 +21,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common import files
+from stages.common import console, files
 from stages.common.errors import UserError
 
 CORRECTIONS = Path("data/corrections.csv")
-COLUMNS = ("id", "text_sha256", "old_label", "new_label", "note")
+COLUMNS = ("dataset", "id", "text_sha256", "old_label", "new_label", "note")
 
 Problem = tuple[int, str, str]
 """Line in the file, what is wrong there, and the way out."""
@@ -38,18 +39,33 @@ def fingerprints(documents: pd.DataFrame) -> list[str]:
     ]
 
 
-def read_corrections(path: Path, documents: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def read_corrections(
+    path: Path, documents: pd.DataFrame, names: list[str], dataset: str, alone: bool = False
+) -> pd.DataFrame:
     """Read and check a corrections file against the raw training documents it is about.
 
     ``documents`` has at least ``id``, ``title``, ``text`` and ``label``, as in
-    data/raw/train.parquet, before any repair. Returns ``COLUMNS`` sorted by id, the labels as
-    positions in ``names``. Raises ``UserError`` naming file, line and mend for a missing or
+    data/raw/train.parquet, before any repair; they are those of ``dataset``. Rows about another
+    dataset are passed over and counted on the console; with ``alone`` they are a fault. Returns
+    ``COLUMNS`` sorted by id, the labels as positions in ``names``.
+    Raises ``UserError`` naming file, line and mend for a missing or
     unreadable file, wrong columns, an unknown id or label, an id that stands twice, a document
     whose text or label is no longer what the row was made for, and a note over several lines.
     """
-    rows = _read_rows(path)
+    found = _read_rows(path)
+    rows = [(line, row) for line, row in found if row[0] == dataset]
+    about_others = [(line, row[0]) for line, row in found if row[0] != dataset]
+    if alone:
+        what = "is about the dataset {!r}, and data/raw holds {!r}"
+        _stop_at(path, [(line, what.format(name, dataset), OTHER_DATASET)
+                        for line, name in about_others], len(found))  # fmt: skip
+    elif about_others:
+        listed = ", ".join(sorted({name for _, name in about_others}))
+        console.say(
+            f"{path}: rows about other datasets, passed over: {len(about_others):,} ({listed})"
+        )
     known = documents.set_index("id")
-    ids = [row[0] for _, row in rows]
+    ids = [row[1] for _, row in rows]
     about = known[known.index.isin(ids)]
     prints = dict(zip(about.index, fingerprints(about), strict=True))
     given = {name: names[label] for name, label in about["label"].items()}
@@ -59,7 +75,7 @@ def read_corrections(path: Path, documents: pd.DataFrame, names: list[str]) -> p
     labels: list[Problem] = []
     other: list[Problem] = []
     notes: list[Problem] = []
-    for line, (name, sha, old, new, note) in rows:
+    for line, (_, name, sha, old, new, note) in rows:
         if name in first:
             twice.append((line, f"id {name} stands on line {first[name]} too", "Keep one of them."))
         first.setdefault(name, line)
@@ -100,15 +116,17 @@ def apply(documents: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     return documents.assign(label=pd.Series(labels, index=documents.index, dtype="int64"))
 
 
-def write_corrections(path: Path, corrections: pd.DataFrame, names: list[str]) -> None:
-    """Write a table as ``read_corrections`` returns it, sorted by id, in one rename."""
-    rows = [
-        (name, sha, names[old], names[new], note)
-        for name, sha, old, new, note in corrections.sort_values("id")[list(COLUMNS)].itertuples(
-            index=False
-        )
-    ]
-    files.write_text(path, as_csv(rows))
+def write_corrections(
+    path: Path, corrections: pd.DataFrame, names: list[str], dataset: str
+) -> None:
+    """Write a table as ``read_corrections`` returns it in place of what ``path`` says of ``dataset``.
+
+    What it says of other datasets stays. Sorted by dataset and id, in one rename.
+    """
+    rows = [row for _, row in _read_rows(path) if row[0] != dataset] if path.exists() else []
+    for name, sha, old, new, note in corrections[list(COLUMNS[1:])].itertuples(index=False):
+        rows.append([dataset, name, sha, names[old], names[new], note])
+    files.write_text(path, as_csv(sorted(rows)))
 
 
 def as_csv(rows: Iterable[Sequence[str]]) -> str:
@@ -120,6 +138,7 @@ def as_csv(rows: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
+OTHER_DATASET = "Rebuild with that one first: `dvc repro` after setting `dataset` in params.yaml."
 ELSEWHERE = (
     "The file was made for another version of the data: `dvc repro` with the dataset it belongs to, "
     "or export it again from a review of this data. To go on without it, put it aside and leave "

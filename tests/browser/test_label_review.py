@@ -128,8 +128,8 @@ def write_page(count: int, text: str = "") -> tuple[pd.DataFrame, Path]:
         similarity=np.tile([0.9, 0.8, 0.7, 0.6, 0.5], (count, 1)),
         reasons=[[f"because of {HOSTILE[0]}"]] * count,
     )
-    none = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES)
-    review_page.write_page(review_page.PAGE, NAMES, raw, raw, suspects, none)
+    none = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
+    review_page.write_page(review_page.PAGE, "custom", NAMES, raw, raw, suspects, none)
     return raw, review_page.PAGE
 
 
@@ -187,7 +187,7 @@ def test_a_review_by_keyboard_alone_ends_in_data_corrections(workspace, context,
     reviewer.check()
 
     review.apply_file(exported)
-    table = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES)
+    table = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     assert dict(zip(table["id"], table["new_label"], strict=True)) == {
         "train-0": 1, "train-1": 1, "train-2": 3, "train-3": 0,
     }  # fmt: skip
@@ -369,8 +369,8 @@ def test_no_suspects_is_a_page_too(workspace, context):
     raw = corpus.read_table(corpus.RAW / "train.parquet")
     none = review_page.Suspects(*(np.zeros(0, int),) * 2, np.zeros(0), np.zeros((0, 4)),
                                 np.zeros((0, 5), int), np.zeros((0, 5)))  # fmt: skip
-    empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES)
-    review_page.write_page(review_page.PAGE, NAMES, raw, raw, none, empty)
+    empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
+    review_page.write_page(review_page.PAGE, "custom", NAMES, raw, raw, none, empty)
     reviewer = Reviewer(context, review_page.PAGE)
     reviewer.press("a", "k", "1", "s", "u", "ArrowDown", "End", "g", "e")
     assert reviewer.text("#title") == "No suspect labels"

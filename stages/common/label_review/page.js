@@ -380,8 +380,8 @@
     const quote = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
     const rows = [...decisions].filter(([, d]) => d.label !== undefined).sort(([a], [b]) => (a < b ? -1 : 1));
     if (!rows.length) return toast("Nothing is decided yet, so there is nothing to export.");
-    const lines = rows.map(([id, d]) => [id, d.sha, d.old, d.label, d.note ?? ""].map(quote).join(","));
-    const text = `${["id,text_sha256,old_label,new_label,note", ...lines].join("\n")}\n`;
+    const lines = rows.map(([id, d]) => [data.dataset, id, d.sha, d.old, d.label, d.note ?? ""].map(quote).join(","));
+    const text = `${["dataset,id,text_sha256,old_label,new_label,note", ...lines].join("\n")}\n`;
     const link = el("a", "");
     link.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
     link.download = "corrections.csv";

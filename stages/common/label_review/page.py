@@ -52,6 +52,7 @@ class Suspects:
 
 def write_page(
     path: Path,
+    dataset: str,
     names: list[str],
     documents: pd.DataFrame,
     raw: pd.DataFrame,
@@ -60,11 +61,11 @@ def write_page(
 ) -> None:
     """Write the page for ``suspects`` among ``documents`` (cleaned: id, title, text, label).
 
-    ``raw`` has the same documents, and maybe more, as data/raw has them: what a correction is
+    ``dataset`` is the name that an export gives in each row. ``raw`` has the same documents, and maybe more, as data/raw has them: what a correction is
     about. ``corrections`` is what ``read_corrections`` returned for them. The bytes depend on the
     arguments alone. Raises ``ValueError`` when a suspect is not in ``raw``.
     """
-    content = _content(names, documents, raw, suspects, corrections)
+    content = _content(names, documents, raw, suspects, corrections) | {"dataset": dataset}
     template, style, script = (
         (TEMPLATES / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
     )
