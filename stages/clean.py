@@ -18,7 +18,6 @@ A label in data/corrections.csv counts as certain: it settles which of several c
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages.common import console, corpus, corrections, files
@@ -26,6 +25,7 @@ from stages.common.duplicates import Shingles, Similar, drop_copies
 from stages.common.errors import UserError
 from stages.common.params import read_params
 from stages.common.repair import repair_tables, simplify
+from stages.common.validation_split import choose_validation
 
 READS = ("seed", "clean")
 COLUMNS = (*corpus.TEXT_COLUMNS, "group")
@@ -126,39 +126,6 @@ def main() -> None:
         files.write_json(part / "summary.json", summary)
     _report(summary, classes)
     console.outputs(corpus.CLEAN)
-
-
-def choose_validation(kept: pd.DataFrame, share: float, seed: int) -> pd.Series:
-    """Return which rows go to validation: about ``share`` of each class, in whole groups.
-
-    A group counts to the class most of its documents have. Each class of two groups or more has
-    documents on both sides; one of a single group stays in training. The choice depends on the
-    seed and on the order of the rows, on nothing else.
-    Raises ``UserError`` when nothing can be held out.
-    """
-    rng = np.random.default_rng(seed)
-    votes = kept.groupby(["group", "label"]).size().reset_index(name="count")
-    votes = votes.sort_values(["count", "label"], ascending=[False, True], kind="stable")
-    about = votes.drop_duplicates("group").set_index("group").loc[kept["group"].unique()]
-    about["size"] = kept["group"].value_counts()
-    chosen: list[str] = []
-    for _, of_class in about.groupby("label"):
-        wanted = max(1, round(share * of_class["size"].sum()))
-        order = of_class.iloc[rng.permutation(len(of_class))]
-        taken: list[str] = []
-        for group, size in zip(order.index, order["size"], strict=True):
-            if size <= wanted and len(taken) < len(of_class) - 1:
-                taken.append(group)
-                wanted -= size
-        if not taken and len(of_class) > 1:  # every group is larger than what is wanted
-            taken = [order["size"].idxmin()]
-        chosen += taken
-    if not chosen:
-        raise UserError(
-            f"No validation set can be split off {len(kept):,} training documents: each class is "
-            "a single document or a single group of near-duplicates. Add documents."
-        )
-    return kept["group"].isin(chosen)
 
 
 def _standing_twice(kept: pd.DataFrame) -> tuple[dict[str, int], list[dict[str, Any]]]:

@@ -22,6 +22,7 @@ from stages.common import corpus, corrections, files
 from stages.common.duplicates import Shingles, Similar, drop_copies, words
 from stages.common.errors import UserError
 from stages.common.repair import REPAIRS, repair
+from stages.common.validation_split import choose_validation
 from tests.conftest import REPOSITORY
 
 Row = tuple[str, str, int]
@@ -385,6 +386,45 @@ def test_validation_takes_its_share_of_each_class_in_whole_groups(workspace):
     for table in (train, validation):
         numbers = [int(r["id"].split("-")[1]) for r in table]
         assert all(a < b for a, b in pairwise(numbers))
+
+
+LABELS = st.lists(st.integers(0, 3), min_size=8, max_size=80)
+
+
+def sides(table: pd.DataFrame, share: float) -> dict[str, bool]:
+    return dict(zip(table["id"], choose_validation(table, share, 42), strict=True))
+
+
+@given(labels=LABELS, at=st.integers(0, 7), label=st.integers(0, 3), removed=st.booleans(),
+       share=st.sampled_from([0.05, 0.1, 0.3, 0.5]))  # fmt: skip
+@settings(deadline=None)
+def test_a_changed_document_moves_at_most_one_other_of_each_class_it_concerns(
+    labels, at, label, removed, share
+):
+    ids = [f"train-{i}" for i in range(len(labels))]
+    table = pd.DataFrame({"id": ids, "group": ids, "label": [0, 0, 1, 1, *labels[4:]]})
+    changed = table.drop(index=at) if removed else table.assign(
+        label=table["label"].where(table["id"] != ids[at], label))  # fmt: skip
+    before, after = sides(table, share), sides(changed, share)
+    moved = table[[i in after and i != ids[at] and before[i] != after[i] for i in ids]]
+    concerned = {table["label"][at], *([] if removed else [label])}
+    assert set(moved["label"]) <= concerned
+    assert not moved["label"].duplicated().any()
+
+
+@given(groups=st.lists(st.integers(0, 30), min_size=8, max_size=80), at=st.integers(0, 7))
+@settings(deadline=None)
+def test_with_groups_too_no_document_of_an_unconcerned_class_moves(groups, at):
+    table = pd.DataFrame({"id": [f"train-{i}" for i in range(len(groups))], "group": groups})
+    table["label"] = table["group"] % 3  # each group of one class
+    table["group"] = table["group"].map("train-{}".format)
+    try:
+        before = sides(table, 0.2)
+        after = sides(table.drop(index=at), 0.2)
+    except UserError:
+        return  # nothing but single groups
+    others = table["label"] != table["label"][at]
+    assert all(before[i] == after[i] for i in table["id"][others])
 
 
 def test_the_seed_decides_the_split_and_nothing_else_does(workspace):
