@@ -12,7 +12,16 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from stages.common import classifier, console, corpus, files, metrics, plot_tables, uncertainty
+from stages.common import (
+    classifier,
+    console,
+    corpus,
+    distributed,
+    files,
+    metrics,
+    plot_tables,
+    uncertainty,
+)
 from stages.common.errors import UserError
 from stages.common.evaluation_page import page
 from stages.common.measurements import (
@@ -26,7 +35,7 @@ from stages.common.measurements import (
 )
 from stages.common.params import read_params
 
-READS = ("seed", "evaluate")
+READS = ("seed", "precision", "evaluate")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 CHOSEN_BY = ("accuracy", "macro_f1", "nll")  # what a sweep compares, on validation
@@ -74,8 +83,10 @@ def main() -> None:
     texts = corpus.full_text(test.table)
     as_released = corpus.full_text(released.loc[test.table["id"]])
     slices = measure_slices(test, tables["train"], dropped, texts, as_released)
-    count = settings.robustness_documents
-    robustness = measure_robustness(model, test, texts, count, params.seed)
+    robustness = measure_robustness(
+        model, test, texts, settings.robustness_documents, params.seed,
+        distributed.use_bf16(params.precision),
+    )  # fmt: skip
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
 
     # Write the figures

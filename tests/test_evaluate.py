@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from stages import evaluate
-from stages.common import classifier, corpus, files, metrics, uncertainty
+from stages.common import classifier, corpus, files, measurements, metrics, uncertainty
 from stages.common.errors import UserError
 from stages.common.explanations import explain
+from stages.common.robustness import perturbed
 from stages.common.slices import near_duplicates
 from tests import evaluated
 
@@ -189,6 +190,24 @@ def test_a_missing_or_damaged_input_is_named(project, damage, says):
     damage()
     with pytest.raises(UserError, match=says):
         evaluate.main()
+
+
+def test_disturbed_texts_are_scored_as_if_each_were_predicted_alone(project):
+    model = classifier.load()
+    table = corpus.read_table(corpus.CLEAN / "test.parquet")
+    texts, labels = corpus.full_text(table), table["label"].to_numpy()
+    alone = np.array([model.logits(model.encode([text]))[0] for text in texts])
+    test = measurements.Split(table, labels, alone)
+    found = measurements.measure_robustness(model, test, texts, 1000, seed=3, bf16=False)
+    assert found["n"] == len(texts)
+    for name, version in perturbed(texts, seed=3).items():
+        guesses = [model.logits(model.encode([text]))[0].argmax() for text in version]
+        assert found["accuracy"][name] == pytest.approx(np.mean(guesses == labels)), name
+        low, high = found["intervals"][name]
+        assert low < found["accuracy"][name] < high
+    rounded = measurements.measure_robustness(model, test, texts, 1000, seed=3, bf16=True)
+    for name, accuracy in rounded["accuracy"].items():
+        assert accuracy == pytest.approx(found["accuracy"][name], abs=2.5 / len(texts))
 
 
 def test_attributions_sum_to_the_difference_in_score(made):

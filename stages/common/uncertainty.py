@@ -6,6 +6,7 @@ Arrays are as in ``stages.common.metrics``.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from stages.common import metrics
@@ -29,10 +30,12 @@ def intervals(
 ) -> dict[str, list[float]]:
     """Return the 95 % percentile-bootstrap interval of each headline figure (Efron 1979)."""
     each = [metrics.headline(labels, probabilities, bins, row.astype(float)) for row in drawn]
-    return {
-        name: [float(v) for v in np.percentile([figures[name] for figures in each], LEVEL)]
-        for name in each[0]
-    }
+    return {name: percentiles([figures[name] for figures in each]) for name in each[0]}
+
+
+def percentiles(values: NDArray[np.float64] | list[float]) -> list[float]:
+    """Return the lower and the upper end of the 95 % interval of resampled ``values``."""
+    return [float(v) for v in np.percentile(values, LEVEL)]
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, Any]:

@@ -196,7 +196,8 @@ def _charts(
             for kind, group in findings.slices.items() for name, part in group.items()
         }, "accuracy"),
         "robustness": charts.bars("robustness", "Accuracy on changed texts",
-                                  findings.robustness["accuracy"], "accuracy"),
+                                  findings.robustness["accuracy"], "accuracy",
+                                  findings.robustness["intervals"]),
     }  # fmt: skip
     return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704 drawn by charts, names escaped
 
