@@ -33,6 +33,7 @@ from stages.common import (
     distributed,
     encoder,
     files,
+    kernels,
     memory,
     optimizers,
     training,
@@ -82,6 +83,7 @@ def main() -> None:
         ignore_mismatched_sizes=True,  # a head for other classes is replaced
         local_files_only=True,
     )
+    kernels.speed_up(model)
     optimizers.freeze(model, params.finetune.freeze_layers)
     bf16 = distributed.use_bf16(params.precision)
     if bf16:

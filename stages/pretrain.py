@@ -32,6 +32,7 @@ from stages.common import (
     distributed,
     encoder,
     files,
+    kernels,
     masking,  # fmt: skip
     training,
 )
@@ -104,6 +105,7 @@ def main() -> None:
             console.say(f"{params.model} has no head for guessing tokens: it gets a new one")
     else:
         model = BertForMaskedLM(own_config(params, len(tokenizer)))
+    kernels.speed_up(model)
     bf16 = distributed.use_bf16(params.precision)
     if bf16:
         training.autocast_to_bf16(model)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments, set_seed
 
 from stages import finetune
-from stages.common import batches, corpus, distributed, training
+from stages.common import batches, corpus, distributed, kernels, training
 from stages.common.params import read_params
 from tests import tiny
 
@@ -55,6 +55,7 @@ def main() -> None:
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         "base", num_labels=len(tiny.CLASSES)
     )
+    kernels.speed_up(model)
     if distributed.use_bf16(params.precision):
         training.autocast_to_bf16(model)
     data = batches.TokenDataset(corpus.read_table(finetune.TRAIN))

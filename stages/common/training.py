@@ -393,6 +393,10 @@ class _Flow(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Judge the model that training starts from, where that is asked for."""
+        deepspeed: Any = self._engine.deepspeed
+        if distributed.world_size() == 1 and not deepspeed.zero_optimization():
+            # Else it joins all gradients and takes them apart again, to exchange them with nobody.
+            deepspeed.enable_backward_allreduce = False
         if self._engine.judges_before and not self._engine.before:
             self._engine.before = self._engine.figures()
 

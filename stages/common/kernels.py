@@ -1,0 +1,95 @@
+"""Dropout and attention written for a CPU, where torch's own take a third of a training step.
+
+torch draws each of dropout's decisions from its generator one by one on one core, and its fused
+attention falls back to a slow path where there is dropout. On a GPU torch's own are used.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+ATTENTION = "cpu_training"
+LEVELS = 1 << 16
+"""Steps of a share of dropout: 16 random bits decide each activation."""
+
+
+class _Dropped(torch.autograd.Function):
+    """``values * keep / (1 - share)`` with ``keep`` drawn from torch's generator."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, share: float) -> torch.Tensor:
+        count = values.numel()
+        bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+        numbers = bits.view(torch.int16)[:count].view(values.shape)
+        threshold = round(share * LEVELS)
+        keep = (numbers >= threshold - LEVELS // 2).to(values.dtype)
+        keep.mul_(LEVELS / max(LEVELS - threshold, 1))
+        ctx.save_for_backward(keep)
+        return values * keep
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (keep,) = ctx.saved_tensors
+        return gradients[0] * keep, None
+
+
+class Dropout(nn.Dropout):
+    """``torch.nn.Dropout`` that decides by 16 random bits an activation; ``p`` is rounded to them."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name
+        """Return ``input`` with a share ``p`` set to zero and the rest scaled up, in training."""
+        return dropped(input, self.p) if self.training and self.p else input
+
+
+def dropped(values: torch.Tensor, share: float) -> torch.Tensor:
+    """Return ``values`` with a random ``share`` set to zero and the rest scaled to the same mean."""
+    result: torch.Tensor = _Dropped.apply(values, share)  # type: ignore[no-untyped-call] # torch's
+    return result
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers' eager attention does, which is what it is registered beside.
+
+    ``query``, ``key``, ``value``: (documents, heads, tokens, features of a head);
+    ``attention_mask`` is added to the scores. Returns (documents, tokens, heads, features).
+    """
+    groups = getattr(module, "num_key_value_groups", 1)  # heads that share a key
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query * scale, key.transpose(2, 3))
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    shares = torch.softmax(scores, dim=-1).to(value.dtype)
+    if dropout:
+        shares = dropped(shares, dropout)
+    return torch.matmul(shares, value).transpose(1, 2).contiguous(), None
+
+
+def speed_up(model: Any) -> None:
+    """Let ``model`` train with the functions above, unless there is a GPU.
+
+    Attention is replaced where the model takes it from transformers' interface, dropout everywhere.
+    """
+    if torch.cuda.is_available():
+        return
+    if model._supports_attention_backend:
+        AttentionInterface.register(ATTENTION, attend)
+        AttentionMaskInterface.register(ATTENTION, eager_mask)
+        model.set_attn_implementation(ATTENTION)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Dropout:
+                setattr(module, name, Dropout(child.p).train(child.training))

@@ -1,0 +1,75 @@
+"""Dropout and attention for a CPU do what torch's and transformers' own do."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config
+
+from stages.common import kernels
+
+TINY = {
+    "bert": BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                       intermediate_size=32, pad_token_id=0),
+    "gpt2": GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, pad_token_id=0,
+                       bos_token_id=1, eos_token_id=1),
+}  # fmt: skip
+
+
+def model(kind):
+    torch.manual_seed(0)
+    config = copy.deepcopy(TINY[kind])
+    return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(share):
+    torch.manual_seed(0)
+    values = torch.ones(1001, 1003, requires_grad=True)
+    dropout = kernels.Dropout(share)
+    kept = dropout(values)
+    assert (kept == 0).float().mean().item() == pytest.approx(share, abs=2e-3)
+    assert kept.mean().item() == pytest.approx(1, abs=3e-3)
+    kept.sum().backward()
+    assert values.grad is not None
+    assert torch.equal(values.grad, kept.detach()), "the gradient passes where the value passed"
+    assert torch.equal(dropout.eval()(values), values)
+
+
+def test_dropout_follows_the_seed():
+    values = torch.ones(1000)
+    drawn = [(torch.manual_seed(seed), kernels.dropped(values, 0.3))[1] for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU keeps torch's own")
+@pytest.mark.parametrize("kind", sorted(TINY))
+def test_attention_gives_the_scores_and_gradients_of_eager_attention(kind):
+    theirs, ours = model(kind).eval(), model(kind).eval()
+    ours.load_state_dict(theirs.state_dict())
+    kernels.speed_up(ours)
+    assert ours.config._attn_implementation == kernels.ATTENTION
+    ids = torch.randint(2, 50, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = mask[2, 2:] = 0
+    ids[mask == 0] = 0
+    logits = [m(input_ids=ids, attention_mask=mask).logits for m in (theirs, ours)]
+    torch.testing.assert_close(logits[1], logits[0])
+    for scores in logits:
+        scores.logsumexp(1).sum().backward()
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad)
+    ids[mask == 0] = 7  # what stands in the padding is not looked at
+    if kind == "bert":  # gpt2 finds its last token by the padding's id
+        torch.testing.assert_close(ours(input_ids=ids, attention_mask=mask).logits, logits[1])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU keeps torch's own")
+def test_training_uses_our_dropout_everywhere_and_a_saved_model_does_not_know(tmp_path):
+    ours = model("bert").train()
+    kernels.speed_up(ours)
+    kinds = {type(m) for m in ours.modules() if isinstance(m, torch.nn.Dropout)}
+    assert kinds == {kernels.Dropout}
+    ours.save_pretrained(tmp_path)
+    assert kernels.ATTENTION not in (tmp_path / "config.json").read_text()
