@@ -1,32 +1,66 @@
 """Measure our fine-tuning beside what a person would run instead.
 
-    python -m benchmarks.finetune                  (the documents of data/tokens, MiniLM)
+    python -m benchmarks.finetune                        (after `dvc repro tokenize_text`)
     python -m benchmarks.finetune --steps 3 --rounds 3   (a quick look)
 
-Every contender trains the same model on the same documents with the same global batch: rounds of a
-few steps each, taken in turns so that a machine that slows down slows all of them; the median over
-rounds counts, the first round of each is warm-up. ``share`` is the rate of useful arithmetic (six
-operations a weight of a layer and real token) over what the machine's own matrix product reaches
-in the same run.
+Every contender trains the same model on as many documents of data/tokens with the same global
+batch, learning rate and schedule, each in a process of its own. They take turns, a round of a few
+steps each, so that a machine that slows down slows all of them; the first round is warm-up and the
+median of the others counts. ``arithmetic`` is the rate of useful work (six operations for each
+weight of a layer and each real token) over what the machine's own matrix product reaches between
+the rounds of the same run. ``padding`` is the
+tokens computed for each real one, ``accuracy`` is on the validation documents after the last round.
 """
 
 import argparse
+import contextlib
 import json
+import os
+import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_linear_schedule_with_warmup,
+)
 
-from stages.common import batches, console, corpus, distributed, encoder, optimizers, training
-from stages.common.params import read_params
+from stages import finetune
+from stages.common import (
+    batches,
+    checkpoints,
+    classifier,
+    console,
+    corpus,
+    distributed,
+    encoder,
+    kernels,
+    memory,
+    optimizers,
+    training,
+)
+from stages.common.errors import UserError
+from stages.common.params import Params, read_params
 
-READS = ("seed", "lr", "batch_size", "max_length", "finetune")
+CONTENDERS = {
+    "defaults": "run_classification",  # what that script does unless told: Trainer, fp32, pad to 128
+    "trainer": "Trainer, bf16",  # each batch padded to its longest document
+    "loop": "PyTorch loop",  # on our batches, model and optimizer: what DeepSpeed costs
+    "ours": "ours",  # as stages.finetune
+}
+WIDTH = 128
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
@@ -35,138 +69,299 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps a round")
     parser.add_argument("--rounds", type=int, default=6, help="rounds, the first is warm-up")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    params = read_params(READS)
+    params = read_params(finetune.READS)
     distributed.prepare(params.seed)
-
-    # ---- the same documents for all
-    data = batches.TokenDataset(corpus.read_table(corpus.TOKENS / "train.parquet"))
-    rng = np.random.default_rng(params.seed)
-    shuffled = [
-        rng.choice(len(data), params.batch_size, replace=False) for _ in range(options.steps)
-    ]
-    grouped = batches.plan(data.lengths, params.batch_size, params.seed, 0)[: options.steps]
-
-    # ---- the contenders
-    contenders: dict[str, Callable[[], float]] = {}
-    tokens: dict[str, tuple[int, int]] = {}
-    cases: list[tuple[str, list[Any], int | None, bool, bool]] = [
-        ("pad to max_length, fp32", shuffled, params.max_length, False, False),
-        ("dynamic padding, fp32", shuffled, None, False, False),
-        ("dynamic padding, bf16", shuffled, None, True, False),
-        ("grouped, bf16, plain loop", grouped, None, True, False),
-        ("ours: grouped, bf16, DeepSpeed", grouped, None, True, True),
-    ]
-    for name, rows, width, bf16, ours in cases:
-        made = [collate(data, batch, width) for batch in rows]
-        padded = sum(batch["input_ids"].numel() for batch in made)
-        tokens[name] = (int(sum(data.lengths[batch].sum() for batch in rows)), padded)
-        build = with_deepspeed if ours else plain
-        contenders[name] = build(params, made, bf16 and distributed.bf16_is_fast())
+    if options.worker:
+        # What the stage says goes nowhere: the parent reads this process's own output.
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            work(options.worker, params, options.steps, options.rounds)
+        return
+    documents = len(corpus.read_table(finetune.TRAIN))
+    if options.rounds < 2 or options.steps * options.rounds * params.batch_size >= documents:
+        raise UserError(
+            f"--steps {options.steps} --rounds {options.rounds}: two rounds or more, and fewer than the "
+            f"{documents // params.batch_size} steps of an epoch together."
+        )
 
     # ---- in turns
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    workers = {name: start(name, options.steps, options.rounds) for name in CONTENDERS}
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     rates: list[float] = []
-    with console.Bar("measuring", options.rounds * len(contenders)) as bar:
+    with console.Bar("measuring", options.rounds * len(workers)) as bar:
         for _ in range(options.rounds):
             rates.append(matrix_rate())
-            for name, run in contenders.items():
-                seconds[name].append(run())
+            for name, worker in workers.items():
+                seconds[name].append(ask(worker))
                 bar.advance()
 
     # ---- the table
-    peak, weights = statistics.median(rates[1:]), layer_weights()
+    peak = statistics.median(rates)
     results = []
-    for name, times in seconds.items():
-        middle = statistics.median(times[1:])
-        real, padded = tokens[name]
-        results.append({"contender": name, "documents_per_second": options.steps * params.batch_size / middle,
-                        "padding": padded / real, "share": 6 * weights * real / middle / peak})  # fmt: skip
+    for name, worker in workers.items():
+        middle = statistics.median(seconds[name][1:])
+        seen = ask(worker)
+        rate = seen["real"] / options.rounds / middle
+        results.append({
+            "contender": CONTENDERS[name],
+            "documents_per_second": options.steps * params.batch_size / middle,
+            "padding": seen["padded"] / seen["real"],
+            "arithmetic": 6 * seen["weights"] * rate / peak,
+            "peak_memory_gb": seen["memory"] / 1e9,
+            "accuracy": seen["accuracy"],
+        })  # fmt: skip
+        worker.wait()
     if options.json:
         sys.stdout.write(json.dumps({"matrix_gflops": peak / 1e9, "results": results}) + "\n")
         return
-    ours_rate = results[-1]["documents_per_second"]
-    rows = [(r["contender"], f"{r['documents_per_second']:.1f}", f"{ours_rate / r['documents_per_second']:.2f}x",
-             f"{r['padding']:.3f}", f"{100 * r['share']:.0f} %") for r in results]  # fmt: skip
-    columns = ("", "documents/s", "ours is", "tokens a real one", "of the matrix product")
+    ours = results[-1]["documents_per_second"]
+    rows = [(r["contender"], f"{r['documents_per_second']:.1f}", f"{ours / r['documents_per_second']:.2f}x",
+             f"{r['padding']:.3f}", f"{100 * r['arithmetic']:.0f} %", f"{r['peak_memory_gb']:.2f}",
+             f"{r['accuracy']:.3f}") for r in results]  # fmt: skip
     console.table(
-        f"Fine-tuning, {options.rounds - 1} rounds of {options.steps} steps", columns, rows
+        f"{options.rounds - 1} rounds of {options.steps} steps of {params.batch_size} documents",
+        ("", "docs/s", "ours is", "padding", "arithmetic", "GB", "accuracy"),
+        rows,
     )
     console.say(f"matrix product: {peak / 1e9:.0f} GFLOP/s; threads: {torch.get_num_threads()}")
 
 
-def collate(data: batches.TokenDataset, rows: Any, width: int | None) -> dict[str, torch.Tensor]:
-    """Return one batch, padded to its longest document or to ``width`` tokens."""
-    batch = batches.Collator(data, 0)([(int(row), 1 / len(rows), 0) for row in rows])
-    batch.pop("rows")
-    if width:
-        missing = width - batch["input_ids"].shape[1]
-        for name in ("input_ids", "attention_mask"):
-            batch[name] = torch.nn.functional.pad(batch[name], (0, missing))
-    return batch
+# ---- the parent's side of a worker -------------------------------------------------------------
 
 
-def model(bf16: bool) -> Any:
+def start(name: str, steps: int, rounds: int) -> Any:
+    """Start a contender's process and wait until it is ready."""
+    command = [sys.executable, "-m", "benchmarks.finetune", "--worker", name,
+               f"--steps={steps}", f"--rounds={rounds}"]  # fmt: skip
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout
+    while (line := worker.stdout.readline()) != "ready\n":
+        if not line:
+            raise UserError(f"The contender {name!r} ended early; its message is above.")
+    return worker
+
+
+def ask(worker: Any) -> Any:
+    """Let a worker do its next round, or its report after the last; return what it says."""
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    return json.loads(worker.stdout.readline())
+
+
+# ---- a worker ----------------------------------------------------------------------------------
+
+
+class Pace(TrainerCallback):
+    """Takes the time of each round, and waits to be told before the next."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._done = 0
+        self._start = 0.0
+
+    def wait(self) -> None:
+        """Wait for the parent's word."""
+        sys.stdin.readline()
+        self._start = clock()
+
+    def step(self) -> None:
+        """Count a step; at the end of a round, report and wait."""
+        self._done += 1
+        if self._done % self._steps == 0:
+            say(clock() - self._start)
+            self.wait()
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Wait for the first round."""
+        say_ready()
+        self.wait()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Count."""
+        self.step()
+
+
+def work(name: str, params: Params, steps: int, rounds: int) -> None:
+    """Train as one contender, a round at a time, and report."""
+    train, validation = (
+        batches.TokenDataset(corpus.read_table(path))
+        for path in (finetune.TRAIN, finetune.VALIDATION)
+    )
+    seen = {"real": 0, "padded": 0}
+    pace = Pace(steps)
+    contender: Callable[..., Any] = (
+        with_loop if name == "loop" else ours if name == "ours" else with_trainer
+    )
+    trained = contender(
+        params, train, validation, steps * rounds, pace, seen, plain=name == "defaults"
+    )
+    memory_used = (
+        torch.cuda.max_memory_allocated()
+        if torch.cuda.is_available()
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    weights = sum(
+        p.numel()
+        for n, p in trained.named_parameters()
+        if p.dim() == 2 and optimizers.BLOCK.search(n)
+    )
+    say(
+        {
+            **seen,
+            "weights": weights,
+            "memory": memory_used,
+            "accuracy": accuracy(trained, validation),
+        }
+    )
+
+
+def with_trainer(
+    params: Params, train: Any, _: Any, steps: int, pace: Pace, seen: dict[str, int], plain: bool
+) -> Any:
+    """Train with transformers' Trainer as it comes."""
+    width = WIDTH if plain else None
+    arguments = TrainingArguments(
+        output_dir=tempfile.gettempdir(),
+        max_steps=steps,
+        per_device_train_batch_size=params.batch_size,
+        learning_rate=params.lr,
+        warmup_steps=params.finetune.warmup,
+        bf16=not plain and distributed.bf16_is_fast(),
+        use_cpu=DEVICE == "cpu",
+        **{k: v for k, v in training.QUIET.items() if k != "accelerator_config"},
+    )
+
+    def collate(documents: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return batch_of(
+            [d["input_ids"] for d in documents], [d["label"] for d in documents], width, seen
+        )
+
+    trainer = Trainer(model(), arguments, train_dataset=train, data_collator=collate)
+    trainer.add_callback(pace)
+    trainer.train()
+    return trainer.model
+
+
+def with_loop(
+    params: Params,
+    train: Any,
+    _: Any,
+    steps: int,
+    pace: Pace,
+    seen: dict[str, int],
+    plain: bool,  # noqa: ARG001
+) -> Any:
+    """Train in a loop of plain PyTorch on the batches and the model that ours trains on."""
+    built = model()
+    kernels.speed_up(built)
+    if distributed.use_bf16(params.precision):
+        training.autocast_to_bf16(built)
+    built.train()
+    optimizer = optimizers.build(built, params.lr, params.finetune)
+    schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
+        optimizer, int(params.finetune.warmup * steps), steps
+    )
+    pace.on_train_begin()
+    for rows in batches.plan(train.lengths, params.batch_size, params.seed, 0)[:steps]:
+        batch = batch_of([train.input_ids[i] for i in rows], train.labels[rows], None, seen)
+        batch = {key: value.to(DEVICE) for key, value in batch.items()}
+        labels = batch.pop("labels")
+        loss = torch.nn.functional.cross_entropy(built(**batch).logits.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        torch.nn.utils.clip_grad_norm_(built.parameters(), params.finetune.max_gradient_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        loss.item()
+        pace.step()
+    return built
+
+
+def ours(
+    params: Params,
+    train: Any,
+    validation: Any,
+    steps: int,
+    pace: Pace,
+    seen: dict[str, int],
+    plain: bool,  # noqa: ARG001
+) -> Any:
+    """Train with the stage's own engine."""
+    built = model()
+    kernels.speed_up(built)
+    stage, _ = memory.zero_stage(params.zero_stage, *training.size_of(built.config))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = finetune.arguments(params, stage, Path(folder))
+        arguments.max_steps = steps
+        if distributed.use_bf16(params.precision):
+            training.autocast_to_bf16(built)
+        unfinished = checkpoints.Checkpoints("benchmark", Path(folder).name)
+        engine = training.Engine(
+            built, arguments, train, validation, padding_id=0, batch_size=params.batch_size,
+            judge=finetune.judge, checkpoints=unfinished, knobs=params.finetune,
+        )  # fmt: skip
+        collate = engine.collators[0]
+
+        def counted(documents: Any) -> Any:
+            batch = collate(documents)
+            seen["padded"] += batch["input_ids"].numel()
+            seen["real"] += int(batch["attention_mask"].sum())
+            return batch
+
+        engine.collators[0] = counted
+        engine.add_callback(pace)
+        engine.knobs = engine.knobs.model_copy(update={"checkpoint_steps": steps + 1})
+        engine.fit()
+        unfinished.discard()
+    return engine.model
+
+
+# ---- what all share ----------------------------------------------------------------------------
+
+
+def model() -> Any:
     """Return a fresh classifier."""
-    built = AutoModelForSequenceClassification.from_pretrained(
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_pretrained(
         encoder.pretrained_folder(), num_labels=len(corpus.label_names())
     )
-    if bf16:
-        training.autocast_to_bf16(built)
-    return built.to("cuda" if torch.cuda.is_available() else "cpu").train()
 
 
-def plain(params: Any, made: list[dict[str, torch.Tensor]], bf16: bool) -> Callable[[], float]:
-    """Return a function that runs ``made`` through a loop of plain PyTorch and takes its time."""
-    built = model(bf16)
-    optimizer = optimizers.build(built, params.lr, params.finetune)
-
-    def run() -> float:
-        start = clock()
-        for batch in made:
-            loss = loss_of(built, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(built.parameters(), params.finetune.max_gradient_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            loss.item()
-        return clock() - start
-
-    return run
-
-
-def with_deepspeed(
-    params: Any, made: list[dict[str, torch.Tensor]], bf16: bool
-) -> Callable[[], float]:
-    """Return a function that runs ``made`` through the engine as the stage sets it up."""
-    import deepspeed
-
-    built = model(bf16)
-    config = {"train_batch_size": params.batch_size, "zero_optimization": {"stage": 2},
-              "gradient_clipping": params.finetune.max_gradient_norm,
-              "zero_allow_untested_optimizer": True}  # fmt: skip
-    engine, *_ = deepspeed.initialize(
-        model=built, optimizer=optimizers.build(built, params.lr, params.finetune), config=config
-    )
-
-    def run() -> float:
-        start = clock()
-        for batch in made:
-            loss = loss_of(engine, batch)
-            engine.backward(loss)
-            engine.step()
-            loss.item()
-        return clock() - start
-
-    return run
+def batch_of(
+    ids: list[Any], labels: Any, width: int | None, seen: dict[str, int]
+) -> dict[str, Any]:
+    """Return one batch, padded to its longest document or to ``width`` tokens."""
+    lengths = torch.tensor([len(document) for document in ids])
+    padded = torch.nn.utils.rnn.pad_sequence(ids, True, 0)
+    if width:
+        padded = torch.nn.functional.pad(padded, (0, width - padded.shape[1]))
+    seen["padded"] += padded.numel()
+    seen["real"] += int(lengths.sum())
+    mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+    return {
+        "input_ids": padded,
+        "attention_mask": mask,
+        "labels": torch.as_tensor(np.asarray(labels)),
+    }
 
 
-def loss_of(forward: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return the mean loss of one batch."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    batch = {name: value.to(device) for name, value in batch.items()}
-    logits = forward(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    return torch.nn.functional.cross_entropy(logits.float(), batch["labels"])
+def accuracy(trained: Any, validation: Any) -> float:
+    """Return the share of validation documents that a model gets right."""
+    trained.eval()
+    right = 0
+    for rows in classifier.batches(validation.lengths):
+        batch = batch_of(
+            [validation.input_ids[i] for i in rows],
+            validation.labels[rows],
+            None,
+            {"real": 0, "padded": 0},
+        )
+        labels = batch.pop("labels")
+        with torch.inference_mode():
+            logits = trained(**{key: value.to(DEVICE) for key, value in batch.items()}).logits
+        right += int((logits.argmax(1).cpu() == labels).sum())
+    return right / len(validation)
 
 
 def clock() -> float:
@@ -176,26 +371,28 @@ def clock() -> float:
     return time.perf_counter()
 
 
+def say(value: Any) -> None:
+    """Tell the parent."""
+    sys.__stdout__.write(json.dumps(value) + "\n")  # type: ignore[union-attr] # it is open
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def say_ready() -> None:
+    """Tell the parent that the first round can begin."""
+    sys.__stdout__.write("ready\n")  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
 def matrix_rate(size: int = 2048, times: int = 5) -> float:
     """Return the operations a second of a square matrix product in the precision we train in."""
     precision = torch.bfloat16 if distributed.bf16_is_fast() else torch.float32
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    left = torch.randn(size, size, dtype=precision, device=device)
+    left = torch.randn(size, size, dtype=precision, device=DEVICE)
     left @ left
-    start = clock()
+    begin = clock()
     for _ in range(times):
         left @ left
-    return times * 2 * size**3 / (clock() - start)
-
-
-def layer_weights() -> int:
-    """Return the number of weights that every token is multiplied with."""
-    built = model(bf16=False)
-    named: Iterator[tuple[str, torch.nn.Parameter]] = built.named_parameters()
-    return sum(p.numel() for n, p in named if p.dim() == 2 and optimizers.BLOCK.search(n))
+    return times * 2 * size**3 / (clock() - begin)
 
 
 if __name__ == "__main__":
-    if not Path("params.yaml").is_file():
-        console.fail("run from the repository's top folder, after `dvc repro tokenize_text`")
     console.run(main)
