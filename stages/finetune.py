@@ -76,6 +76,7 @@ def main() -> None:
     config.label2id = {name: i for i, name in enumerate(names)}
     optimizers.set_dropout(config, params.finetune.dropout)
     stage, why = memory.zero_stage(params.zero_stage, *training.size_of(config))
+    optimizers.refuse_what_zero_3_cannot(stage, params.finetune)
     args = arguments(params, stage, unfinished.folder)
     model = AutoModelForSequenceClassification.from_pretrained(
         folder,

@@ -193,6 +193,7 @@ def plain_knobs() -> Finetune:
         dropout=None, label_smoothing=0.0, layer_lr_decay=1.0, freeze_layers=0, lora_rank=0,
         early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
         checkpoint_steps=100, offload="none", gradient_checkpointing=False,
+        tensorboard=False, profiler=False,
     )  # fmt: skip
 
 

@@ -259,3 +259,25 @@ def test_running_out_of_memory_names_the_levers(folder, runner):
     ):
         assert lever in run.output
     assert run.output.count("GB") >= 7
+
+
+@pytest.mark.parametrize(("knob", "value"), [("l1", 0.1), ("lora_rank", 2)])
+def test_what_zero_3_cannot_do_is_refused(folder, runner, knob, value):
+    run = runner.start(folder, zero_stage=3, **{f"finetune__{knob}": value})
+    assert run.statuses == [1]
+    assert f"finetune.{knob}: {value} does not work at ZeRO-3" in run.output
+    assert "Traceback" not in run.output
+    assert not (folder / "models/finetuned").exists()
+
+
+def test_tensorboard_and_profiler_show_the_run_and_do_not_change_it(folder, runner, plain):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    losses = runner.run(folder, finetune__tensorboard=True, finetune__profiler=True)
+    assert losses == tiny.losses(plain)
+    (logs,) = (folder / ".logs/finetune").iterdir()
+    events = EventAccumulator(str(logs)).Reload()
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx(losses)
+    assert len(events.Scalars("validation_macro_f1")) == round(tiny.history(folder)[-1]["epoch"])
+    trace = json.loads((logs / "trace-0.json").read_text())
+    assert any("addmm" in event.get("name", "") for event in trace["traceEvents"])

@@ -62,6 +62,16 @@ def build(model: nn.Module, lr: float, knobs: Finetune) -> torch.optim.Optimizer
     return kind(parameters, lr, fused=True)
 
 
+def refuse_what_zero_3_cannot(stage: int, knobs: Finetune) -> None:
+    """Raise ``UserError`` for knobs that need whole weights where ZeRO-3 leaves only pieces."""
+    for name, value in (("l1", knobs.l1), ("lora_rank", knobs.lora_rank)):
+        if stage == 3 and value:
+            raise UserError(
+                f"finetune.{name}: {value} does not work at ZeRO-3, where no process holds a whole "
+                f"weight. Set zero_stage to 2 or lower, or finetune.{name} to 0."
+            )
+
+
 def l1(model: nn.Module) -> torch.Tensor:
     """Return the sum of the absolute values of all weights that decay."""
     return torch.stack(

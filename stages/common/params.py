@@ -209,6 +209,8 @@ class Finetune(Section):
     offload: Literal["none", "optimizer", "all"]
     """What DeepSpeed keeps in the host's memory; ``all`` (with ZeRO-3) adds the parameters."""
     gradient_checkpointing: bool
+    tensorboard: bool
+    profiler: bool
 
     @model_validator(mode="after")
     def _lora_learns_alone(self) -> "Finetune":

@@ -30,7 +30,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from stages.common import batches, console, distributed, files, memory, optimizers
+from stages.common import batches, console, distributed, files, memory, optimizers, training_logs
 from stages.common.checkpoints import Checkpoints
 from stages.common.errors import UserError
 from stages.common.params import Finetune
@@ -119,6 +119,11 @@ class Engine(Trainer):
         super().__init__(model, args)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Flow(self))
+        logs = training_logs.ROOT / checkpoints.folder.parent.name / checkpoints.folder.name
+        if knobs.tensorboard:
+            self.add_callback(training_logs.TensorBoard(logs, lambda: self.history[-1]))
+        if knobs.profiler:
+            self.add_callback(training_logs.Profiler(logs))
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = True
         self.train_dataset = train
@@ -271,6 +276,7 @@ class Engine(Trainer):
         if epoch - self.best["epoch"] >= self.knobs.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
 
     def figures(self) -> dict[str, float]:
