@@ -123,11 +123,12 @@ def _connect() -> None:
     from accelerate import PartialState
 
     several_hosts = world_size() > int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    timeout = HOST_LOST_AFTER if several_hosts else PROCESS_LOST_AFTER
+    # DeepSpeed opens groups of its own, for which it cannot be told a timeout.
+    c10d: Any = torch.distributed.distributed_c10d
+    c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
-    PartialState(
-        backend=None if torch.cuda.is_available() else "gloo",
-        timeout=HOST_LOST_AFTER if several_hosts else PROCESS_LOST_AFTER,
-    )
+    PartialState(backend=None if torch.cuda.is_available() else "gloo", timeout=timeout)
     del os.environ["ACCELERATE_USE_DEEPSPEED"]
 
 
@@ -174,6 +175,15 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def lost_touch(error: BaseException) -> bool:
+    """Tell whether an error means that another process cannot be reached any more."""
+    known = ("closed by peer", "reset by peer", "Timed out waiting", "timed out", "Broken pipe",
+             "No route to host", "not reachable", "NCCL")  # fmt: skip
+    return world_size() > 1 and (
+        isinstance(error, torch.distributed.DistError) or any(part in str(error) for part in known)
+    )
 
 
 def barrier() -> None:

@@ -162,9 +162,15 @@ class Engine(Trainer):
                     self.bar.advance(int(self.history[-1]["step"]))
                 self.train(resume_from_checkpoint=str(latest) if latest else None)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            raise UserError(self._levers()) from None
+            if _out_of_memory(error):
+                raise UserError(self._levers()) from None
+            if distributed.lost_touch(error):
+                raise UserError(
+                    "This process has lost touch with another process: killed, out of memory, or its "
+                    f"host or network is down; its own output may say. {self._kept()}"
+                    "The same command, on every host, goes on from there."
+                ) from None
+            raise
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -241,12 +247,11 @@ class Engine(Trainer):
             data = self.train_dataset
             assert isinstance(data, batches.TokenDataset)
             ids = sorted({data.ids[i] for part in distributed.gather(rows) for i in part})
-            kept = self.checkpoints.steps()
             raise UserError(
                 f"The loss is {loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
                 f"documents {', '.join(ids)}.\n"
                 "Lower lr, clip harder (finetune.max_gradient_norm) or set precision: fp32. "
-                + (f"The checkpoint of step {kept[-1]} stands." if kept else "")
+                + self._kept()
             )
         return loss
 
@@ -337,6 +342,11 @@ class Engine(Trainer):
                     whole, weights = copy.deepcopy(whole).merge_and_unload(), None
                 whole.save_pretrained(folder, state_dict=weights)
         distributed.barrier()
+
+    def _kept(self) -> str:
+        """Return the sentence that says which checkpoint there is."""
+        kept = self.checkpoints.steps()
+        return f"The checkpoint of step {kept[-1]} stands. " if kept else ""
 
     def _levers(self) -> str:
         """Return the message for a run that is out of memory."""

@@ -1,0 +1,114 @@
+"""Two hosts train one model: two network namespaces on one machine, torchrun on each, gloo between.
+
+They share the disk, as hosts of a run have to. Needs root and iproute2.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import tiny
+
+HOSTS = ("cleantune-a", "cleantune-b")
+ADDRESSES = ("10.213.7.1", "10.213.7.2")
+
+
+def ip(*arguments):
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True)
+
+
+def can_make_hosts():
+    if not shutil.which("ip") or os.geteuid() != 0:
+        return False
+    works = ip("netns", "add", "cleantune-probe").returncode == 0
+    ip("netns", "delete", "cleantune-probe")
+    return works
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not can_make_hosts(), reason="needs root and iproute2 for two namespaces"),
+]
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    for name in HOSTS:
+        assert ip("netns", "add", name).returncode == 0
+    ip("link", "add", "ct-a", "type", "veth", "peer", "name", "ct-b")
+    for name, link, address in zip(HOSTS, ("ct-a", "ct-b"), ADDRESSES, strict=True):
+        ip("link", "set", link, "netns", name)
+        for words in (("addr", "add", f"{address}/24", "dev", link), ("link", "set", link, "up"),
+                      ("link", "set", "lo", "up")):  # fmt: skip
+            assert ip("-n", name, *words).returncode == 0
+    yield HOSTS
+    for name in HOSTS:
+        ip("netns", "delete", name)
+
+
+def start(folder, host):
+    """Start training on one host, with the command that the README gives."""
+    link = ("ct-a", "ct-b")[host]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": link}
+    command = ["ip", "netns", "exec", HOSTS[host], sys.executable, "-m", "torch.distributed.run",
+               "--nnodes=2", "--nproc-per-node=1", f"--node-rank={host}",
+               f"--master-addr={ADDRESSES[0]}", "--master-port=29400",
+               "-m", "stages.finetune"]  # fmt: skip
+    output = (folder / f"host-{host}.log").open("w")
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def said(folder, host):
+    return (folder / f"host-{host}.log").read_text()
+
+
+def prepare(folder, **params):
+    tiny.write(folder, documents=55)
+    settings = {"lr": 3e-3, "epochs": 2, "batch_size": 16, "precision": "fp32", "zero_stage": 2}
+    tiny.set_params(folder, **{**settings, **params})
+
+
+def test_two_hosts_give_the_losses_of_one(hosts, runner, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    prepare(tmp_path / "one")
+    alone = runner.run(tmp_path / "one")
+    prepare(tmp_path / "two")
+    running = [start(tmp_path / "two", host) for host in (0, 1)]
+    assert [process.wait(120) for process in running] == [0, 0], said(tmp_path / "two", 0)
+    assert tiny.losses(tmp_path / "two") == pytest.approx(alone, rel=1e-4)
+    assert "2 process(es)" in said(tmp_path / "two", 0)
+    assert "best epoch" not in said(tmp_path / "two", 1), "only rank 0 speaks"
+
+
+def test_a_host_that_dies_ends_the_run_with_a_message_and_a_checkpoint(hosts, tmp_path):
+    prepare(tmp_path, epochs=1000, finetune__checkpoint_steps=2,
+            finetune__early_stopping_patience=1000)  # fmt: skip
+    running = [start(tmp_path, host) for host in (0, 1)]
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob(".checkpoints/finetune/*/step-*")):
+        assert time.monotonic() < end, said(tmp_path, 0)
+        time.sleep(0.1)
+    # As a power cut does: nothing is closed, nothing arrives any more.
+    ip("-n", HOSTS[1], "link", "set", "ct-b", "down")
+    os.killpg(running[1].pid, 9)
+    cut = time.monotonic()
+    try:
+        assert running[0].wait(60) != 0
+    finally:
+        if running[0].poll() is None:
+            os.killpg(running[0].pid, 9)
+        ip("-n", HOSTS[1], "link", "set", "ct-b", "up")
+        running[1].wait()
+    output = said(tmp_path, 0)
+    assert "lost touch with another process" in output, output
+    assert "The checkpoint of step" in output
+    assert time.monotonic() - cut < 60
+    assert list(tmp_path.glob(".checkpoints/finetune/*/step-*"))
