@@ -1,0 +1,165 @@
+"""Judge cleaning by what models trained on the text are worth.
+
+    python -m benchmarks.cleaning                                     (after `dvc repro pretrain`)
+    python -m benchmarks.cleaning --models tfidf --seeds 0            (a quick look)
+
+The same documents, held-out part and models; only the text differs, in training and test alike:
+
+- raw: as released;
+- repaired: entities, markup, encoding and spaces mended, as stages.clean does unless told more;
+- article: repaired, then lower case, stop words and punctuation removed.
+
+``pipeline`` is ``repaired`` trained on what stages.clean keeps: without copies and leaks. Each model
+is trained by its own stage in a temporary folder, with the knobs of params.yaml.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from stages.common import classifier, console, corpus, encoder, repair
+from stages.common.errors import UserError
+from stages.common.params import Clean, read_params
+
+RECIPES = ("raw", "repaired", "article", "pipeline")
+MODELS = ("tfidf", "lstm", "transformer")
+VALIDATION_SHARE = 0.05
+CODE = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Train every model on every recipe with every seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--models", type=lambda text: text.split(","), default=list(MODELS))
+    parser.add_argument("--recipes", type=lambda text: text.split(","), default=list(RECIPES))
+    parser.add_argument(
+        "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2]
+    )
+    parser.add_argument("--epochs", type=int, default=2, help="of the transformer")
+    options = parser.parse_args()
+    for name, chosen, known in (
+        ("--models", options.models, MODELS),
+        ("--recipes", options.recipes, RECIPES),
+    ):
+        if wrong := set(chosen) - set(known):
+            raise UserError(f"{name}: {', '.join(sorted(wrong))}; known: {', '.join(known)}.")
+    tables = {
+        split: corpus.read_table(corpus.RAW / f"{split}.parquet") for split in ("train", "test")
+    }
+    kept = {
+        name: corpus.read_table(corpus.CLEAN / f"{name}.parquet", ("id",))
+        for name in ("train", "validation")
+    }
+    rows_kept = set(pd.concat(kept.values())["id"])
+
+    rows = []
+    for recipe in options.recipes:
+        cleaned = {split: with_text(table, recipe) for split, table in tables.items()}
+        if recipe == "pipeline":
+            cleaned["train"] = cleaned["train"][cleaned["train"]["id"].isin(rows_kept)]
+        found: dict[str, list[float]] = {model: [] for model in options.models}
+        for seed in options.seeds:
+            accuracies = measure(cleaned, options.models, seed, options.epochs)
+            for model, accuracy in accuracies.items():
+                found[model].append(accuracy)
+                console.say(f"{recipe}, seed {seed}, {model}: {accuracy:.4f}")
+        rows.append(
+            (recipe, f"{len(cleaned['train']):,}", *(spread(found[m]) for m in options.models))
+        )
+    console.table(
+        f"accuracy on {len(tables['test']):,} test documents, {len(options.seeds)} seed(s)",
+        ("text", "documents", *options.models),
+        rows,
+    )
+
+
+def with_text(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """Return the table with its texts cleaned by a recipe."""
+    if recipe == "raw":
+        return table
+    steps = read_params(["clean"]).clean.model_copy(update=dict.fromkeys(
+        ("lowercase", "strip_punctuation", "remove_stop_words"), recipe == "article"))  # fmt: skip
+    mend = {
+        column: [clean_text(text, steps) for text in table[column]] for column in ("title", "text")
+    }
+    return table.assign(**mend)
+
+
+def clean_text(text: str, steps: Clean) -> str:
+    """Return one text after repair and the article's steps, as far as they are on."""
+    return repair.simplify(repair.repair(text), steps)
+
+
+def measure(
+    tables: dict[str, pd.DataFrame], models: list[str], seed: int, epochs: int
+) -> dict[str, float]:
+    """Return the test accuracy of each model, trained by its stage in a folder of its own."""
+    train, test = tables["train"].assign(group=tables["train"]["id"]), tables["test"]
+    held_out = np.random.default_rng(seed).permutation(len(train)) < VALIDATION_SHARE * len(train)
+    labels = test["label"].to_numpy()
+    found = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        columns = (*corpus.TEXT_COLUMNS, "group")
+        corpus.write_table(folder / corpus.CLEAN / "validation.parquet", train[held_out], columns)
+        corpus.write_table(folder / corpus.CLEAN / "test.parquet", test, corpus.TEXT_COLUMNS)
+        learnt = train[~held_out].assign(weight=1.0)
+        corpus.write_table(folder / corpus.LABELS / "train.parquet", learnt, (*columns, "weight"))
+        for path in (corpus.SOURCE, Path("ds_config.json"), encoder.PRETRAINED):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path)
+        baselines = [model for model in models if model != "transformer"]
+        write_params(folder, seed, epochs, baselines)
+        if baselines:
+            run("baselines", folder)
+            for model in baselines:
+                scores = corpus.read_table(folder / corpus.BASELINES / f"{model}.parquet")
+                scores = scores[scores["split"] == "test"].filter(like="score_")
+                found[model] = float((scores.to_numpy().argmax(axis=1) == labels).mean())
+        if "transformer" in models:
+            run("tokenize_text", folder)
+            run("finetune", folder)
+            trained = classifier.load(folder / classifier.FINETUNED)
+            tokens = corpus.read_table(folder / corpus.TOKENS / "test.parquet")["input_ids"]
+            guesses = trained.logits(tokens.to_list()).argmax(axis=1)
+            found["transformer"] = float((guesses == labels).mean())
+    return found
+
+
+def write_params(folder: Path, seed: int, epochs: int, baselines: list[str]) -> None:
+    """Write params.yaml with this run's seed, epochs and baselines."""
+    yaml = YAML()
+    content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+    content["seed"], content["epochs"] = seed, epochs
+    content["baselines"]["models"] = baselines or ["tfidf"]
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+def run(stage: str, folder: Path) -> None:
+    """Run one stage in a folder, silent unless it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}"], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(CODE)},
+    )  # fmt: skip
+    if done.returncode:
+        raise UserError(f"stages.{stage} failed in the benchmark:\n{done.stderr[-2000:]}")
+
+
+def spread(values: list[float]) -> str:
+    """Return the mean, and the standard deviation where there are several."""
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{deviation}"
+
+
+if __name__ == "__main__":
+    console.run(main)
