@@ -3,11 +3,12 @@
 Run: ``python -m stages.baselines`` (or ``dvc repro baselines``), under a minute on the sample.
 
 - ``ngram``: a trigram language model per class, Kneser-Ney smoothing; the likeliest class wins.
-- ``tfidf``: TF-IDF of words and word pairs, logistic regression, temperature from held-out folds.
+- ``tfidf``: TF-IDF of words, word pairs and letters, logistic regression, calibrated on validation.
 - ``rnn``, ``lstm``: a recurrent layer over word embeddings, best epoch by validation loss.
 
 Each leaves its probabilities for the validation and the test documents, so that evaluate compares
-document by document. The labels of the test documents are not read here.
+document by document. ``tfidf`` is also trained on labels of which a share was flipped at random,
+which shows what wrong labels cost. The labels of the test documents are not read here.
 """
 
 import functools
@@ -19,12 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from scipy.sparse import csr_matrix
 
-from stages.common import console, corpus, files, metrics, recurrent_model
+from stages.common import console, corpus, files, metrics, recurrent_model, tfidf_model
 from stages.common.errors import UserError
 from stages.common.ngram_model import NgramClassifier
 from stages.common.params import Baselines, read_params
@@ -33,7 +31,6 @@ READS = ("seed", "baselines")
 TRAIN = corpus.LABELS / "train.parquet"
 VALIDATION = corpus.CLEAN / "validation.parquet"
 TEST = corpus.CLEAN / "test.parquet"
-TERM = r"(?u)\b\w+\b"  # for TF-IDF: words of one letter too
 WORD = re.compile(r"\w+|[^\w\s]")
 
 Scores = tuple[np.ndarray, np.ndarray]
@@ -47,7 +44,6 @@ class Corpus:
     texts: dict[str, list[str]]  # train, validation, test
     words: dict[str, list[list[str]]]  # the same in lower case, split into words and signs
     labels: np.ndarray
-    groups: np.ndarray  # of near-duplicates in train
     validation_labels: np.ndarray
     classes: int
 
@@ -72,6 +68,14 @@ def main() -> None:
         with console.timed(f"{kind}: trained"):
             scores[kind] = FIT[kind](data, settings, params.seed)
 
+    # What wrong labels cost: the same again on flipped ones
+    flipped = []
+    if "tfidf" in settings.models:
+        shares = settings.flipped_shares
+        for share in console.track(shares, "tfidf on flipped labels", len(shares)):
+            guesses = _tfidf_on_flipped(data, settings, share, params.seed)
+            flipped.append(pd.DataFrame({"id": test["id"], "share": share, "predicted": guesses}))
+
     # Write
     summary: dict[str, Any] = {}
     answered = pd.DataFrame({
@@ -91,6 +95,9 @@ def main() -> None:
                 "validation_nll": metrics.nll(data.validation_labels, metrics.softmax(on_validation)),
             }  # fmt: skip
         files.write_json(folder / "summary.json", summary)
+        if flipped:
+            columns = ("share", "id", "predicted")
+            corpus.write_table(folder / corpus.FLIPPED, pd.concat(flipped), columns)
     console.table("on validation", ("baseline", "accuracy", "NLL"), (
         (name, f"{s['validation_accuracy']:.2%}", f"{s['validation_nll']:.3f}")
         for name, s in summary.items()
@@ -107,8 +114,7 @@ def _corpus(
     texts = {"train": corpus.full_text(train), "validation": corpus.full_text(validation),
              "test": corpus.full_text(test)}  # fmt: skip
     words = {split: [WORD.findall(t.lower()) for t in each] for split, each in texts.items()}
-    groups, on_validation = train["group"].to_numpy(), validation["label"].to_numpy()
-    return Corpus(texts, words, labels, groups, on_validation, classes)
+    return Corpus(texts, words, labels, validation["label"].to_numpy(), classes)
 
 
 def _ngram(data: Corpus, settings: Baselines, _seed: int) -> Scores:
@@ -119,26 +125,31 @@ def _ngram(data: Corpus, settings: Baselines, _seed: int) -> Scores:
     )
 
 
+@functools.cache
+def _tfidf_inputs(data: Corpus) -> dict[str, csr_matrix]:
+    vectorizer = tfidf_model.vectorizer().fit(data.texts["train"])
+    return {split: vectorizer.transform(texts) for split, texts in data.texts.items()}
+
+
 def _tfidf(data: Corpus, settings: Baselines, seed: int) -> Scores:
-    vectorizer = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=TERM, dtype=np.float32
+    inputs = _tfidf_inputs(data)
+    model = tfidf_model.fit(inputs["train"], data.labels, settings.tfidf_c, seed)
+    on_validation, on_test = (
+        tfidf_model.log_probabilities(model, inputs[split], data.classes)
+        for split in ("validation", "test")
     )
-    inputs = vectorizer.fit_transform(data.texts["train"])
-    model = LogisticRegression(C=settings.tfidf_c, max_iter=1000)
-    smallest = np.unique(data.labels, return_counts=True)[1].min()
-    if smallest >= 3:  # fewer cannot be held out in turn, and the model stays uncalibrated
-        parts = StratifiedGroupKFold(3, shuffle=True, random_state=seed)
-        folds = list(parts.split(inputs, data.labels, data.groups))
-        model = CalibratedClassifierCV(model, method="temperature", cv=folds, ensemble=False)
-    model.fit(inputs, data.labels)
+    heat = metrics.temperature(data.validation_labels, on_validation)
+    return on_validation / heat, on_test / heat
 
-    def log_probabilities(split: str) -> np.ndarray:
-        scores = np.full((len(data.texts[split]), data.classes), np.log(metrics.TINY))
-        shares = model.predict_proba(vectorizer.transform(data.texts[split]))
-        scores[:, model.classes_] = np.log(np.maximum(shares, metrics.TINY))
-        return scores
 
-    return log_probabilities("validation"), log_probabilities("test")
+def _tfidf_on_flipped(data: Corpus, settings: Baselines, share: float, seed: int) -> np.ndarray:
+    """Return the classes that a model trained on ``share`` flipped labels gives the test documents."""
+    inputs = _tfidf_inputs(data)
+    labels = tfidf_model.flipped(data.labels, share, data.classes, seed)
+    model = tfidf_model.fit(inputs["train"], labels, settings.tfidf_c, seed)
+    scores = tfidf_model.log_probabilities(model, inputs["test"], data.classes)
+    guesses: np.ndarray = scores.argmax(axis=1)
+    return guesses
 
 
 @functools.cache
@@ -176,7 +187,7 @@ FIT: dict[str, Callable[[Corpus, Baselines, int], Scores]] = {
 }  # fmt: skip
 ABOUT = {
     "ngram": "language model per class, order {s.ngram_order}, interpolated Kneser-Ney",
-    "tfidf": "TF-IDF of words and word pairs, logistic regression, calibrated on held-out folds",
+    "tfidf": "TF-IDF of words, word pairs and letters, logistic regression, calibrated on validation",
     "rnn": "bidirectional RNN of {s.hidden} units over {s.word_vectors} embeddings",
     "lstm": "bidirectional LSTM of {s.hidden} units over {s.word_vectors} embeddings",
 }

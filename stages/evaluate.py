@@ -27,7 +27,10 @@ from stages.common.evaluation_page import page
 from stages.common.measurements import (
     calibrate,
     compare,
+    explore_learned_from,
+    measure_flipped,
     measure_robustness,
+    measure_seeds,
     measure_slices,
     predict,
     refuse_overlap,
@@ -74,6 +77,7 @@ def main() -> None:
     drawn = uncertainty.resamples(settings.bootstrap, len(labels), params.seed)
     intervals = uncertainty.intervals(labels, probabilities, bins, drawn)
     calibration, calibrated = calibrate(validation, test, bins)
+    seeds = measure_seeds(test, params.seed, model.folder / classifier.SEEDS, bins)
 
     # Against the baselines, document by document
     about = {k: v["about"] for k, v in files.read_json(corpus.BASELINES / "summary.json").items()}
@@ -87,6 +91,10 @@ def main() -> None:
         model, test, texts, settings.robustness_documents, params.seed,
         distributed.use_bf16(params.precision),
     )  # fmt: skip
+    flipped = measure_flipped(test)
+    if flipped:
+        flipped = {"0": baselines["tfidf"]["accuracy"]} | flipped
+    robustness["tfidf_by_share_of_flipped_labels"] = flipped
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
 
     # Write the figures
@@ -99,6 +107,7 @@ def main() -> None:
         "baselines": baselines,
         "slices": slices,
         "robustness": robustness,
+        "seeds": seeds,
     }
     for name, content in detail.items():
         files.write_json(METRICS / f"{name}.json", _rounded(content))
@@ -113,12 +122,13 @@ def main() -> None:
     findings = page.Findings(
         names=names, n=len(labels), resamples=settings.bootstrap, figures=figures,
         intervals=intervals, baselines=baselines, about=about, classes=detail["classes"],
-        calibration=calibration, slices=slices, robustness=robustness,
+        calibration=calibration, slices=slices, robustness=robustness, seeds=seeds,
         model=files.read_json(model.folder / "summary.json"),
         source=files.read_json(corpus.SOURCE),
         cleaning=files.read_json(corpus.CLEAN / "summary.json"),
         label_noise=files.read_json(corpus.LABELS / "summary.json"),
         sizes={split: len(table) for split, table in tables.items()}, max_length=model.max_length,
+        corpus=explore_learned_from(tables, names),
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, calibrated, history, bins)
     report(len(labels), figures, intervals, baselines, calibration)

@@ -76,7 +76,8 @@ def write(folder: Path) -> None:
     corpus.write_table(folder / corpus.CLEAN / "dropped.parquet", leak, kept)
     example = {"id": "train-1", "before": "<b>bold</b>", "after": "bold"}
     repairs = {"html_tags": {"documents": 1, "examples": [example]}}
-    cleaning = {"dropped": {"leak": 2}, "repairs": repairs}
+    cleaning = {"dropped": {"leak": 2}, "repairs": repairs,
+                "near_duplicates": {"groups": 0, "documents": 0, "largest": 1}}  # fmt: skip
     files.write_json(folder / corpus.CLEAN / "summary.json", cleaning)
     files.write_json(folder / corpus.LABELS / "summary.json", {"documents": 180, "suspects": 20})
     source = {

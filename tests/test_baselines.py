@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages import baselines
-from stages.common import corpus
+from stages.common import corpus, tfidf_model
 from stages.common.errors import UserError
 from stages.common.ngram_model import KneserNey, NgramClassifier
 from tests import evaluated, tiny
@@ -69,6 +69,7 @@ def test_all_four_learn_and_two_runs_write_the_same_bytes_whatever_the_test_labe
         "rnn.parquet",
         "summary.json",
         "tfidf.parquet",
+        "tfidf_on_flipped_labels.parquet",
     ]
     test = corpus.read_table(corpus.CLEAN / "test.parquet")
     for name, facts in json.loads(before["summary.json"]).items():
@@ -78,6 +79,11 @@ def test_all_four_learn_and_two_runs_write_the_same_bytes_whatever_the_test_labe
         right = (scores.argmax(axis=1) == test["label"]).mean()
         assert right > 0.55, f"{name} learned nothing"
         assert facts["validation_accuracy"] > 0.55
+    flipped = corpus.read_table(corpus.BASELINES / corpus.FLIPPED)
+    for _, part in flipped.groupby("share"):
+        assert list(part["id"]) == list(test["id"])
+        assert (part["predicted"].to_numpy() == test["label"]).mean() > 0.5
+    assert sorted(set(flipped["share"])) == [0.05, 0.1, 0.2]
     shuffled = test.assign(label=0)
     corpus.write_table(corpus.CLEAN / "test.parquet", shuffled, tuple(test.columns))
     baselines.main()
@@ -100,4 +106,25 @@ def test_random_word_vectors_and_a_class_of_two_documents_go_through(project):
     few = table[(table["label"] != 2) | (table.groupby("label").cumcount() < 2)]
     corpus.write_table(path, few, tuple(table.columns))
     baselines.main()
-    assert len(outputs()) == 3
+    assert len(outputs()) == 4
+
+
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=200), st.floats(0.01, 0.99))
+@settings(max_examples=40, deadline=None)
+def test_the_share_asked_for_is_flipped_and_each_to_another_class(labels, share):
+    before = np.array(labels)
+    after = tfidf_model.flipped(before, share, 3, seed=1)
+    assert (before != after).sum() == round(share * len(labels))
+    assert set(after) <= {0, 1, 2}
+    assert before.tolist() == labels
+
+
+@pytest.mark.parametrize("seen", [[0, 1, 2], [0, 2]])
+def test_tfidf_never_chooses_a_class_without_documents(seen):
+    words = ["oil prices rose", "the match was won", "a chip was made"]
+    texts, labels = [words[k] for k in seen] * 10, np.array(seen * 10)
+    inputs = tfidf_model.vectorizer().fit_transform(texts)
+    model = tfidf_model.fit(inputs, labels, c=10, seed=0)
+    scores = tfidf_model.log_probabilities(model, inputs, classes=3)
+    assert scores.argmax(axis=1).tolist() == labels.tolist()
+    assert np.exp(scores).sum(axis=1) == pytest.approx(1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sklearn import metrics as reference
 
 from stages import evaluate
@@ -142,6 +143,48 @@ def test_headline_figures_are_the_ones_promised_and_those_of_the_model(project):
     assert found["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
     # Chance is 0.33, and the wrong labels among these documents leave about 0.75 to reach.
     assert found["accuracy"] > 0.5, "the model learned nothing: nothing here is tested"
+
+
+def test_figures_of_several_seeds_are_averaged_and_their_spread_is_told(project):
+    alone = json.loads((project / "metrics/seeds.json").read_text())
+    assert list(alone["seeds"]) == ["42"]
+    assert "standard_deviation" not in alone
+    other = project / "models/finetuned" / classifier.SEEDS / "7"
+    shutil.copytree(project / "models/finetuned", other)
+    weights = load_file(other / "model.safetensors")
+    weights["classifier.weight"][0] = 0  # a model that is worse, but not of chance
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    evaluate.main()
+    found = json.loads((project / "metrics/seeds.json").read_text())
+    a, b = (found["seeds"][seed]["accuracy"] for seed in ("42", "7"))
+    assert a == alone["seeds"]["42"]["accuracy"] > b
+    assert found["mean"]["accuracy"] == pytest.approx((a + b) / 2, abs=1e-5)
+    deviation = found["standard_deviation"]["accuracy"]
+    assert deviation == pytest.approx(abs(a - b) / 2**0.5, abs=1e-5)
+    for page in ("evaluation.html", "model_card.md"):
+        assert "Trained 2 times" in (project / "reports" / page).read_text()
+
+
+def test_what_flipped_labels_cost_is_counted_on_the_test_labels(project):
+    found = json.loads((project / "metrics/robustness.json").read_text())
+    by_share = found["tfidf_by_share_of_flipped_labels"]
+    labels = corpus.read_table(corpus.CLEAN / "test.parquet")["label"].to_numpy()
+    table = corpus.read_table(corpus.BASELINES / corpus.FLIPPED)
+    for share, part in table.groupby("share"):
+        right = (part["predicted"].to_numpy() == labels).mean()
+        assert by_share[f"{share:g}"] == pytest.approx(right, abs=1e-5)
+    against = json.loads((project / "metrics/baselines.json").read_text())
+    assert by_share["0"] == against["tfidf"]["accuracy"]
+
+
+def test_the_page_counts_the_documents_that_were_learned_from(project):
+    text = (project / "reports/evaluation.html").read_text()
+    learned = pd.concat([corpus.read_table(corpus.LABELS / "train.parquet"),
+                         corpus.read_table(corpus.CLEAN / "validation.parquet")])  # fmt: skip
+    assert f"The {len(learned)} documents of train and validation" in text
+    for k, name in enumerate(evaluated.NAMES[:2]):
+        count = (learned["label"] == k).sum()
+        assert re.search(rf"<td>{name}</td><td>{count}</td><td>60</td>", text), name
 
 
 def test_every_run_writes_the_same_bytes(project):

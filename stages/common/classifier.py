@@ -16,6 +16,7 @@ from stages.common import files
 from stages.common.errors import UserError
 
 FINETUNED = Path("models/finetuned")
+SEEDS = "seeds"  # in that folder: one folder for each seed of `study.seeds`
 NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 BATCH_TOKENS = 4096

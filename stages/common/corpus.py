@@ -13,6 +13,7 @@ CLEAN = Path("data/clean")
 LABELS = Path("data/labels")
 TOKENS = Path("data/tokens")
 BASELINES = Path("models/baselines")
+FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
 SOURCE = RAW / "source.json"
 
 TEXT_COLUMNS = ("id", "title", "text", "label")
@@ -29,6 +30,8 @@ TYPES = {
     "input_ids": pa.list_(pa.int32()),
     "length": pa.int64(),  # in tokens, special ones included
     "split": pa.string(),
+    "share": pa.float64(),  # of training labels flipped
+    "predicted": pa.int64(),
     "reason": pa.string(),
     "duplicate_of": pa.string(),
     "given": pa.int64(),

@@ -27,6 +27,24 @@ def lengths(counts: Iterable[int]) -> dict[str, float]:
     return {"mean": float(values.mean()), **named}
 
 
+def length_shares(by_class: dict[str, list[int]], bins: int = 24) -> dict[str, Any]:
+    """Return how the lengths of each class spread: the bins' middles, and its share in each.
+
+    The bins are of equal width and reach to the length that 995 of 1000 documents stay below; what
+    is longer counts into the last.
+    """
+    every = np.concatenate([np.array(counts, dtype=float) for counts in by_class.values()])
+    top = max(float(np.quantile(every, 0.995)), 1.0)
+    edges = np.linspace(0, top, bins + 1)
+    return {
+        "middles": ((edges[1:] + edges[:-1]) / 2).tolist(),
+        "shares": {
+            name: (np.histogram(np.minimum(counts, top), edges)[0] / len(counts)).tolist()
+            for name, counts in by_class.items()
+        },
+    }
+
+
 def vocabulary(texts: Sequence[str]) -> dict[str, Any]:
     """Return the number of running and of different words, and how often the rare ones stand."""
     counts = Counter(word for text in texts for word in words(text))
@@ -105,14 +123,14 @@ def explore(
     counts = np.bincount(labels, minlength=len(classes))
     by_class = {name: [t for t, at in zip(texts, labels, strict=True) if at == i]
                 for i, name in enumerate(classes)}  # fmt: skip
+    counted = {
+        name: [len(text.split()) for text in said] for name, said in by_class.items() if said
+    }
     return {
         "documents": len(table),
         "classes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
-        "length_in_words": {
-            name: lengths(len(text.split()) for text in said)
-            for name, said in by_class.items()
-            if said
-        },
+        "length_in_words": {name: lengths(words_of) for name, words_of in counted.items()},
+        "length_shares": length_shares(counted),
         "length_in_tokens": None if tokens is None else lengths(tokens),
         "vocabulary": vocabulary(texts),
         "phrases": phrases_by_class(texts, labels, classes),

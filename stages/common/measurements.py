@@ -4,16 +4,19 @@ Everything here takes a ``Split``: documents, their labels, and a model's scores
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.common import console, corpus, files, metrics, uncertainty
+from stages.common import classifier, console, corpus, files, metrics, uncertainty
 from stages.common.classifier import Classifier
 from stages.common.errors import UserError
 from stages.common.evaluation_page.page import Mistake
 from stages.common.explanations import explain
+from stages.common.exploration import explore
 from stages.common.robustness import perturbed
 from stages.common.slices import near_duplicates, slices
 
@@ -58,15 +61,36 @@ def refuse_overlap(tables: dict[str, pd.DataFrame]) -> None:
             )
 
 
-def predict(model: Classifier, split: str, table: pd.DataFrame) -> Split:
-    """Return what ``model`` says of a split, from the tokens that tokenize_text stored."""
+def predict(model: Classifier, split: str, table: pd.DataFrame, seed: str = "") -> Split:
+    """Return what ``model`` says of a split, from the tokens that tokenize_text stored.
+
+    ``seed`` is only said: that of a model trained beside the main one.
+    """
     path = corpus.TOKENS / f"{split}.parquet"
     tokens = corpus.read_table(path, ("id", "input_ids"))
     if list(tokens["id"]) != list(table["id"]):
         raise files.damaged(path, f"its ids are not those of {corpus.CLEAN / split}.parquet")
-    with console.Bar(f"predicting {split}", len(table)) as bar:
+    of = f" (seed {seed})" if seed else ""
+    with console.Bar(f"predicting {split}{of}", len(table)) as bar:
         logits = model.logits([list(ids) for ids in tokens["input_ids"]], bar.advance)
     return Split(table, table["label"].to_numpy(), logits)
+
+
+def measure_seeds(test: Split, seed: int, folder: Path, bins: int) -> dict[str, Any]:
+    """Return the test figures of the model of each seed, their mean and standard deviation.
+
+    ``test`` is of the main model, trained with ``seed``; those of `study.seeds` lie in ``folder``,
+    one folder a seed. The deviation, of a sample (n - 1), is left out where there is one seed.
+    """
+    each = {str(seed): metrics.headline(test.labels, test.probabilities, bins)}
+    for path in sorted(folder.glob("*"), key=lambda path: int(path.name)):
+        other = predict(classifier.load(path), "test", test.table, path.name)
+        each[path.name] = metrics.headline(other.labels, other.probabilities, bins)
+    columns = {name: [figures[name] for figures in each.values()] for name in each[str(seed)]}
+    found: dict[str, Any] = {"seeds": each, "mean": {k: fmean(v) for k, v in columns.items()}}
+    if len(each) > 1:
+        found["standard_deviation"] = {k: stdev(v) for k, v in columns.items()}
+    return found
 
 
 def calibrate(validation: Split, test: Split, bins: int) -> tuple[dict[str, Any], np.ndarray]:
@@ -105,6 +129,16 @@ def compare(
         | {"model_ahead_by": ahead}
         | uncertainty.mcnemar(*right)
     )
+
+
+def explore_learned_from(tables: dict[str, pd.DataFrame], names: list[str]) -> dict[str, Any]:
+    """Describe the documents of train and validation: see `stages.common.exploration`."""
+    learned = ("train", "validation")
+    lengths = [
+        corpus.read_table(corpus.TOKENS / f"{split}.parquet", ("length",)) for split in learned
+    ]
+    together = pd.concat([tables[split] for split in learned], ignore_index=True)
+    return explore(together, names, pd.concat(lengths)["length"])
 
 
 def measure_slices(
@@ -153,6 +187,19 @@ def measure_robustness(
         accuracy[name] = float(right.mean())
         intervals[name] = uncertainty.percentiles(drawn @ right / count)
     return {"n": count, "accuracy": accuracy, "intervals": intervals}
+
+
+def measure_flipped(test: Split) -> dict[str, float]:
+    """Return tfidf's accuracy by share of training labels flipped, as far as baselines went."""
+    path = corpus.BASELINES / corpus.FLIPPED
+    if not path.is_file():
+        return {}
+    accuracy = {}
+    for share, table in corpus.read_table(path).groupby("share"):
+        if list(table["id"]) != list(test.table["id"]):
+            raise files.damaged(path, "its ids are not those of test")
+        accuracy[f"{share:g}"] = float((table["predicted"].to_numpy() == test.labels).mean())
+    return accuracy
 
 
 def worst_mistakes(model: Classifier, test: Split, texts: list[str], count: int) -> list[Mistake]:

@@ -174,6 +174,8 @@ class Baselines(Section):
     """Words in an n-gram of the language model."""
     tfidf_c: Annotated[float, Field(gt=0)]
     """Inverse strength of the logistic regression's L2 penalty."""
+    flipped_shares: list[Annotated[float, Field(gt=0, lt=1)]]
+    """Of the training labels; tfidf is trained again with each share of them wrong."""
     word_vectors: Literal["word2vec", "random"]
     """What the recurrent models' embeddings start from; word2vec learns from the training texts."""
     dimensions: Annotated[int, Field(ge=1, le=4096)]

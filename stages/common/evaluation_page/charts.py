@@ -102,7 +102,7 @@ def bars(
     name: str, title: str, values: dict[str, float], label: str,
     errors: dict[str, Sequence[float]] | None = None,
 ) -> str:  # fmt: skip
-    """Draw horizontal bars, the first on top; ``errors`` hold the interval of some of them."""
+    """Draw shares as horizontal bars, the first on top; ``errors`` hold the interval of some."""
 
     def paint(axes: Axes) -> None:
         where = list(range(len(values)))

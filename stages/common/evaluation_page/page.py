@@ -56,6 +56,7 @@ class Findings:
     calibration: dict[str, Any]
     slices: dict[str, dict[str, Any]]
     robustness: dict[str, Any]
+    seeds: dict[str, Any]
     model: dict[str, Any]
     """finetune's summary."""
     source: dict[str, Any]
@@ -64,6 +65,8 @@ class Findings:
     """clean's."""
     label_noise: dict[str, Any]
     """label_noise's; what is nested in it is not shown."""
+    corpus: dict[str, Any]
+    """What the documents of train and validation look like: `stages.common.exploration`."""
     sizes: dict[str, int]
     """Documents by split."""
     max_length: int
@@ -198,7 +201,22 @@ def _charts(
         "robustness": charts.bars("robustness", "Accuracy on changed texts",
                                   findings.robustness["accuracy"], "accuracy",
                                   findings.robustness["intervals"]),
+        "lengths": charts.curves("lengths", "Documents by their length", {
+            name: (findings.corpus["length_shares"]["middles"], shares)
+            for name, shares in findings.corpus["length_shares"]["shares"].items()
+        }, ("words", "share of the class")),
+        "classes": charts.bars("classes", "Share of each class", {
+            f"{name} ({count:,})": count / findings.corpus["documents"]
+            for name, count in findings.corpus["classes"].items()
+        }, "share of train and validation"),
     }  # fmt: skip
+    flipped = findings.robustness["tfidf_by_share_of_flipped_labels"]
+    if flipped:
+        line = {"tfidf": ([float(share) for share in flipped], list(flipped.values()))}
+        drawn["flipped"] = charts.curves(
+            "flipped", "Accuracy of TF-IDF against flipped labels", line,
+            ("share of training labels flipped", "accuracy"), markers=True,
+        )  # fmt: skip
     return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704 drawn by charts, names escaped
 
 
