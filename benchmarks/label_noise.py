@@ -1,16 +1,18 @@
 """How well wrong labels are found, and what that is worth, against cleanlab as it comes.
 
     python -m benchmarks.label_noise --train CSV --test CSV --human CSV [--noises human-0 uniform]
+        [--models tfidf encoder ensemble finetuned]
 
 ``--train`` and ``--test`` have AG News' form (no header: class from 1, title, text); ``--human``
 has the header title,description,label,annotator_1,annotator_2,annotator_3, labels from 0, of
 documents that also stand in ``--train``.
 
-The kinds of noise are explained in benchmarks/noises.py.
+The kinds of noise are explained in benchmarks/noises.py. ``finetuned`` is left out unless asked for:
+it is for a GPU. What training and review work with is the verdict of the last of ``--models``.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +28,14 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from benchmarks import noises
 from stages.common import label_quality as lq
+from stages.common import label_views
 from stages.common.duplicates import Shingles, Similar
+from stages.common.params import read_params
 from stages.label_noise import ROUNDS
 
+MODELS = ("tfidf", "encoder", "ensemble")
 UNTRAINED = ("annotator-1", "annotator-2", "annotator-3")  # detection only
+FIGURES = ("AUROC", "AP", "P@100", "P@500", "P@1000", "F1", "prec", "recall", "rate")
 REVIEWED = (0.01, 0.02, 0.05, 0.10, 0.20)
 
 
@@ -49,6 +55,7 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--documents", type=int, default=10_000)
     parser.add_argument("--noises", nargs="+", choices=noises.NAMES, default=noises.NAMES)
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=(*MODELS, "finetuned"))
     parser.add_argument("--vectors", type=Path, help="folder that keeps the texts' vectors")
     arguments = parser.parse_args()
     data = noises.read(arguments.train, arguments.test, arguments.human, arguments.documents,
@@ -57,9 +64,9 @@ def main() -> None:
         rows, given, true = noises.make(noise, data, arguments.documents)
         wrong = given != true
         print(f"\n== {noise}: {len(rows):,} documents, {wrong.mean():.1%} of the labels wrong")
-        print(f"{'detector':34} AUROC    AP  P@100 P@500 P@1000   F1  prec  rec  rate")
-        for name, found in detectors(data, rows, given):
-            print(f"{name:34} {figures(found, wrong)}", flush=True)
+        print(f"{'detector':40}" + "".join(f"{name:>7}" for name in FIGURES))
+        for name, found in detectors(data, rows, given, true, arguments.models):
+            print(f"{name:40}{figures(found, wrong)}", flush=True)
         own = np.arange(len(rows)), given
         quality = lq.posterior(found.probabilities, given)[own]
         expected = lq.error_probability(quality, found.rate)
@@ -67,7 +74,7 @@ def main() -> None:
             flagged = lq.suspects(quality, expected, stated)
             print(f"label_noise.precision {stated}: {flagged.sum():,} suspects, "
                   f"{wrong[flagged].mean() if flagged.any() else 0:.3f} of them wrong")  # fmt: skip
-        # the last detector is the default: its verdict is what training and review work with
+        # the last detector found: its verdict is what training and review work with
         if noise not in UNTRAINED:
             worth(data, rows, given, true, found)
 
@@ -80,8 +87,13 @@ def tfidf(texts: list[str]) -> csr_matrix:
     return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True).fit_transform(texts)
 
 
-def detectors(data: noises.Corpus, rows: lq.Ints, given: lq.Ints) -> Iterator[tuple[str, Found]]:
-    """Yield each detector's name and findings, the default one last."""
+def detectors(
+    data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, models: Sequence[str]
+) -> Iterator[tuple[str, Found]]:
+    """Yield each detector's name and findings, ours in the order of ``models`` and last.
+
+    Before ours stands what its views find when they learn from ``true``: no detector but a ceiling.
+    """
     texts, vectors = [data.texts[i] for i in rows], data.vectors[rows]
     own, features = (np.arange(len(rows)), given), tfidf(texts)
 
@@ -101,8 +113,25 @@ def detectors(data: noises.Corpus, rows: lq.Ints, given: lq.Ints) -> Iterator[tu
                                                       float(differs.mean()), mean)  # fmt: skip
     groups = Similar(Shingles(texts), 0.8).groups(range(len(texts)))
     fold = lq.fold_numbers(given, [groups[i] for i in range(len(texts))], 5, 0)
-    lexical, dense = [lq.tfidf_view(texts)], lq.vector_views(vectors)
-    for name, views in (("tfidf", lexical), ("encoder", dense), ("ensemble", dense + lexical)):
+    params = read_params(["models", "label_noise"])
+
+    def views_of(name: str) -> list[lq.View]:
+        settings = params.label_noise.model_copy(update={"model": name})
+        return label_views.look(texts, given, fold, settings, params.models, 0, vectors)[0]
+
+    prior = lq.class_prior(true, "auto")
+    ceiling = lq.true_label_probabilities(views_of("ensemble"), true, prior, fold, rounds=1)
+    yield (
+        "(ensemble that learnt the true labels)",
+        Found(
+            1 - ceiling[own],
+            ceiling.argmax(axis=1) != given,
+            1 - float(ceiling[own].mean()),
+            ceiling,
+        ),
+    )
+    for name in models:
+        views = views_of(name)
         found = lq.true_label_probabilities(
             views, given, lq.class_prior(given, "auto"), fold, rounds=ROUNDS
         )
@@ -122,7 +151,7 @@ def figures(found: Found, wrong: lq.Mask) -> str:
     numbers = [roc_auc_score(wrong, found.score), average_precision_score(wrong, found.score), *heads,
                f1_score(wrong, found.flagged), right / max(found.flagged.sum(), 1),
                right / wrong.sum(), found.rate]  # fmt: skip
-    return "  ".join(f"{number:.3f}" for number in numbers)
+    return "".join(f"{number:7.3f}" for number in numbers)
 
 
 # ---- what it is worth
@@ -153,10 +182,10 @@ def worth(data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, fou
             keep = seen | kept if drop else every
             arms[f"{share:.0%} reviewed, {name}"] = (np.where(seen, true, given), keep, None)
     table = {name: accuracies(arms, *head, data.labels[test]) for name, head in heads.items()}
-    print(f"{'trained on':34}" + "".join(f"{name:>10} gap" for name in table))
+    print(f"{'trained on':40}" + "".join(f"{name:>10} gap" for name in table))
     for arm in arms:
         cells = (recovered(accuracy[arm], accuracy) for accuracy in table.values())
-        print(f"{arm:34}" + "".join(cells), flush=True)
+        print(f"{arm:40}" + "".join(cells), flush=True)
 
 
 def accuracies(

@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegressionCV
 
 from stages.common import corpus, distributed, encoder
 from stages.common import label_quality as lq
+from stages.common.label_views import MAX_LENGTH
 from stages.common.params import read_params
 from stages.common.repair import repair
-from stages.label_noise import MAX_LENGTH
 
 NAMES = ("human-0", "human-1", "majority", "uniform", "pair", "none",
          "annotator-1", "annotator-2", "annotator-3")  # fmt: skip

@@ -8,22 +8,19 @@ labels an estimate, and as many suspects as that share says; ``label_noise.actio
 becomes of these, and reports/label_review.html shows them to a person.
 """
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from stages.common import console, corpus, corrections, distributed, encoder, files
+from stages.common import checkpoints, console, corpus, corrections, files, issue_types, label_views
 from stages.common import label_quality as lq
 from stages.common.errors import UserError
 from stages.common.label_review import neighbours, page
-from stages.common.params import LabelNoise, Model, read_params
+from stages.common.params import read_params
 
 READS = ("seed", "models", "label_noise")
 TRAIN = corpus.CLEAN / "train.parquet"
 ROUNDS = 2  # the second fits on what the first found; a third changes nothing that lasts
 UNRELATED = 0.35  # kappa: 180 random labels reach .31, a fifth wrong at random leaves .63
-MAX_LENGTH = 128  # tokens of a document that the encoder reads
 
 
 def main() -> None:
@@ -41,7 +38,8 @@ def main() -> None:
     classes, given = np.unique(train["label"].to_numpy(), return_inverse=True)
     known = train["id"].isin(reviewed["id"]).to_numpy()  # a person's word stands
     fold = lq.fold_numbers(given, train["group"], settings.folds, params.seed)
-    views, vectors = look(corpus.full_text(train), settings, params.models)
+    texts = corpus.full_text(train)
+    views, vectors = label_views.look(texts, given, fold, settings, params.models, params.seed)
     prior = lq.class_prior(given, settings.prior)
     with console.Bar("models fitted", ROUNDS * len(views) * settings.folds) as bar:
         probabilities = lq.true_label_probabilities(
@@ -51,30 +49,33 @@ def main() -> None:
 
     # ---- how many labels are wrong, and which
     posterior = lq.posterior(probabilities, given)
-    quality = np.where(known, 1, posterior[np.arange(len(given)), given].round(6))
+    own = np.arange(len(given)), given
+    rank = np.where(known, 1, posterior[own].round(6))
     rate = lq.NoiseRate(0, 0, 0)
     wrong, suspect = np.zeros(len(given)), np.zeros(len(given), bool)
     if not known.all():
         rate = lq.noise_rate(probabilities[~known], given[~known])
-        wrong[~known] = lq.error_probability(quality[~known], rate.estimate)
-        suspect[~known] = lq.suspects(quality[~known], wrong[~known], settings.precision)
+        wrong[~known] = lq.error_probability(rank[~known], rate.estimate)
+        suspect[~known] = lq.suspects(rank[~known], wrong[~known], settings.precision)
     best = probabilities.argmax(axis=1)
+    honest = lq.calibrated(posterior, given, wrong).round(6)
 
     # ---- act on the suspects
-    result = act(train, classes[best], np.where(known, 1, probabilities[np.arange(len(given)), given]),
-                 suspect, settings.action)  # fmt: skip
+    trust = np.where(known, 1, probabilities[own])
+    result = act(train, classes[best], trust, suspect, settings.action)
     check(train, result, lq.agreement(probabilities, given), settings.action)
+
+    # ---- what cleanlab notices beside
+    noticed = issue_types.find_issue_types(given, probabilities, vectors, params.seed)
 
     # ---- write
     full = np.zeros((len(train), len(names)))
-    full[:, classes] = probabilities
-    issues = train[["id"]].assign(given=classes[given], suggested=classes[best], quality=quality,
-                                  suspect=suspect, fold=fold)  # fmt: skip
-    issues = issues.join(
-        pd.DataFrame(full, columns=[f"p_{name}" for name in names], index=train.index)
-    )
+    full[:, classes] = honest
+    shares = pd.DataFrame(full, columns=[f"p_{name}" for name in names], index=train.index)
+    issues = train[["id"]].assign(given=classes[given], suggested=classes[best], quality=honest[own],
+                                  suspect=suspect, fold=fold).join(shares)  # fmt: skip
     said = [names[i] for i in classes]
-    matrix = lq.transition(posterior, given, wrong)
+    matrix = lq.transition(honest, given).round(3).tolist()
     summary = {
         "documents": len(train),
         "suspects": int(suspect.sum()),
@@ -85,47 +86,37 @@ def main() -> None:
         "action": settings.action,
         "documents_out": len(result),
         "reviewed": int(known.sum()),
+        "issue_types": issue_types.counts(noticed),
         # true class: given label: how often
-        "transition": {
-            row: dict(zip(said, shares, strict=True))
-            for row, shares in zip(said, matrix.round(3).tolist(), strict=True)
-        },
+        "transition": {said[i]: dict(zip(said, row, strict=True)) for i, row in enumerate(matrix)},
     }
     with files.atomic_folder(corpus.LABELS) as folder:
         columns = (*corpus.TEXT_COLUMNS, "group", "weight")
         corpus.write_table(folder / "train.parquet", result, columns)
-        issues = issues.sort_values(["quality", "id"])
-        corpus.write_table(folder / "issues.parquet", issues, tuple(issues.columns))
+        order = np.lexsort((train["id"], rank))  # the most suspect first
+        noticed = noticed.assign(id=train["id"].to_numpy())
+        for name, table in (("issues", issues), ("issue_types", noticed)):
+            listed = ("id", *(column for column in table if column != "id"))
+            corpus.write_table(folder / f"{name}.parquet", table.iloc[order], listed)
         files.write_json(folder / "summary.json", summary)
+    checkpoints.Checkpoints("label_noise", "").discard()  # folds of a fine-tuned judge
 
     # ---- show the suspects to a person, with the best other label for each
     rows = np.flatnonzero(suspect)
-    rows = rows[np.argsort(quality[rows], kind="stable")]
+    rows = rows[np.argsort(rank[rows], kind="stable")]
     others = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities)[rows]
-    near = (neighbours.by_words(corpus.full_text(train), rows) if vectors is None
+    near = (neighbours.by_words(texts, rows) if vectors is None
             else neighbours.by_vectors(vectors, rows))  # fmt: skip
-    found = page.Suspects(rows, classes[others.argmax(axis=1)], quality[rows], full[rows], *near)
+    reasons = issue_types.in_words(noticed, rows, train["id"].to_list())
+    second = others.argmax(axis=1)
+    found = page.Suspects(rows, classes[second], honest[own][rows], full[rows], *near, reasons)
     page.write_page(page.PAGE, dataset, names, train, raw, found, reviewed)
-    show(said, given[rows], others.argmax(axis=1), np.bincount(given))
+    show(said, given[rows], second, np.bincount(given))
+    issue_types.show(noticed)
     console.say(f"estimated share of wrong labels: {rate.estimate:.1%} "
                 f"(between {rate.lower:.1%} and {rate.upper:.1%})")  # fmt: skip
     console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out")
     console.outputs(corpus.LABELS, page.PAGE)
-
-
-def look(
-    texts: list[str], settings: LabelNoise, models: dict[str, Model]
-) -> tuple[list[lq.View], Any]:
-    """Return the views that ``label_noise.model`` names, and the documents' vectors if it has any."""
-    views: list[lq.View] = []
-    vectors = None
-    if settings.model in ("encoder", "ensemble"):
-        folder = encoder.find(settings.encoder, models)
-        vectors = encoder.vectors(texts, folder, MAX_LENGTH, distributed.bf16_is_fast())
-        views += lq.vector_views(vectors)
-    if settings.model in ("tfidf", "ensemble"):
-        views.append(lq.tfidf_view(texts))
-    return views, vectors
 
 
 def act(

@@ -5,10 +5,13 @@ certain step, with the disk full. What runs from there on is the project's own c
 """
 
 import errno
+import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stages.common import checkpoints, training
@@ -68,3 +71,36 @@ def out_of_memory() -> None:
         return torch.empty(2**50)
 
     setattr(training.Engine, "compute_loss", greedy)  # noqa: B010
+
+
+def note_folds() -> None:
+    """Write down what each fine-tuned judge learnt from and judged, and what all said.
+
+    With ``STOP_IN`` set, be told to stop in the first step of that fold, counted from 0.
+    """
+    from stages.common import fold_training
+
+    fit, judge = fold_training.Fold.fit, fold_training.probabilities
+
+    def fitted(self: Any) -> None:
+        past = json.loads(Path("folds.json").read_text()) if Path("folds.json").exists() else []
+        past.append([[int(i) for i in data.ids] for data in (self.train_dataset, self.validation)])
+        Path("folds.json").write_text(json.dumps(past))
+        fit(self)
+
+    def step(self: Any, *arguments: Any) -> torch.Tensor:
+        if len(json.loads(Path("folds.json").read_text())) - 1 == int(
+            os.environ.get("STOP_IN", -1)
+        ):
+            os.kill(os.getpid(), signal.SIGTERM)
+        loss: torch.Tensor = super(fold_training.Fold, self).training_step(*arguments)
+        return loss
+
+    def judged(*arguments: Any) -> Any:
+        result = judge(*arguments)
+        np.save("said.npy", result)
+        return result
+
+    setattr(fold_training.Fold, "fit", fitted)  # noqa: B010
+    setattr(fold_training.Fold, "training_step", step)  # noqa: B010
+    setattr(fold_training, "probabilities", judged)  # noqa: B010

@@ -15,11 +15,12 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import cross_val_predict
 
 from stages import clean, download, label_noise
-from stages.common import corpus, corrections, encoder, files
+from stages.common import corpus, corrections, encoder, files, issue_types
 from stages.common import label_quality as lq
 from stages.common.errors import UserError
 from stages.common.label_review import page
 from stages.common.params import read_params
+from tests import tiny
 from tests.conftest import REPOSITORY
 
 NAMES = ["Fruit", "Metal", "River"]
@@ -104,7 +105,7 @@ def test_an_action_touches_suspects_alone(made_up, action):
 def test_equal_runs_write_equal_bytes(made_up):
     label_noise.main()
     first = outputs()
-    assert len(first) == 4
+    assert len(first) == 5
     label_noise.main()
     assert outputs() == first
 
@@ -214,13 +215,36 @@ def test_noise_that_depends_on_the_class_alone_is_measured_exactly(rate):
     quality = posterior[np.arange(len(labels)), labels]
     wrong = lq.error_probability(quality, real, sharpness=1)
     assert wrong.mean() == pytest.approx(real, abs=1e-6)
-    matrix = lq.transition(posterior, labels, wrong)
+    matrix = lq.transition(lq.calibrated(posterior, labels, wrong), labels)
     assert np.allclose(matrix.sum(1), 1)
     assert np.allclose(matrix, np.eye(3) * (1 - 1.5 * rate) + rate / 2, atol=0.02)
     for precision in (0.7, 0.9):
         suspect = lq.suspects(quality, wrong, precision)
         assert (labels != true)[suspect].mean() == pytest.approx(precision, abs=0.03)
     assert lq.suspects(quality, wrong).sum() == round(wrong.sum())
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3])
+def test_of_suspects_asked_for_at_a_precision_about_that_share_is_wrong(rate):
+    rng = np.random.default_rng(7)
+    true = rng.integers(0, 4, 2000)
+    # classes that overlap as those of real texts do: the models are right about 72 %
+    vectors = rng.normal(size=(4, 24))[true] * 0.35 + rng.normal(size=(2000, 24))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = np.where(rng.random(2000) < rate, (true + rng.integers(1, 4, 2000)) % 4, true)
+    fold = lq.fold_numbers(labels, np.arange(2000), 3, 0)
+    found = lq.true_label_probabilities(lq.vector_views(vectors), labels, np.full(4, 0.25), fold)
+    posterior, own = lq.posterior(found, labels), (np.arange(2000), labels)
+    wrong = lq.error_probability(posterior[own], lq.noise_rate(found, labels).estimate)
+    for precision in (0.7, 0.8, 0.9):
+        suspect = lq.suspects(posterior[own], wrong, precision)
+        # sharpened probabilities, taken at their word, miss by .13 to .22
+        assert (labels != true)[suspect].mean() == pytest.approx(precision, abs=0.08)
+    # and so the probabilities shown: of labels said to be wrong with a chance of p, p are
+    shown = 1 - lq.calibrated(posterior, labels, wrong)[own]
+    for low, high in ((0.1, 0.4), (0.4, 0.7), (0.7, 1.0)):
+        said = (shown >= low) & (shown < high)
+        assert (labels != true)[said].mean() == pytest.approx(shown[said].mean(), abs=0.13)
 
 
 def test_probabilities_are_matched_to_the_prior():
@@ -242,6 +266,110 @@ def test_a_view_never_sees_the_fold_it_judges():
 
     found = lq.true_label_probabilities([view, view], labels, np.array([0.5, 0.5]), fold)
     assert np.allclose(found.sum(1), 1)
+
+
+# ---- what cleanlab's Datalab notices beside
+
+
+@pytest.mark.filterwarnings("ignore:May not flag all label issues")
+def test_planted_issues_of_every_type_are_noticed():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [400, 390, 10])  # class 2 has less than a tenth of a third
+    centres = rng.normal(size=(3, 40))
+    vectors = centres[labels] + 0.4 * rng.normal(size=(800, 40))
+    vectors[100:250] = rng.normal(size=40) + 0.1 * rng.normal(size=(150, 40))  # a group apart
+    vectors[7] = vectors[8]
+    vectors[9] = 10 * rng.normal(size=40)
+    probabilities = np.full((800, 3), 0.05)
+    probabilities[np.arange(800), labels] = 0.9
+    probabilities[100:250] = [0.4, 0.55, 0.05]  # of which the models think little
+    probabilities[3] = [0.02, 0.96, 0.02]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = issue_types.find_issue_types(labels, probabilities, vectors, 0)
+    assert found["is_label"][3]
+    assert found["is_outlier"][9]
+    assert {*np.flatnonzero(found["is_near_duplicate"])} >= {7, 8}
+    assert found["nearest"][7] == 8
+    assert {*np.flatnonzero(found["is_class_imbalance"])} == set(range(790, 800))
+    assert found["is_underperforming_group"][100:250].mean() > 0.9
+    assert found["is_underperforming_group"].sum() < 200
+    assert issue_types.counts(found)["class_imbalance"] == 10
+    ids = [f"train-{i}" for i in range(800)]
+    said = issue_types.in_words(found, [3, 7, 9, 795, 20], ids)
+    for reasons, word in zip(said, ("cleanlab", "train-8", "outlier", "rare"), strict=False):
+        assert word in " ".join(reasons)
+    assert said[-1] == []
+    without = issue_types.find_issue_types(labels, probabilities, None, 0)
+    assert set(issue_types.counts(without)) == {"label", "class_imbalance"}
+
+
+# ---- the fine-tuned judge, a model of two layers in a process of its own
+
+
+def finetuned(folder: Path, together: bool) -> pd.DataFrame:
+    """Write two copies each of 60 words, of random classes; copies are in one group or in two."""
+    tiny.write_model(folder / "base", dropout=0.0)
+    for name in ("params.yaml", "ds_config.json"):
+        (folder / name).write_bytes((REPOSITORY / name).read_bytes())
+    tiny.set_params(folder, label_noise__model="finetuned", label_noise__encoder="base",
+                    label_noise__folds=3, label_noise__epochs=12, label_noise__lr=3e-3,
+                    label_noise__batch_size=8, label_noise__action="keep")  # fmt: skip
+    word = np.arange(120) % 60
+    table = pd.DataFrame({"id": [f"train-{i:03}" for i in range(120)], "title": ""})
+    table["text"] = [f"w{i} w{i} w{i}" for i in word]
+    table["label"] = np.random.default_rng(0).permutation(60)[word] % 3
+    table["group"] = table["id"].iloc[word].to_numpy() if together else table["id"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write(table)
+    (folder / "data/corrections.csv").write_text(",".join(corrections.COLUMNS) + "\n")
+    return table
+
+
+def judged(folder: Path, table: pd.DataFrame) -> tuple[list[list[list[int]]], float]:
+    """Return what each fold learnt and judged, and how often the judges hit the given label."""
+    said = np.load(folder / "said.npy")
+    assert np.allclose(said.sum(1), 1)
+    hit = float((said.argmax(1) == table["label"]).mean())
+    return json.loads((folder / "folds.json").read_text()), hit
+
+
+def test_a_fine_tuned_judge_has_not_seen_the_document_nor_its_copy(runner, tmp_path):
+    hits = {}
+    for together in (True, False):
+        folder = tmp_path / str(together)
+        table = finetuned(folder, together)
+        run = runner.start(folder, "stages.label_noise", before="note_folds")
+        assert run.statuses == [0], run.output
+        folds, hits[together] = judged(folder, table)
+        assert sorted(i for _, held_out in folds for i in held_out) == list(range(120))
+        for learnt, held_out in folds:
+            assert sorted(learnt + held_out) == list(range(120))
+            groups = [set(table["group"].iloc[rows]) for rows in (learnt, held_out)]
+            assert not groups[0] & groups[1]
+        assert not (folder / ".checkpoints/label_noise").exists()
+    # what nothing but the copy tells: nobody knows it of both copies together, or nearly everybody
+    assert hits[True] < 0.5
+    assert hits[False] > 0.6
+
+
+def test_a_stopped_fine_tuned_judge_goes_on_with_the_fold_it_was_in(runner, tmp_path):
+    table = finetuned(tmp_path / "whole", together=False)
+    assert runner.start(tmp_path / "whole", "stages.label_noise", before="note_folds").statuses == [
+        0
+    ]
+    finetuned(tmp_path / "stopped", together=False)
+    for stop, status in (("1", 143), ("-1", 0)):
+        run = runner.start(tmp_path / "stopped", "stages.label_noise", before="note_folds",
+                           environment={"STOP_IN": stop})  # fmt: skip
+        assert run.statuses == [status], run.output
+    whole, stopped = (judged(tmp_path / name, table)[0] for name in ("whole", "stopped"))
+    assert stopped == [*whole[:2], *whole[1:]]
+    for name in ("train", "issues", "issue_types"):
+        path = corpus.LABELS / f"{name}.parquet"
+        assert (tmp_path / "whole" / path).read_bytes() == (
+            tmp_path / "stopped" / path
+        ).read_bytes()
 
 
 # ---- the corpus in the repository
@@ -287,6 +415,18 @@ def test_the_errors_in_the_sample_are_found(sample, monkeypatch):
     assert average_precision_score(error, -theirs) > 0.95
     assert error[suspect].mean() > 0.9  # 50 of 50
     assert error[suspect].sum() > 0.6 * error.sum()  # 50 of 69
+
+
+def test_what_cleanlab_notices_reaches_summary_table_and_page(sample, monkeypatch):
+    monkeypatch.chdir(sample)
+    counts = json.loads((corpus.LABELS / "summary.json").read_text())["issue_types"]
+    table = corpus.read_table(corpus.LABELS / "issue_types.parquet")
+    assert list(counts) == list(issue_types.MEANING)
+    assert counts == {name: int(table[f"is_{name}"].sum()) for name in counts}
+    _, issues = results()
+    assert sorted(table["id"]) == issues["id"].to_list()
+    flagged = set(table["id"][table["is_label"]]) & set(issues["id"][issues["suspect"]])
+    assert page.PAGE.read_text().count("cleanlab's own rule") == len(flagged) > 10
 
 
 def test_near_duplicates_of_the_sample_share_a_fold(sample, monkeypatch):

@@ -38,6 +38,12 @@ TYPES = {
     "suggested": pa.int64(),
     "suspect": pa.bool_(),
     "fold": pa.int64(),
+    "nearest": pa.int64(),
+    "is_label": pa.bool_(),
+    "is_outlier": pa.bool_(),
+    "is_near_duplicate": pa.bool_(),
+    "is_class_imbalance": pa.bool_(),
+    "is_underperforming_group": pa.bool_(),
 }
 
 

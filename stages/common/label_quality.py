@@ -87,6 +87,15 @@ def vector_views(vectors: NDArray[Any]) -> list[View]:
     return [linear_view(vectors, 10.0), neighbour_view(vectors)]
 
 
+def fixed_view(probabilities: Floats) -> View:
+    """Return what was found once, (n, c), out of the same folds: too dear to fit again each round."""
+
+    def judge(fit: Ints, held_out: Ints, targets: Floats) -> Floats:  # noqa: ARG001 - a View
+        return probabilities[held_out]
+
+    return judge
+
+
 # ---- probabilities of the true class
 
 
@@ -259,17 +268,22 @@ def error_probability(quality: Floats, rate: float, sharpness: float = SHARPNESS
     return result
 
 
-def transition(posterior: Floats, labels: Ints, wrong: Floats) -> Floats:
-    """Return how often each true class (row) is given each label (column), (c, c), rows sum to 1.
+def calibrated(posterior: Floats, labels: Ints, wrong: Floats) -> Floats:
+    """Return the probability of each class being the true one, given text and label (n, c).
 
-    ``wrong`` (n,) is the probability that a label is wrong; what a wrong one should have been
-    follows ``posterior`` (n, c).
+    The given label has 1 - ``wrong`` (n,), of ``error_probability``; what a wrong one should have
+    been follows ``posterior`` (n, c).
     """
-    c = posterior.shape[1]
-    given = np.eye(c)[labels]
+    given = np.eye(posterior.shape[1])[labels]
     others = np.clip(posterior * (1 - given), FLOOR**2, None) * (1 - given)
     others /= others.sum(axis=1, keepdims=True)
-    joint = (given * (1 - wrong)[:, None] + others * wrong[:, None]).T @ given
+    result: Floats = given * (1 - wrong)[:, None] + others * wrong[:, None]
+    return result
+
+
+def transition(calibrated: Floats, labels: Ints) -> Floats:
+    """Return how often each true class (row) is given each label (column), (c, c), rows sum to 1."""
+    joint = calibrated.T @ np.eye(calibrated.shape[1])[labels]
     result: Floats = joint / joint.sum(axis=1, keepdims=True)
     return result
 

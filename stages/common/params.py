@@ -137,9 +137,14 @@ class Clean(Section):
 class LabelNoise(Section):
     """Finding wrong labels and what to do about them."""
 
-    model: Literal["tfidf", "encoder", "ensemble"]
+    model: Literal["tfidf", "encoder", "ensemble", "finetuned"]
     encoder: str
     """Fixed, whatever model is fine-tuned: most base models make poor vectors as they are."""
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    """Of the fine-tuning in each fold, as the next two; ``finetune`` has its own, so that another
+    learning rate there leaves the labels as they are."""
+    lr: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
     folds: Annotated[int, Field(ge=2, le=20)]
     prior: Literal["auto", "uniform", "given"]
     precision: Annotated[float, Field(gt=0, le=1)] | None

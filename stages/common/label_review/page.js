@@ -292,9 +292,9 @@
   function reasons(s) {
     const out = [];
     if (s.suggested !== s.given) {
-      out.push([`A model that had not seen this document gives `, chip(s.given), ` ${percent(s.p[s.given])} and `, chip(s.suggested), ` ${percent(s.p[s.suggested])}`]);
+      out.push([`By models that had not seen this document, and by how often such labels are wrong, it is `, chip(s.given), ` with ${percent(s.p[s.given])} and `, chip(s.suggested), ` with ${percent(s.p[s.suggested])}`]);
     } else {
-      out.push([`A model that had not seen this document agrees with `, chip(s.given), `, but gives it only ${percent(s.p[s.given])}`]);
+      out.push([`Models that had not seen this document agree with `, chip(s.given), `, but give it only ${percent(s.p[s.given])}`]);
     }
     if (s.near.length) {
       const labelled = (label) => s.near.filter(([n]) => documents[n].label === label).length;

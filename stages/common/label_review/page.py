@@ -39,9 +39,9 @@ class Suspects:
     suggested: Positions
     """(n,) the label each looks like."""
     quality: Floats
-    """(n,) of the given label, 0 (surely wrong) to 1."""
+    """(n,) probability that the given label is right."""
     probabilities: Floats
-    """(n, classes) by a model that has not seen the document."""
+    """(n, classes) of being the true one, by models that have not seen the document."""
     neighbours: Positions
     """(n, k) positions of the nearest other documents, nearest first."""
     similarity: Floats

@@ -1,0 +1,141 @@
+"""Fine-tune the encoder once for each fold, and ask each model about the fold it has not seen.
+
+On the project's own engine, in one process, on a GPU if there is one. The unit of work is a fold:
+what a finished one said is kept in ``.checkpoints/label_noise/``, and a run that was interrupted
+goes on with the next.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+from scipy.special import softmax
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    TrainingArguments,
+    set_seed,
+)
+
+from stages.common import batches, checkpoints, console, distributed, files, kernels, training
+from stages.common.errors import UserError
+from stages.common.params import Finetune, LabelNoise
+
+STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
+KNOBS = Finetune(
+    optimizer="adamw", momentum=0.9, scheduler="linear", warmup=0.1, weight_decay=0.01, l1=0.0,
+    dropout=None, label_smoothing=0.0, layer_lr_decay=1.0, freeze_layers=0, lora_rank=0,
+    early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
+    checkpoint_steps=2**30, offload="none", gradient_checkpointing=False,
+)  # fmt: skip
+
+
+class Fold(training.Engine):
+    """Learns from all folds but one, and says after each epoch what it takes that one for.
+
+    No epoch is chosen by how well it agrees with the labels in doubt: all count alike. Early ones
+    have not yet learnt single errors by heart, late ones know the task better.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.said: list[NDArray[np.float32]] = []
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Keep what the model says of the fold it has not seen, (documents, classes)."""
+        self.said.append(self.predict_all())
+        return {}
+
+    def _save_checkpoint(self, *_: Any) -> None:
+        """Stop when told to; a fold in the middle is not worth keeping."""
+        if self.stop_signal:
+            console.say("stopped; the same command goes on with this fold")
+            raise training.Stopped(128 + self.stop_signal)
+
+
+def probabilities(
+    texts: Sequence[str],
+    labels: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    folder: Path,
+    settings: LabelNoise,
+    seed: int,
+    max_length: int,
+) -> NDArray[np.float64]:
+    """Return the probability of each class by a model fine-tuned on the other folds, (n, classes).
+
+    ``labels`` (n,) count from 0, ``fold`` (n,) says where each document lies, ``folder`` holds the
+    base model. The logits of all epochs are averaged.
+    Raises ``UserError`` when the base model cannot be loaded or the loss is not finite.
+    """
+    distributed.prepare(seed)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder} has no tokenizer that can be loaded: {error}") from None
+    decides = json.dumps([list(texts), labels.tolist(), fold.tolist(), seed, max_length])
+    params = {name: getattr(settings, name) for name in ("epochs", "lr", "batch_size")}
+    params["data"] = hashlib.sha256(decides.encode()).hexdigest()
+    run = checkpoints.fingerprint(params, [folder, training.DEEPSPEED_CONFIG])
+    unfinished = checkpoints.Checkpoints(STAGE, run)
+    tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    result = np.empty((len(labels), int(labels.max()) + 1))
+    for number in np.unique(fold):
+        kept = unfinished.folder / f"fold-{number}.npy"
+        held_out = np.flatnonzero(fold == number)
+        if not kept.is_file():
+            learnt = np.flatnonzero(fold != number)
+            engine = _engine([_dataset(tokens, labels, rows) for rows in (learnt, held_out)],
+                             folder, tokenizer.pad_token_id, result.shape[1], settings,
+                             seed + int(number), unfinished)  # fmt: skip
+            console.say(f"fold {number}: {len(learnt):,} documents to learn from")
+            engine.fit()
+            with files.atomic_file(kept) as part, part.open("wb") as out:
+                np.save(out, np.mean(engine.said, axis=0))
+        result[held_out] = np.load(kept)
+    return np.asarray(softmax(result, axis=1), np.float64)
+
+
+def _dataset(
+    tokens: list[list[int]], labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> batches.TokenDataset:
+    return batches.TokenDataset(
+        pd.DataFrame({"id": [str(i) for i in rows], "input_ids": [tokens[i] for i in rows],
+                      "label": labels[rows], "weight": 1.0})
+    )  # fmt: skip
+
+
+def _engine(
+    data: list[batches.TokenDataset],
+    folder: Path,
+    padding_id: int,
+    classes: int,
+    settings: LabelNoise,
+    seed: int,
+    unfinished: checkpoints.Checkpoints,
+) -> Fold:
+    """Return the engine that learns ``data[0]`` and judges ``data[1]``, with a fresh head."""
+    # accelerate takes the plugin of one DeepSpeed run a process; transformers resets it so, too
+    AcceleratorState._reset_state()
+    args = TrainingArguments(
+        output_dir=str(unfinished.folder), seed=seed, num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=64,
+        learning_rate=settings.lr, warmup_steps=KNOBS.warmup, max_grad_norm=KNOBS.max_gradient_norm,
+        # one process shares its optimizer with nobody
+        deepspeed=training.deepspeed_config(0), **training.QUIET,
+    )  # fmt: skip
+    set_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=classes, ignore_mismatched_sizes=True, local_files_only=True
+    )
+    kernels.speed_up(model)
+    if distributed.bf16_is_fast():
+        training.autocast_to_bf16(model)
+    return Fold(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,
+                judge=lambda *_: {}, checkpoints=unfinished, knobs=KNOBS)  # fmt: skip

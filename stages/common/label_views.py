@@ -1,0 +1,40 @@
+"""The models that judge labels, as ``label_noise.model`` names them."""
+
+from typing import Any
+
+from stages.common import distributed, encoder
+from stages.common import label_quality as lq
+from stages.common.params import LabelNoise, Model
+
+MAX_LENGTH = 128  # tokens of a document that the encoder reads
+
+
+def look(
+    texts: list[str],
+    labels: lq.Ints,
+    fold: lq.Ints,
+    settings: LabelNoise,
+    models: dict[str, Model],
+    seed: int,
+    vectors: Any = None,
+) -> tuple[list[lq.View], Any]:
+    """Return the views that ``label_noise.model`` names, and the documents' vectors if it has any.
+
+    ``labels`` and ``fold``, both (n,), are those of ``label_quality``. ``vectors`` (n, size) are
+    computed where they are not given.
+    """
+    views: list[lq.View] = []
+    if settings.model == "tfidf":
+        return [lq.tfidf_view(texts)], None
+    folder = encoder.find(settings.encoder, models)
+    if settings.model == "finetuned":
+        from stages.common import fold_training  # takes seconds, and only this model needs it
+
+        found = fold_training.probabilities(texts, labels, fold, folder, settings, seed, MAX_LENGTH)
+        views.append(lq.fixed_view(found))
+    if vectors is None:
+        vectors = encoder.vectors(texts, folder, MAX_LENGTH, distributed.bf16_is_fast())
+    views += lq.vector_views(vectors)
+    if settings.model in ("ensemble", "finetuned"):
+        views.append(lq.tfidf_view(texts))
+    return views, vectors
