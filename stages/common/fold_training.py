@@ -5,6 +5,7 @@ what a finished one said is kept in ``.checkpoints/label_noise/``, and a run tha
 goes on with the next.
 """
 
+import gc
 import hashlib
 import json
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ KNOBS = Finetune(
     dropout=None, label_smoothing=0.0, layer_lr_decay=1.0, freeze_layers=0, lora_rank=0,
     early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
     checkpoint_steps=2**30, offload="none", gradient_checkpointing=False,
+    tensorboard=False, profiler=False,
 )  # fmt: skip
 
 
@@ -91,13 +93,15 @@ def probabilities(
         held_out = np.flatnonzero(fold == number)
         if not kept.is_file():
             learnt = np.flatnonzero(fold != number)
-            engine = _engine([_dataset(tokens, labels, rows) for rows in (learnt, held_out)],
-                             folder, tokenizer.pad_token_id, result.shape[1], settings,
-                             seed + int(number), unfinished)  # fmt: skip
+            data = [_dataset(tokens, labels, rows) for rows in (learnt, held_out)]
             console.say(f"fold {number}: {len(learnt):,} documents to learn from")
+            engine = _engine(data, folder, tokenizer.pad_token_id, result.shape[1], settings,
+                             seed + int(number), unfinished)  # fmt: skip
             engine.fit()
             with files.atomic_file(kept) as part, part.open("wb") as out:
                 np.save(out, np.mean(engine.said, axis=0))
+            del engine
+            gc.collect()  # DeepSpeed's engine refers to itself: its memory would stay for a while
         result[held_out] = np.load(kept)
     return np.asarray(softmax(result, axis=1), np.float64)
 
