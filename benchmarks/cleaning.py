@@ -128,7 +128,7 @@ def measure(
         if "transformer" in models:
             run("tokenize_text", folder)
             run("finetune", folder)
-            trained = classifier.load(folder / classifier.FINETUNED)
+            trained = classifier.load(folder / corpus.FINETUNED)
             tokens = corpus.read_table(folder / corpus.TOKENS / "test.parquet")["input_ids"]
             guesses = trained.logits(tokens.to_list()).argmax(axis=1)
             found["transformer"] = float((guesses == labels).mean())

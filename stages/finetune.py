@@ -38,11 +38,10 @@ from stages.common import (
     optimizers,
     training,
 )
-from stages.common.params import Params, read_params
+from stages.common.params import Params, TextSteps, read_params
 
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
-         "processes", "finetune")  # fmt: skip
-FINETUNED = Path("models/finetuned")
+         "processes", "finetune", "clean")  # fmt: skip
 SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
 
@@ -112,14 +111,14 @@ def main() -> None:
 
     # ---- save
     if distributed.rank() == 0:
-        with files.atomic_folder(FINETUNED) as out:
+        with files.atomic_folder(corpus.FINETUNED) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_text(out / "history.csv", as_csv(engine.history))
-            files.write_json(out / "summary.json", summary(engine, names, train))
+            files.write_json(out / "summary.json", summary(engine, names, train, params.clean))
     unfinished.discard()
     console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
-    console.outputs(FINETUNED)
+    console.outputs(corpus.FINETUNED)
 
 
 def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
@@ -162,9 +161,9 @@ def as_csv(history: list[dict[str, float]]) -> str:
 
 
 def summary(
-    engine: training.Engine, names: list[str], train: batches.TokenDataset
+    engine: training.Engine, names: list[str], train: batches.TokenDataset, steps: TextSteps
 ) -> dict[str, Any]:
-    """Return what a later reader wants to know of the run."""
+    """Return what a later reader wants to know of the run; whoever uses the model, ``clean``."""
     counts = np.bincount(train.labels, minlength=len(names))
     return {
         "base_model": encoder.base_model(),
@@ -172,6 +171,7 @@ def summary(
         "epochs": round(engine.history[-1]["epoch"]),
         "steps": engine.history[-1]["step"],
         "validation": {name: engine.best[name] for name in ("accuracy", "macro_f1", "loss")},
+        "clean": steps.model_dump(include=set(TextSteps.model_fields)),
         "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
     }
 

@@ -7,13 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from stages.common import classifier, console, corpus
+from stages import clean
+from stages.common import classifier, console, corpus, files
 from stages.common.errors import UserError
-from tests import evaluated
+from tests import evaluated, tiny
+from tools import documents
 from tools import predict as tool
 
 Answer = tuple[int, str, str]
@@ -89,7 +93,7 @@ def test_a_file_comes_back_with_its_own_columns_and_the_answers(predict, project
         else:
             file.writelines(json.dumps(row) + "\n" for row in rows)
     assert predict("--file", f"in.{ending}", "--out", f"out.{ending}")[0] == 0
-    found = tool.read_records(project / f"out.{ending}")
+    found = documents.read_records(project / f"out.{ending}")
     assert [{k: r[k] for k in rows[0]} for r in found] == rows
     assert [r["predicted"] for r in found] == ["Sports", evaluated.NAMES[2]]
     assert float(found[0]["confidence"]) > 0.4
@@ -179,3 +183,103 @@ def test_the_stored_tokens_are_what_the_tool_would_read(project, tmp_path):
     texts = corpus.full_text(corpus.read_table(tmp_path / corpus.CLEAN / "test.parquet"))
     read = classifier.load(tmp_path / "models/finetuned").encode(texts)
     assert [list(ids) for ids in stored["input_ids"]] == read
+
+
+# ---- texts as the training saw them
+
+
+RAW = [("Profit at S amp;P", "It #39;s up &lt;b&gt;4.5%&lt;/b&gt;\\\\ the CafÃ© said"),
+       ("", "ALL \x00 Caps,  two\u00a0 spaces"), ("Über", "<script>x</script>")]  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [
+    {}, {"lowercase": True}, {"strip_punctuation": True, "remove_stop_words": True}
+])  # fmt: skip
+def test_a_raw_document_is_read_as_clean_would_have_written_it(workspace, steps):
+    rows = [(f"Title {i}", f"text w{i} x{i} y{i}", i % 2) for i in range(20)]
+    for split, kept in (("train", rows), ("test", [(*row, 0) for row in RAW])):
+        table = pd.DataFrame(kept, columns=["title", "text", "label"])
+        table["id"] = [f"{split}-{i}" for i in range(len(kept))]
+        corpus.write_table(corpus.RAW / f"{split}.parquet", table, corpus.TEXT_COLUMNS)
+    files.write_json(corpus.SOURCE, {"dataset": "made", "labels": ["a", "b"]})
+    tiny.set_params(workspace, **{f"clean__{name}": on for name, on in steps.items()})
+    clean.main()
+    written = corpus.full_text(corpus.read_table(corpus.CLEAN / "test.parquet"))
+    recorded = documents.PLAIN.model_copy(update=steps)
+    raw = [{"title": title, "text": text} for title, text in RAW]
+    assert [documents.as_trained(record, recorded) for record in raw] == written
+    assert written != corpus.full_text(pd.DataFrame(RAW, columns=["title", "text"]))
+
+
+def test_the_steps_come_from_the_models_folder_alone(project, monkeypatch, capsys, tmp_path):
+    shutil.copytree(project / "models/finetuned", tmp_path / "model")
+    summary = files.read_json(tmp_path / "model/summary.json")
+    steps = {"lowercase": False, "strip_punctuation": False, "remove_stop_words": True}
+    files.write_json(tmp_path / "model/summary.json", summary | {"clean": steps})
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", "model", "--explain", "--json", "the coach &amp; the season"]
+    status, out, _ = call(arguments, monkeypatch, capsys)
+    assert (status, json.loads(out)["read"]) == (0, "coach & season")
+    files.write_json(tmp_path / "model/summary.json", summary | {"clean": {"lowercase": 3}})
+    status, _, err = call(["--model", "model", "x"], monkeypatch, capsys)
+    assert (status, "summary.json is damaged (clean:" in err) == (1, True)
+
+
+def test_controls_alone_are_no_text(predict):
+    status, _, err = predict("\x01\x02 \u202e")
+    assert (status, "no readable characters in the text" in err) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer_config.json",
+                                  "tokenizer.json", "summary.json"])  # fmt: skip
+def test_a_half_written_model_is_named_and_how_to_get_it_back(
+    project, tmp_path, monkeypatch, capsys, name
+):
+    shutil.copytree(project / "models/finetuned", tmp_path / "model")
+    path = tmp_path / "model" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    status, out, err = call(["--model", str(tmp_path / "model"), "goal"], monkeypatch, capsys)
+    assert (status, out) == (1, "")
+    assert "damaged" in err
+    assert "dvc repro" in err
+
+
+# ---- int8
+
+
+def test_int8_is_made_once_answers_alike_and_is_made_again_for_other_weights(
+    project, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(project / "models", tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    texts = ["coach goal match", "treaty border election", "bank shares profit of the quarter"]
+
+    def ask(*arguments: str) -> tuple[list[dict[str, Any]], str]:
+        _, out, err = call(["--json", *arguments], monkeypatch, capsys)
+        return [json.loads(line) for line in out.splitlines()], err
+
+    exact, _ = ask(*texts)
+    first, making = ask("--int8", *texts)
+    again, silent = ask("--int8", *texts)
+    alone, _ = ask("--int8", texts[1])
+    assert ("once" in making, silent) == (True, "")
+    assert again == first
+    assert alone == [first[1]]
+    assert [a["predicted"] for a in first] == [a["predicted"] for a in exact]
+    for one, other in zip(first, exact, strict=True):
+        assert one["confidence"] == pytest.approx(other["confidence"], abs=0.05)
+
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file("models/finetuned/model.safetensors")
+    weights["classifier.weight"] *= -1
+    save_file(weights, "models/finetuned/model.safetensors", metadata={"format": "pt"})
+    (other,), making = ask("--int8", texts[0])
+    assert "once" in making
+    assert other["predicted"] != "Sports"
+
+    graph = Path("models/int8/onnx/model_int8.onnx")
+    graph.write_bytes(graph.read_bytes()[:1000])
+    status, _, err = call(["--int8", texts[0]], monkeypatch, capsys)
+    assert (status, "models/int8 is damaged or half-written" in err) == (1, True)
+    assert call(["--int8", "--model", "nowhere", "x"], monkeypatch, capsys)[0] == 1

@@ -3,96 +3,123 @@
     python -m tools.predict "Stocks rallied after the central bank cut rates"
     cat headlines.txt | python -m tools.predict --json
     python -m tools.predict --file articles.csv --out classified.csv
+    python -m tools.predict --int8 "Sony opens a chip plant"
     python -m tools.predict --explain "Sony opens a chip plant"
 
 A CSV needs a header with a `text` column (`title` is put before it where there is one), a JSONL
 file objects with the same keys; all other columns are kept. The answer adds `predicted`,
-`confidence` and one probability per class.
+`confidence` and one probability per class. Texts are repaired as those of the training were.
+
+``--int8`` computes in ONNX Runtime with 8-bit integers; the first time it makes models/int8.
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
-from stages.common import classifier, console, files, metrics
-from stages.common.classifier import Classifier
+from stages.common import console, corpus, files, metrics
 from stages.common.errors import UserError
-
-Record = dict[str, Any]
-ANSWER = ("predicted", "confidence", "probabilities", "note")
+from stages.common.params import TextSteps
+from tools import answers, documents
+from tools.answers import Prediction
+from tools.documents import Record
 
 # AG News, which the tokenizer was made for, has 1.25 tokens a word; text in a script or language it
 # was not made for falls into single letters.
 STRANGE_TOKENS_PER_WORD = 3.0
 STRANGE_UNKNOWN_SHARE = 0.2
-STRONGEST_WORDS = 8  # in the table of --explain
-SHOWN_WORDS = 120  # in its coloured text
-SHOWN_CHARACTERS = 300  # of a text in the table; --json and files keep all of it
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one document; ``label`` is None when there is nothing to read."""
+class Model(Protocol):
+    """What a model has to offer, in PyTorch (``stages.common.classifier``) or ONNX Runtime."""
 
-    label: str | None
-    probabilities: dict[str, float]
-    note: str | None
+    labels: list[str]
+    max_length: int
 
     @property
-    def confidence(self) -> float | None:
-        """The probability of ``label``."""
-        return self.probabilities[self.label] if self.label is not None else None
+    def unknown_id(self) -> int | None:
+        """The token for what the vocabulary lacks."""
 
-    def as_json(self) -> Record:
-        """Return the prediction with probabilities to six places."""
-        sure = None if self.confidence is None else round(self.confidence, 6)
-        shares = {name: round(p, 6) for name, p in self.probabilities.items()}
-        answer: Record = dict(zip(ANSWER, (self.label, sure, shares, self.note), strict=True))
-        return answer if self.note else {k: v for k, v in answer.items() if k != "note"}
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return each text's tokens."""
+
+    def logits(
+        self, tokens: Sequence[Sequence[int]], advance: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Return scores, (documents, classes)."""
 
 
 def main() -> None:
     """Read the arguments, then texts, then the model; answer on stdout or into a file."""
     arguments = _arguments()
-    records = _read(arguments)
-    model = classifier.load(arguments.model)
-    predictions = predict(model, [_text_of(record) for record in records], quiet=not arguments.out)
+    if arguments.text:
+        records: list[Record] = [{"text": text} for text in arguments.text]
+    elif arguments.file:
+        records = documents.read_records(arguments.file)
+    else:
+        records = documents.read_lines()
+    model = load(arguments.model, arguments.int8)
+    steps = documents.steps_of(arguments.model)
+    predictions = predict(model, records, steps, quiet=not arguments.out)
     if arguments.out:
-        _write(arguments.out, records, predictions, model.labels)
+        given = [p.as_json() for p in predictions]
+        documents.write_records(arguments.out, records, given, model.labels)
         counts = {name: sum(p.label == name for p in predictions) for name in model.labels}
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         print(f"{len(records):,} documents classified ({listed})", file=sys.stderr)
         print(f"wrote {arguments.out} ({files.size(arguments.out)})", file=sys.stderr)
-    elif arguments.explain:
-        _explain(model, records, predictions, arguments.json)
-    elif arguments.json:
+    elif arguments.explain or arguments.json:
         for record, prediction in zip(records, predictions, strict=True):
-            print(json.dumps(record | prediction.as_json(), ensure_ascii=False))
+            why = explained(model, prediction) if arguments.explain else {}
+            if arguments.json:
+                print(json.dumps(record | prediction.as_json() | why, ensure_ascii=False))
+            else:
+                answers.show_explained(prediction, why)
     else:
-        _show(records, predictions, model.labels)
+        answers.show(records, predictions, model.labels)
     if arguments.text and all(p.label is None for p in predictions):
         raise UserError(f"Nothing to classify: {predictions[0].note}.")
 
 
-def predict(model: Classifier, texts: list[str], quiet: bool = True) -> list[Prediction]:
-    """Classify ``texts``, batched by length, in the order given.
+def load(folder: Path, int8: bool) -> Any:
+    """Return the ``Model`` of ``folder``, in fp32 on PyTorch or in int8 on ONNX Runtime.
+
+    The int8 form lies in ``folder`` if that is an export, else beside it in ``int8``, where it is
+    made when it is missing or of other weights. ``UserError`` when the folder is unusable.
+    """
+    if not int8:
+        from stages.common import classifier  # seconds, for PyTorch, which int8 does without
+
+        return classifier.load(folder)
+    from tools import onnx_model
+
+    if (folder / onnx_model.INT8).is_file():
+        return onnx_model.load(folder)
+    made = folder.parent / "int8"
+    if not onnx_model.is_of(made, folder):
+        from tools import export
+
+        model = export.load(folder)
+        print(f"making the int8 form of {folder} in {made}, once", file=sys.stderr)
+        with export.replacing(made, folder) as part:
+            export.write_onnx(model, part, folder, keep=(onnx_model.INT8,))
+    return onnx_model.load(made)
+
+
+def predict(
+    model: Model, records: list[Record], steps: TextSteps, quiet: bool = True
+) -> list[Prediction]:
+    """Classify documents, batched by length, in the order given.
 
     A text without a single token gets no label but a note; one in which the tokenizer hardly
     knows a word gets both.
     """
+    texts = [documents.as_trained(record, steps) for record in records]
     tokens = model.encode(texts)
     empty = len(model.encode([""])[0])
     readable = [i for i, t in enumerate(tokens) if len(t) > empty]
@@ -104,29 +131,47 @@ def predict(model: Classifier, texts: list[str], quiet: bool = True) -> list[Pre
             logits = model.logits([tokens[i] for i in readable], bar.advance)
     probabilities[readable] = metrics.softmax(logits)
     predictions = []
-    for text, ids, row in zip(texts, tokens, probabilities, strict=True):
+    for record, text, ids, row in zip(records, texts, tokens, probabilities, strict=True):
         if len(ids) <= empty:
-            why = "the text is empty" if not text.strip() else "no readable characters in the text"
-            predictions.append(Prediction(None, {}, why))
+            nothing = not documents.text_of(record).strip()
+            why = "the text is empty" if nothing else "no readable characters in the text"
+            predictions.append(Prediction(None, {}, why, text))
         else:
             shares = dict(zip(model.labels, map(float, row), strict=True))
             best = model.labels[int(row.argmax())]
-            predictions.append(Prediction(best, shares, _note(model, text, ids)))
+            predictions.append(Prediction(best, shares, _note(model, text, ids), text))
     return predictions
 
 
-def _note(model: Classifier, text: str, ids: list[int]) -> str | None:
+def _note(model: Model, text: str, ids: list[int]) -> str | None:
     """Say what makes an answer less worth: a cut text, or one in a language not trained on."""
     notes = []
     if len(ids) >= model.max_length:
         notes.append(f"only the first {model.max_length} tokens were read")
-    unknown = sum(i == model.tokenizer.unk_token_id for i in ids) / len(ids)
+    unknown = sum(i == model.unknown_id for i in ids) / len(ids)
     words = max(1, len(text[: 20 * len(ids)].split()))
     if unknown > STRANGE_UNKNOWN_SHARE:
         notes.append(f"{unknown:.0%} of its tokens are unknown to the model")
     elif len(ids) < model.max_length and (len(ids) - 2) / words > STRANGE_TOKENS_PER_WORD:
         notes.append("its words are unlike those the model was trained on: another language?")
     return "; ".join(notes) or None
+
+
+def explained(model: Any, prediction: Prediction) -> Record:
+    """Return what each word added to the score of the class, by integrated gradients.
+
+    ``start`` and ``end`` of a word count characters of ``read``, the text as the model read it.
+    """
+    from stages.common.explanations import explain  # captum takes seconds to import
+
+    if prediction.label is None:
+        return {"words": []}
+    text = prediction.read
+    found = explain(model, text, model.labels.index(prediction.label))
+    words = [{"word": text[start:end], "start": start, "end": end, "attribution": round(share, 6)}
+             for start, end, share in found.spans]  # fmt: skip
+    ends = {"special": round(found.special, 6), "difference": round(found.difference, 6)}
+    return {"read": text, "words": words, **ends}
 
 
 def _arguments() -> argparse.Namespace:
@@ -139,210 +184,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--file", type=Path, help="a .csv or .jsonl with a `text` column")
     parser.add_argument("--out", type=Path, help="write a .csv or .jsonl instead of printing")
     parser.add_argument("--json", action="store_true", help="print one JSON object per document")
+    parser.add_argument("--int8", action="store_true",
+                        help="compute with 8-bit integers: faster, nearly as accurate")  # fmt: skip
     parser.add_argument("--explain", action="store_true",
                         help="show what each word added to the class's score")  # fmt: skip
-    parser.add_argument("--model", type=Path, default=classifier.FINETUNED,
+    parser.add_argument("--model", type=Path, default=corpus.FINETUNED,
                         help="the model's folder (default: %(default)s)")  # fmt: skip
     arguments = parser.parse_args()
     if arguments.text and arguments.file:
         parser.error("give texts or --file, not both")
     if arguments.explain and arguments.out:
         parser.error("--explain prints; it does not go with --out")
+    if arguments.explain and arguments.int8:
+        parser.error("--explain needs gradients, which --int8 has none of")
     if arguments.out and arguments.out.suffix not in (".csv", ".jsonl"):
         parser.error(f"--out {arguments.out}: the name must end in .csv or .jsonl")
     if not arguments.text and not arguments.file and sys.stdin.isatty():
         parser.error("nothing to classify: give a text, --file, or lines on standard input")
     return arguments
-
-
-def _read(arguments: argparse.Namespace) -> list[Record]:
-    if arguments.text:
-        return [{"text": text} for text in arguments.text]
-    if arguments.file:
-        return read_records(arguments.file)
-    sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    records = [{"text": line.rstrip("\r\n")} for line in sys.stdin]
-    if not records:
-        raise UserError("Standard input is empty: one document per line is expected.")
-    return records
-
-
-def read_records(path: Path) -> list[Record]:
-    """Read the documents of a ``.csv`` (with a header) or ``.jsonl`` file.
-
-    Raises ``UserError`` with file and line for a wrong ending, bytes that are not UTF-8, a missing
-    `text` column, and a line that cannot be read.
-    """
-    if path.suffix not in (".csv", ".jsonl"):
-        raise UserError(f"{path}: the name must end in .csv or .jsonl, to tell what it holds.")
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {line}: not UTF-8. Convert it: iconv -f latin1 -t utf-8."
-        ) from None
-    read = _csv if path.suffix == ".csv" else _jsonl
-    records = list(read(path, content))
-    if not records:
-        raise UserError(f"{path} holds no document.")
-    return records
-
-
-def _csv(path: Path, content: str) -> Iterable[Record]:
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.DictReader(io.StringIO(content, newline=""), restkey="", strict=True)
-    if "text" not in (reader.fieldnames or ()):
-        found = ", ".join(reader.fieldnames or ()) or "nothing"
-        raise UserError(f"{path}, line 1: no column `text` in the header; found: {found}.")
-    try:
-        for row in reader:
-            if "" in row or None in row.values():
-                raise UserError(f"{path}, line {reader.line_num}: not as many fields as columns.")
-            yield dict(row)
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
-
-
-def _jsonl(path: Path, content: str) -> Iterable[Record]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON: {error}.") from None
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            raise UserError(f'{path}, line {number}: not an object with a string "text".')
-        yield record
-
-
-def _text_of(record: Record) -> str:
-    title = record.get("title")
-    return f"{title} {record['text']}".strip() if isinstance(title, str) else record["text"]
-
-
-def _write(
-    path: Path, records: list[Record], predictions: list[Prediction], labels: list[str]
-) -> None:
-    """Write what came in and what the model says, all or nothing."""
-    with files.atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        if path.suffix == ".jsonl":
-            for record, prediction in zip(records, predictions, strict=True):
-                file.write(json.dumps(record | prediction.as_json(), ensure_ascii=False) + "\n")
-            return
-        kept = [k for k in dict.fromkeys(k for r in records for k in r) if k not in ANSWER]
-        shares = [f"p_{name}" for name in labels]
-        table = csv.DictWriter(file, [*kept, "predicted", "confidence", *shares, "note"],
-                               extrasaction="ignore", lineterminator="\n")  # fmt: skip
-        table.writeheader()
-        for record, prediction in zip(records, predictions, strict=True):
-            answer = prediction.as_json()
-            table.writerow(
-                record
-                | {"note": ""}
-                | answer
-                | {f"p_{k}": v for k, v in answer["probabilities"].items()}
-            )
-
-
-def _show(records: list[Record], predictions: list[Prediction], labels: list[str]) -> None:
-    """Print a table: the text, its class, and the probability of each class in per cent."""
-    width = None if sys.stdout.isatty() else 100
-    screen = Console(width=width, highlight=False)
-    grid = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    grid.add_column("Text", ratio=1, overflow="fold")
-    grid.add_column("Class", style="bold")
-    listed = labels if len(labels) <= 6 else []
-    for name in listed or ["Confidence"]:
-        grid.add_column(escape(name), justify="right")
-    for record, prediction in zip(records, predictions, strict=True):
-        text = _printable(_text_of(record))
-        if prediction.note:
-            text += f"\n({prediction.note})"
-        if prediction.confidence is None:
-            row = ["-"] * len(listed or ["Confidence"])
-        else:
-            row = [f"{prediction.probabilities[name]:.1%}" for name in listed]
-            row = row or [f"{prediction.confidence:.1%}"]
-        grid.add_row(escape(text), escape(prediction.label or "-"), *row)
-    screen.print(grid)
-
-
-def _explain(
-    model: Classifier, records: list[Record], predictions: list[Prediction], as_json: bool
-) -> None:
-    """Print each text with what its words added to the score, by integrated gradients."""
-    from stages.common.explanations import explain  # captum takes seconds to import
-
-    screen = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    for record, prediction in zip(records, predictions, strict=True):
-        text = _text_of(record)
-        if prediction.label is None:
-            found = None
-            words: list[Record] = []
-        else:
-            found = explain(model, text, model.labels.index(prediction.label))
-            words = [{"word": text[a:b], "start": a, "end": b, "attribution": round(share, 6)}
-                     for a, b, share in found.spans]  # fmt: skip
-        if as_json:
-            rest = (
-                {"special": round(found.special, 6), "difference": round(found.difference, 6)}
-                if found
-                else {}
-            )
-            print(
-                json.dumps(
-                    record | prediction.as_json() | {"words": words} | rest, ensure_ascii=False
-                )
-            )
-            continue
-        if found is None or prediction.label is None:
-            screen.print(f"- ({prediction.note})", markup=False)
-            continue
-        note = f" ({prediction.note})" if prediction.note else ""
-        screen.print(
-            f"\n{prediction.label} {prediction.confidence:.1%}{note}", style="bold", markup=False
-        )
-        largest = max((abs(w["attribution"]) for w in words), default=0.0) or 1.0
-        line = Text()
-        for word in words[:SHOWN_WORDS]:
-            share = word["attribution"] / largest
-            style = (
-                ""
-                if abs(share) < 0.12
-                else "bold green"
-                if share > 0.5
-                else "green"
-                if share > 0
-                else "red"
-            )
-            line.append(_printable(word["word"]), style=style).append(" ")
-        screen.print(line)
-        grid = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        grid.add_column("Word")
-        grid.add_column(f"for {escape(prediction.label)}", justify="right")
-        grid.add_column("", min_width=20)
-        strongest = sorted(words, key=lambda w: -abs(w["attribution"]))[:STRONGEST_WORDS]
-        for word in strongest:
-            share = word["attribution"]
-            bar = ("+" if share > 0 else "-") * max(1, round(20 * abs(share) / largest))
-            grid.add_row(escape(_printable(word["word"])), f"{share:+.3f}", bar)
-        screen.print(grid)
-        total = sum(w["attribution"] for w in words)
-        screen.print(
-            f"Words {total:+.3f}, start and end tokens {found.special:+.3f}; score against a blank "
-            f"text {found.difference:+.3f} logits.", markup=False,
-        )  # fmt: skip
-
-
-def _printable(text: str) -> str:
-    """Shorten a text and drop what would move a terminal's cursor or turn its writing around."""
-    whole = "".join(c if c.isprintable() else " " for c in text[: SHOWN_CHARACTERS * 4])
-    short = " ".join(whole.split())
-    return short if len(short) <= SHOWN_CHARACTERS else short[: SHOWN_CHARACTERS - 1] + "…"
 
 
 if __name__ == "__main__":

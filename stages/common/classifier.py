@@ -12,11 +12,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from stages.common import files
+from stages.common import corpus, files
 from stages.common.errors import UserError
 
-FINETUNED = Path("models/finetuned")
-SEEDS = "seeds"  # in that folder: one folder for each seed of `study.seeds`
+SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds`
 NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 BATCH_TOKENS = 4096
@@ -82,6 +81,12 @@ class Classifier:
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
     @property
+    def unknown_id(self) -> int | None:
+        """The token for what the vocabulary lacks; None where it lacks nothing."""
+        found: int | None = self.tokenizer.unk_token_id
+        return found
+
+    @property
     def pad_id(self) -> int:
         """The padding token; the model's own setting goes first, as it finds the last real token."""
         for known in (self.model.config.pad_token_id, self.tokenizer.pad_token_id):
@@ -101,7 +106,7 @@ def batches(lengths: Sequence[int], batch_tokens: int = BATCH_TOKENS) -> Iterato
         start = stop
 
 
-def load(folder: Path = FINETUNED) -> Classifier:
+def load(folder: Path = corpus.FINETUNED) -> Classifier:
     """Load a Hugging Face sequence-classification folder, in fp32, on the GPU if there is one.
 
     Weights come from safetensors alone, so nothing in the folder is executed, and no network is

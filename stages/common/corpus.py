@@ -14,6 +14,7 @@ LABELS = Path("data/labels")
 TOKENS = Path("data/tokens")
 BASELINES = Path("models/baselines")
 FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
+FINETUNED = Path("models/finetuned")
 SOURCE = RAW / "source.json"
 
 TEXT_COLUMNS = ("id", "title", "text", "label")

@@ -120,12 +120,17 @@ class Dataset(Section):
         return self
 
 
-class Clean(Section):
-    """Repair, removal of duplicates, and the validation split."""
+class TextSteps(Section):
+    """What is done to every text after its repair, in training and in use alike."""
 
     lowercase: bool
     strip_punctuation: bool
     remove_stop_words: bool
+
+
+class Clean(TextSteps):
+    """Repair, removal of duplicates, and the validation split."""
+
     near_duplicate_jaccard: Annotated[float, Field(gt=0, le=1)]
     """Jaccard similarity of word 3-shingles."""
     drop_near_duplicates: bool

@@ -17,7 +17,7 @@ from ftfy import TextFixerConfig
 from lxml import etree
 
 from stages.common import console
-from stages.common.params import Clean
+from stages.common.params import TextSteps
 
 EXAMPLES = 3  # of each repair
 SNIPPET = 60  # characters that an example shows from where the repair begins
@@ -210,7 +210,7 @@ def _difference(before: str, after: str) -> dict[str, str]:
     return {"before": before[start : start + SNIPPET], "after": after[start : start + SNIPPET]}
 
 
-def simplify(text: str, options: Clean) -> str:
+def simplify(text: str, options: TextSteps) -> str:
     """Return the text after the article's steps, as far as they are switched on.
 
     The stop words are scikit-learn's English list.

@@ -1,0 +1,224 @@
+"""Export the trained model: ONNX, checked against PyTorch on the test set, in a folder for the Hub.
+
+    python -m tools.export [--int8] [--out models/exported]
+
+The folder holds what `hf upload NAME models/exported` makes a repository of: safetensors, config,
+tokenizer, the model card README.md, onnx/model.onnx and, with --int8, onnx/model_int8.onnx (weights
+in 8 bits by channel, activations by document). tokenizers and onnxruntime are enough to run it; the
+card shows how.
+"""
+
+import argparse
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from tokenizers import Tokenizer
+
+from stages.common import classifier, console, corpus, files, metrics
+from stages.common.classifier import Classifier
+from stages.common.errors import UserError
+from tools import onnx_model
+from tools.onnx_model import FP32, INT8, MADE_BY, RECORD
+
+EXPORTED = Path("models/exported")
+TEST = corpus.CLEAN / "test.parquet"
+CARD, MEASURED = Path("reports/model_card.md"), Path("metrics/test.json")
+ROUNDING = 1e-3  # of a probability; the two runtimes add up in another order
+LEAST_AGREEMENT = 0.95  # of int8; less means that it does not work on this processor
+
+USAGE = """
+## Use
+
+```python
+from transformers import pipeline
+
+print(pipeline("text-classification", "{folder}")("Oil prices fall as storm spares refineries"))
+```
+
+Without PyTorch, on `tokenizers` and `onnxruntime` alone{int8}:
+
+```python
+import json
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
+session = onnxruntime.InferenceSession("{folder}/{graph}")
+labels = json.load(open("{folder}/config.json"))["id2label"]
+
+texts = ["Oil prices fall as storm spares refineries", "The coach praised the season"]
+encoded = tokenizer.encode_batch(texts)  # padded and cut as the model needs it
+inputs = {{"input_ids": np.array([e.ids for e in encoded]),
+          "attention_mask": np.array([e.attention_mask for e in encoded])}}
+for text, scores in zip(texts, session.run(["logits"], inputs)[0]):
+    print(labels[str(scores.argmax())], "|", text)
+```
+
+The texts of the training had entities, HTML and broken characters repaired first, and their spaces made single{steps}.
+"""
+INT8_NOTE = (
+    " (`onnx/model_int8.onnx` is smaller and faster on processors with 8-bit dot products, VNNI)"
+)
+
+
+def main() -> None:
+    """Export to a folder of its own name only when all checks have passed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--int8", action="store_true", help="add a graph in 8-bit integers")
+    parser.add_argument("--model", type=Path, default=corpus.FINETUNED, help="(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=EXPORTED, help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    console.title("export", "ONNX, checked against PyTorch, and a folder for the Hub")
+    graphs = (FP32, INT8) if arguments.int8 else (FP32,)
+    test = corpus.read_table(TEST, corpus.TEXT_COLUMNS)
+    model = load(arguments.model)
+    with replacing(arguments.out, arguments.model) as part:
+        with console.timed("converted"):
+            write_onnx(model, part, arguments.model, graphs)
+        shutil.copyfile(arguments.model / "model.safetensors", part / "model.safetensors")
+        accuracy = check(model, part, graphs, test)
+        text = card(arguments.model, model.labels, len(test), accuracy)
+        files.write_text(part / "README.md", text + _usage(arguments.out, part, graphs))
+    console.outputs(arguments.out)
+
+
+def load(folder: Path) -> Classifier:
+    """Load a model for export: on the CPU."""
+    model = classifier.load(folder)
+    model.model.to("cpu")
+    return model
+
+
+@contextmanager
+def replacing(out: Path, model: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces ``out`` when the block ends well.
+
+    Raises ``UserError`` when ``out`` holds what no export made, or is, holds or lies in ``model``.
+    """
+    here, there = out.resolve(), model.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise UserError(f"--out {out} overlaps the model's own folder {model}: name another.")
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty and not _is_export(out):
+        raise UserError(f"{out} exists and is no export of ours: remove it or name another by --out.")  # fmt: skip
+    with files.atomic_folder(out) as part:
+        yield part
+
+
+def _is_export(out: Path) -> bool:
+    return (out / RECORD).is_file() and files.read_json(out / RECORD).get("made_by") == MADE_BY
+
+
+def write_onnx(model: Classifier, out: Path, folder: Path, keep: Sequence[Path]) -> None:
+    """Write to ``out`` the graphs of ``keep`` and what is needed to run them.
+
+    ``folder`` is the one that ``model`` was loaded from. A graph takes input_ids and
+    attention_mask, int64 of shape (documents, tokens), and returns logits (documents, classes).
+    Raises ``UserError`` when the tokenizer cannot do without transformers.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"{folder} has no tokenizer.json: its tokenizer runs in transformers alone.")  # fmt: skip
+    shutil.copyfile(folder / "config.json", out / "config.json")
+    model.tokenizer.save_pretrained(out)
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    tokenizer.enable_truncation(model.max_length)
+    tokenizer.enable_padding(direction=model.tokenizer.padding_side, pad_id=model.pad_id,
+                             pad_token=model.tokenizer.pad_token or "")  # fmt: skip
+    tokenizer.save(str(out / "tokenizer.json"))
+    if (folder / "summary.json").is_file():  # the steps on the text, for tools.predict
+        shutil.copyfile(folder / "summary.json", out / "summary.json")
+    (out / FP32).parent.mkdir()
+    _convert(model, out / FP32)
+    if INT8 in keep:
+        with _quiet():
+            quantize_dynamic(out / FP32, out / INT8, per_channel=True, weight_type=QuantType.QInt8)
+    if FP32 not in keep:
+        (out / FP32).unlink()
+    record = {"made_by": MADE_BY, "model": onnx_model.fingerprint(folder)}
+    files.write_json(out / RECORD, record)
+
+
+def _convert(model: Classifier, path: Path) -> None:
+    inputs = model.pad([range(5), range(7), range(3)])
+    axes = {0: torch.export.Dim("documents"), 1: torch.export.Dim("tokens", max=model.max_length)}
+    with _quiet():
+        torch.onnx.export(
+            model.model, (), path, kwargs=inputs, dynamo=True, verbose=False,
+            input_names=list(inputs), output_names=["logits"], external_data=False,
+            dynamic_shapes=dict.fromkeys(inputs, axes),
+        )  # fmt: skip
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the converters say of their own workings off the screen."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def check(model: Classifier, out: Path, graphs: Sequence[Path], test: Any) -> float:
+    """Compare every graph with PyTorch on the test documents; return PyTorch's accuracy there.
+
+    Raises ``UserError`` when a graph says something else.
+    """
+    texts, labels = corpus.full_text(test), test["label"].to_numpy()
+    tokens = model.encode(texts)
+    expected = metrics.softmax(model.logits(tokens))
+    accuracy = float((expected.argmax(axis=1) == labels).mean())
+    rows = [("PyTorch", f"{accuracy:.4f}", "", "", files.size(out / "model.safetensors"))]
+    for graph in graphs:
+        exported = onnx_model.load(out, graph)
+        if exported.encode(texts) != tokens:
+            raise UserError("The exported tokenizer does not read texts as the model's own does.")
+        found = metrics.softmax(exported.logits(tokens))
+        agreement = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        difference = float(np.abs(found - expected).max())
+        if (difference > ROUNDING) if graph == FP32 else (agreement < LEAST_AGREEMENT):
+            raise UserError(
+                f"{graph} does not compute what the model does: {agreement:.1%} of {len(texts):,} "
+                f"predictions agree, probabilities differ by up to {difference:.2g}."
+            )
+        right = float((found.argmax(axis=1) == labels).mean())
+        rows.append((str(graph), f"{right:.4f}", f"{agreement:.4f}", f"{difference:.2g}",
+                     files.size(out / graph)))  # fmt: skip
+    console.table(f"Test set, {len(texts):,} documents",
+                  ("", "accuracy", "agreement", "largest difference", "size"), rows)  # fmt: skip
+    return accuracy
+
+
+def card(folder: Path, labels: list[str], count: int, accuracy: float) -> str:
+    """Return evaluate's model card if it is about this model, else one that says as little as is known."""
+    if CARD.is_file() and MEASURED.is_file():
+        measured = files.read_json(MEASURED)
+        if measured.get("n") == count and abs(measured["accuracy"] - accuracy) < 1e-5:
+            return CARD.read_text(encoding="utf-8")
+    console.say(f"note: {CARD} is missing or about another model; the card says little. "
+                "`dvc repro evaluate` writes one.")  # fmt: skip
+    head = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
+    listed = ", ".join(labels)
+    return f"{head}# {folder.name}\n\nTells {len(labels)} classes apart: {listed}.\n"
+
+
+def _usage(out: Path, part: Path, graphs: Sequence[Path]) -> str:
+    summary = part / "summary.json"
+    steps = files.read_json(summary).get("clean", {}) if summary.is_file() else {}
+    taken = [name.replace("_", " ") for name, on in steps.items() if on]
+    return USAGE.format(folder=out, graph=FP32, int8=INT8_NOTE if INT8 in graphs else "",
+                        steps=f"; then: {', '.join(taken)}" if taken else "")  # fmt: skip
+
+
+if __name__ == "__main__":
+    console.run(main)
