@@ -5,7 +5,8 @@
 transformers' Trainer on DeepSpeed ZeRO, on every GPU there is, or in ``processes: N`` processes on
 a CPU. ``batch_size`` counts the documents of one optimizer step over all processes together, so
 that the number of processes changes the time it takes and not the result. A run that was
-interrupted goes on from its last checkpoint under ``.checkpoints/`` when started again.
+interrupted goes on from its last checkpoint under ``.checkpoints/`` when started again. With
+``study.seeds`` the same is done for each further seed, into a folder beside the weights.
 """
 
 import csv
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import (
@@ -23,6 +25,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     TrainingArguments,
+    set_seed,
 )
 
 from stages.common import (
@@ -41,7 +44,8 @@ from stages.common import (
 from stages.common.params import Params, TextSteps, read_params
 
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
-         "processes", "finetune", "clean")  # fmt: skip
+         "processes", "finetune", "study", "clean")  # fmt: skip
+FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
 SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
 
@@ -53,6 +57,24 @@ def main() -> None:
         return
     distributed.prepare(params.seed)
     console.title("finetune", "train the encoder to classify; keep the best epoch")
+    others = [seed for seed in params.study.seeds if seed != params.seed]
+    runs = {seed: train_one(params, seed) for seed in (params.seed, *others)}
+    if distributed.rank() == 0:
+        with files.atomic_folder(corpus.FINETUNED) as out:
+            shutil.copytree(runs[params.seed].folder / FINISHED, out, dirs_exist_ok=True)
+            for seed in others:
+                shutil.copytree(runs[seed].folder / FINISHED, out / "seeds" / str(seed))
+    for run in runs.values():
+        run.discard()
+    console.outputs(corpus.FINETUNED)
+
+
+def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
+    """Train with ``seed``; return the run's checkpoints, with the model's folder, ``FINISHED``, beside.
+
+    A run that had ended before, when a later seed's had not, is left as it is.
+    """
+    params = params.model_copy(update={"seed": seed})
 
     # ---- data
     train = batches.TokenDataset(corpus.read_table(TRAIN))
@@ -60,10 +82,15 @@ def main() -> None:
     names = corpus.label_names()
     folder = encoder.pretrained_folder()
     run = checkpoints.fingerprint(
-        params.model_dump(),
+        params.model_dump(exclude={"study"}),
         [TRAIN, VALIDATION, corpus.SOURCE, encoder.PRETRAINED, training.DEEPSPEED_CONFIG],
     )
     unfinished = checkpoints.Checkpoints("finetune", run)
+    finished = unfinished.folder / FINISHED
+    if distributed.gather(finished.is_dir())[0]:
+        return unfinished
+    set_seed(seed)
+    AcceleratorState._reset_state()  # else accelerate refuses DeepSpeed for a second seed
 
     # ---- tokenizer
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -93,6 +120,7 @@ def main() -> None:
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} "
         f"classes, {training.count_parameters(model)[0]:,} parameters\n"
         f"{distributed.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
+        + (f"\nseed {seed}" if params.study.seeds else "")
     )
 
     # ---- train
@@ -111,14 +139,13 @@ def main() -> None:
 
     # ---- save
     if distributed.rank() == 0:
-        with files.atomic_folder(corpus.FINETUNED) as out:
+        with files.atomic_folder(finished) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_text(out / "history.csv", as_csv(engine.history))
             files.write_json(out / "summary.json", summary(engine, names, train, params.clean))
-    unfinished.discard()
     console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
-    console.outputs(corpus.FINETUNED)
+    return unfinished
 
 
 def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:

@@ -54,6 +54,23 @@ def moved(folder):
             for name, value in weights(folder).items() if name.removeprefix("bert.") in base}  # fmt: skip
 
 
+def test_a_further_seed_gives_the_model_that_it_gives_alone(
+    folder, runner, plain, tmp_path_factory
+):
+    runner.run(folder, study__seeds=[7, 42])  # 42 is the main one, and is not trained twice
+    alone = tmp_path_factory.mktemp("alone")
+    tiny.write(alone, documents=48)
+    runner.run(alone, seed=7, **PARAMS)
+    seeds = folder / "models/finetuned/seeds"
+    assert [path.name for path in seeds.iterdir()] == ["7"]
+    for name in ("model.safetensors", "history.csv", "summary.json"):
+        main = (folder / "models/finetuned" / name).read_bytes()
+        assert main == (plain / "models/finetuned" / name).read_bytes()
+        assert (seeds / "7" / name).read_bytes() == (alone / "models/finetuned" / name).read_bytes()
+        assert name == "summary.json" or main != (seeds / "7" / name).read_bytes()
+    assert not list((folder / ".checkpoints/finetune").iterdir())
+
+
 # ---- the knobs, one by one
 
 

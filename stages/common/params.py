@@ -234,6 +234,13 @@ class Finetune(Section):
         return self
 
 
+class Study(Section):
+    """What else is trained to see how far figures depend on chance."""
+
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]]
+    """Seeds to fine-tune with beside ``seed``; evaluate reports mean and spread."""
+
+
 class Evaluate(Section):
     """How the final figures are made."""
 
@@ -267,6 +274,7 @@ class Params(Section):
     pretrain: Pretrain
     baselines: Baselines
     finetune: Finetune
+    study: Study
     evaluate: Evaluate
 
     @model_validator(mode="after")
