@@ -5,6 +5,7 @@ The whole pipeline runs twice, with a two-layer model on the corpus in the repos
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -17,18 +18,27 @@ ALL = ["download", "clean", "label_noise", "pretrain", "tokenize_text", "finetun
 
 
 @pytest.fixture(scope="module")
-def built(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone in which `dvc repro` has run, its lock and metrics committed."""
-    clone = project.clone(tmp_path_factory.mktemp("built") / "clone")
-    assert sorted(clone.ran(clone.dvc("repro"))) == sorted(ALL)
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message=Built")
-    return clone
+def clones(project: Project, tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
+    """Two clones in which `dvc repro` has run, side by side."""
+    folder = tmp_path_factory.mktemp("clones")
+    clones = [project.clone(folder / name) for name in ("clone", "in another folder")]
+    with ThreadPoolExecutor() as pool:
+        outputs = list(pool.map(lambda clone: clone.dvc("repro"), clones))
+    for output in outputs:
+        assert sorted(project.ran(output)) == sorted(ALL)
+    return clones
 
 
-def test_two_clones_of_one_commit_give_the_same_lock(project, built, tmp_path):
-    other = project.clone(tmp_path / "in another folder")
-    other.dvc("repro")
+@pytest.fixture(scope="module")
+def built(clones: list[Project]) -> Project:
+    """One of the clones, its lock and metrics committed."""
+    clones[0].git("add", "--all")
+    clones[0].git("commit", "--quiet", "--message=Built")
+    return clones[0]
+
+
+def test_two_clones_of_one_commit_give_the_same_lock(built, clones):
+    other = clones[1]
     assert (other.path / "dvc.lock").read_text() == (built.path / "dvc.lock").read_text()
     assert (other.path / "metrics/test.json").read_text() == (
         built.path / "metrics/test.json"
