@@ -8,12 +8,13 @@ batch, learning rate and schedule, each in a process of its own. They take turns
 steps each, so that a machine that slows down slows all of them; the first round is warm-up and the
 median of the others counts. ``arithmetic`` is the rate of useful work (six operations for each
 weight of a layer and each real token) over what the machine's own matrix product reaches between
-the rounds of the same run. ``padding`` is the
-tokens computed for each real one, ``accuracy`` is on the validation documents after the last round.
+the rounds of the same run. ``padding`` is the tokens computed for each real one, ``accuracy`` is on
+the validation documents after the last round.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -182,20 +184,26 @@ class Pace(TrainerCallback):
         self.step()
 
 
+@dataclass(frozen=True)
+class Task:
+    """What every contender is given."""
+
+    params: Params
+    train: batches.TokenDataset
+    validation: batches.TokenDataset
+    steps: int
+    pace: Pace
+    seen: dict[str, int]  # tokens computed so far: ``real`` ones, and with padding
+
+
 def work(name: str, params: Params, steps: int, rounds: int) -> None:
     """Train as one contender, a round at a time, and report."""
     train, validation = (
         batches.TokenDataset(corpus.read_table(path))
         for path in (finetune.TRAIN, finetune.VALIDATION)
     )
-    seen = {"real": 0, "padded": 0}
-    pace = Pace(steps)
-    contender: Callable[..., Any] = (
-        with_loop if name == "loop" else ours if name == "ours" else with_trainer
-    )
-    trained = contender(
-        params, train, validation, steps * rounds, pace, seen, plain=name == "defaults"
-    )
+    task = Task(params, train, validation, steps * rounds, Pace(steps), {"real": 0, "padded": 0})
+    trained = TRAIN[name](task)
     memory_used = (
         torch.cuda.max_memory_allocated()
         if torch.cuda.is_available()
@@ -208,7 +216,7 @@ def work(name: str, params: Params, steps: int, rounds: int) -> None:
     )
     say(
         {
-            **seen,
+            **task.seen,
             "weights": weights,
             "memory": memory_used,
             "accuracy": accuracy(trained, validation),
@@ -216,43 +224,34 @@ def work(name: str, params: Params, steps: int, rounds: int) -> None:
     )
 
 
-def with_trainer(
-    params: Params, train: Any, _: Any, steps: int, pace: Pace, seen: dict[str, int], plain: bool
-) -> Any:
-    """Train with transformers' Trainer as it comes."""
-    width = WIDTH if plain else None
+def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
+    """Train with transformers' Trainer as it comes, padding to ``width`` or the longest document."""
+    params = task.params
     arguments = TrainingArguments(
         output_dir=tempfile.gettempdir(),
-        max_steps=steps,
+        max_steps=task.steps,
         per_device_train_batch_size=params.batch_size,
         learning_rate=params.lr,
         warmup_steps=params.finetune.warmup,
-        bf16=not plain and distributed.bf16_is_fast(),
+        bf16=bf16 and distributed.bf16_is_fast(),
         use_cpu=DEVICE == "cpu",
         **{k: v for k, v in training.QUIET.items() if k != "accelerator_config"},
     )
 
     def collate(documents: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return batch_of(
-            [d["input_ids"] for d in documents], [d["label"] for d in documents], width, seen
+            [d["input_ids"] for d in documents], [d["label"] for d in documents], width, task.seen
         )
 
-    trainer = Trainer(model(), arguments, train_dataset=train, data_collator=collate)
-    trainer.add_callback(pace)
+    trainer = Trainer(model(), arguments, train_dataset=task.train, data_collator=collate)
+    trainer.add_callback(task.pace)
     trainer.train()
     return trainer.model
 
 
-def with_loop(
-    params: Params,
-    train: Any,
-    _: Any,
-    steps: int,
-    pace: Pace,
-    seen: dict[str, int],
-    plain: bool,  # noqa: ARG001
-) -> Any:
+def with_loop(task: Task) -> Any:
     """Train in a loop of plain PyTorch on the batches and the model that ours trains on."""
+    params, train = task.params, task.train
     built = model()
     kernels.speed_up(built)
     if distributed.use_bf16(params.precision):
@@ -260,11 +259,11 @@ def with_loop(
     built.train()
     optimizer = optimizers.build(built, params.lr, params.finetune)
     schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
-        optimizer, int(params.finetune.warmup * steps), steps
+        optimizer, int(params.finetune.warmup * task.steps), task.steps
     )
-    pace.on_train_begin()
-    for rows in batches.plan(train.lengths, params.batch_size, params.seed, 0)[:steps]:
-        batch = batch_of([train.input_ids[i] for i in rows], train.labels[rows], None, seen)
+    task.pace.on_train_begin()
+    for rows in batches.plan(train.lengths, params.batch_size, params.seed, 0)[: task.steps]:
+        batch = batch_of([train.input_ids[i] for i in rows], train.labels[rows], None, task.seen)
         batch = {key: value.to(DEVICE) for key, value in batch.items()}
         labels = batch.pop("labels")
         loss = torch.nn.functional.cross_entropy(built(**batch).logits.float(), labels)
@@ -274,31 +273,24 @@ def with_loop(
         schedule.step()
         optimizer.zero_grad()
         loss.item()
-        pace.step()
+        task.pace.step()
     return built
 
 
-def ours(
-    params: Params,
-    train: Any,
-    validation: Any,
-    steps: int,
-    pace: Pace,
-    seen: dict[str, int],
-    plain: bool,  # noqa: ARG001
-) -> Any:
+def ours(task: Task) -> Any:
     """Train with the stage's own engine."""
+    params, seen = task.params, task.seen
     built = model()
     kernels.speed_up(built)
     stage, _ = memory.zero_stage(params.zero_stage, *training.size_of(built.config))
     with tempfile.TemporaryDirectory() as folder:
         arguments = finetune.arguments(params, stage, Path(folder))
-        arguments.max_steps = steps
+        arguments.max_steps = task.steps
         if distributed.use_bf16(params.precision):
             training.autocast_to_bf16(built)
         unfinished = checkpoints.Checkpoints("benchmark", Path(folder).name)
         engine = training.Engine(
-            built, arguments, train, validation, padding_id=0, batch_size=params.batch_size,
+            built, arguments, task.train, task.validation, padding_id=0, batch_size=params.batch_size,
             judge=finetune.judge, checkpoints=unfinished, knobs=params.finetune,
         )  # fmt: skip
         collate = engine.collators[0]
@@ -310,11 +302,19 @@ def ours(
             return batch
 
         engine.collators[0] = counted
-        engine.add_callback(pace)
-        engine.knobs = engine.knobs.model_copy(update={"checkpoint_steps": steps + 1})
+        engine.add_callback(task.pace)
+        engine.knobs = engine.knobs.model_copy(update={"checkpoint_steps": task.steps + 1})
         engine.fit()
         unfinished.discard()
     return engine.model
+
+
+TRAIN: dict[str, Callable[[Task], Any]] = {
+    "defaults": functools.partial(with_trainer, width=WIDTH, bf16=False),
+    "trainer": functools.partial(with_trainer, width=None, bf16=True),
+    "loop": with_loop,
+    "ours": ours,
+}
 
 
 # ---- what all share ----------------------------------------------------------------------------
