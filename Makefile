@@ -15,8 +15,9 @@ repro: $(SET_UP)  ## Rebuild whatever is out of date: dvc repro
 review: $(SET_UP)  ## Open the page on which suspect labels are reviewed
 	@python -m tools.review open
 
+# A file at a time on each of two workers: what one waits for, the other computes through.
 test: $(SET_UP)  ## Run the whole test suite
-	@python -m pytest
+	@python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(SET_UP)  ## Check style and types
 	@ruff check .

@@ -9,7 +9,8 @@ steps each, so that a machine that slows down slows all of them; the first round
 median of the others counts. ``arithmetic`` is the rate of useful work (six operations for each
 weight of a layer and each real token) over what the machine's own matrix product reaches between
 the rounds of the same run. ``padding`` is the tokens computed for each real one, ``accuracy`` is on
-the validation documents after the last round.
+the validation documents after the last round. Some batches hold longer documents than others, so a
+round's rate is taken in real tokens a second; ``docs/s`` is that rate for documents of mean length.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from transformers import (
     TrainingArguments,
     get_linear_schedule_with_warmup,
 )
+from transformers.utils import logging
 
 from stages import finetune
 from stages.common import (
@@ -56,7 +58,7 @@ from stages.common.errors import UserError
 from stages.common.params import Params, read_params
 
 CONTENDERS = {
-    "defaults": "run_classification",  # what that script does unless told: Trainer, fp32, pad to 128
+    "defaults": "HF script",  # run_classification.py unless told: Trainer, fp32, pad to 128
     "trainer": "Trainer, bf16",  # each batch padded to its longest document
     "loop": "PyTorch loop",  # on our batches, model and optimizer: what DeepSpeed costs
     "ours": "ours",  # as stages.finetune
@@ -74,13 +76,18 @@ def main() -> None:
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     params = read_params(finetune.READS)
-    distributed.prepare(params.seed)
+    if options.worker == "ours":
+        # The others run as they would without us: in a process group Trainer would wrap its model.
+        distributed.prepare(params.seed)
     if options.worker:
         # What the stage says goes nowhere: the parent reads this process's own output.
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             work(options.worker, params, options.steps, options.rounds)
         return
-    documents = len(corpus.read_table(finetune.TRAIN))
+    train = batches.TokenDataset(corpus.read_table(finetune.TRAIN))
+    documents, mean_length = len(train), float(np.mean(train.lengths))
     if options.rounds < 2 or options.steps * options.rounds * params.batch_size >= documents:
         raise UserError(
             f"--steps {options.steps} --rounds {options.rounds}: two rounds or more, and fewer than the "
@@ -89,25 +96,25 @@ def main() -> None:
 
     # ---- in turns
     workers = {name: start(name, options.steps, options.rounds) for name in CONTENDERS}
-    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    paces: dict[str, list[float]] = {name: [] for name in CONTENDERS}  # real tokens a second
     rates: list[float] = []
     with console.Bar("measuring", options.rounds * len(workers)) as bar:
         for _ in range(options.rounds):
             rates.append(matrix_rate())
             for name, worker in workers.items():
-                seconds[name].append(ask(worker))
+                told = ask(worker)
+                paces[name].append(told["real"] / told["seconds"])
                 bar.advance()
 
     # ---- the table
     peak = statistics.median(rates)
     results = []
     for name, worker in workers.items():
-        middle = statistics.median(seconds[name][1:])
+        rate = statistics.median(paces[name][1:])
         seen = ask(worker)
-        rate = seen["real"] / options.rounds / middle
         results.append({
             "contender": CONTENDERS[name],
-            "documents_per_second": options.steps * params.batch_size / middle,
+            "documents_per_second": rate / mean_length,
             "padding": seen["padded"] / seen["real"],
             "arithmetic": 6 * seen["weights"] * rate / peak,
             "peak_memory_gb": seen["memory"] / 1e9,
@@ -157,8 +164,10 @@ def ask(worker: Any) -> Any:
 class Pace(TrainerCallback):
     """Takes the time of each round, and waits to be told before the next."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, seen: dict[str, int]) -> None:
         self._steps = steps
+        self._seen = seen
+        self._real = 0
         self._done = 0
         self._start = 0.0
 
@@ -171,7 +180,8 @@ class Pace(TrainerCallback):
         """Count a step; at the end of a round, report and wait."""
         self._done += 1
         if self._done % self._steps == 0:
-            say(clock() - self._start)
+            say({"seconds": clock() - self._start, "real": self._seen["real"] - self._real})
+            self._real = self._seen["real"]
             self.wait()
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -202,7 +212,8 @@ def work(name: str, params: Params, steps: int, rounds: int) -> None:
         batches.TokenDataset(corpus.read_table(path))
         for path in (finetune.TRAIN, finetune.VALIDATION)
     )
-    task = Task(params, train, validation, steps * rounds, Pace(steps), {"real": 0, "padded": 0})
+    seen = {"real": 0, "padded": 0}
+    task = Task(params, train, validation, steps * rounds, Pace(steps, seen), seen)
     trained = TRAIN[name](task)
     memory_used = (
         torch.cuda.max_memory_allocated()
@@ -239,11 +250,9 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
     )
 
     def collate(documents: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return batch_of(
-            [d["input_ids"] for d in documents], [d["label"] for d in documents], width, task.seen
-        )
+        return batch_of([d["input_ids"] for d in documents], [d["label"] for d in documents], width)
 
-    trainer = Trainer(model(), arguments, train_dataset=task.train, data_collator=collate)
+    trainer = Trainer(model(task.seen), arguments, train_dataset=task.train, data_collator=collate)
     trainer.add_callback(task.pace)
     trainer.train()
     return trainer.model
@@ -252,7 +261,7 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
 def with_loop(task: Task) -> Any:
     """Train in a loop of plain PyTorch on the batches and the model that ours trains on."""
     params, train = task.params, task.train
-    built = model()
+    built = model(task.seen)
     kernels.speed_up(built)
     if distributed.use_bf16(params.precision):
         training.autocast_to_bf16(built)
@@ -263,7 +272,7 @@ def with_loop(task: Task) -> Any:
     )
     task.pace.on_train_begin()
     for rows in batches.plan(train.lengths, params.batch_size, params.seed, 0)[: task.steps]:
-        batch = batch_of([train.input_ids[i] for i in rows], train.labels[rows], None, task.seen)
+        batch = batch_of([train.input_ids[i] for i in rows], train.labels[rows], None)
         batch = {key: value.to(DEVICE) for key, value in batch.items()}
         labels = batch.pop("labels")
         loss = torch.nn.functional.cross_entropy(built(**batch).logits.float(), labels)
@@ -279,8 +288,8 @@ def with_loop(task: Task) -> Any:
 
 def ours(task: Task) -> Any:
     """Train with the stage's own engine."""
-    params, seen = task.params, task.seen
-    built = model()
+    params = task.params
+    built = model(task.seen)
     kernels.speed_up(built)
     stage, _ = memory.zero_stage(params.zero_stage, *training.size_of(built.config))
     with tempfile.TemporaryDirectory() as folder:
@@ -293,15 +302,6 @@ def ours(task: Task) -> Any:
             built, arguments, task.train, task.validation, padding_id=0, batch_size=params.batch_size,
             judge=finetune.judge, checkpoints=unfinished, knobs=params.finetune,
         )  # fmt: skip
-        collate = engine.collators[0]
-
-        def counted(documents: Any) -> Any:
-            batch = collate(documents)
-            seen["padded"] += batch["input_ids"].numel()
-            seen["real"] += int(batch["attention_mask"].sum())
-            return batch
-
-        engine.collators[0] = counted
         engine.add_callback(task.pace)
         engine.knobs = engine.knobs.model_copy(update={"checkpoint_steps": task.steps + 1})
         engine.fit()
@@ -320,24 +320,28 @@ TRAIN: dict[str, Callable[[Task], Any]] = {
 # ---- what all share ----------------------------------------------------------------------------
 
 
-def model() -> Any:
-    """Return a fresh classifier."""
+def model(seen: dict[str, int]) -> Any:
+    """Return a fresh classifier that adds the tokens it trains on to ``seen``."""
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_pretrained(
+    built = AutoModelForSequenceClassification.from_pretrained(
         encoder.pretrained_folder(), num_labels=len(corpus.label_names())
     )
 
+    def count(module: Any, _arguments: Any, batch: dict[str, Any]) -> None:
+        if module.training:
+            seen["padded"] += batch["input_ids"].numel()
+            seen["real"] += int(batch["attention_mask"].sum())
 
-def batch_of(
-    ids: list[Any], labels: Any, width: int | None, seen: dict[str, int]
-) -> dict[str, Any]:
+    built.register_forward_pre_hook(count, with_kwargs=True)
+    return built
+
+
+def batch_of(ids: list[Any], labels: Any, width: int | None) -> dict[str, Any]:
     """Return one batch, padded to its longest document or to ``width`` tokens."""
     lengths = torch.tensor([len(document) for document in ids])
     padded = torch.nn.utils.rnn.pad_sequence(ids, True, 0)
     if width:
         padded = torch.nn.functional.pad(padded, (0, width - padded.shape[1]))
-    seen["padded"] += padded.numel()
-    seen["real"] += int(lengths.sum())
     mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
     return {
         "input_ids": padded,
@@ -351,12 +355,7 @@ def accuracy(trained: Any, validation: Any) -> float:
     trained.eval()
     right = 0
     for rows in classifier.batches(validation.lengths):
-        batch = batch_of(
-            [validation.input_ids[i] for i in rows],
-            validation.labels[rows],
-            None,
-            {"real": 0, "padded": 0},
-        )
+        batch = batch_of([validation.input_ids[i] for i in rows], validation.labels[rows], None)
         labels = batch.pop("labels")
         with torch.inference_mode():
             logits = trained(**{key: value.to(DEVICE) for key, value in batch.items()}).logits

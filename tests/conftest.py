@@ -20,6 +20,9 @@ os.environ["PYTHONPATH"] = str(REPOSITORY)
 # A shell that starts the suite in the background makes it, and every process it starts, deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Two workers that each wait for the other's core while spinning would slow both.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the fast tests first: those of single modules, then whole pipelines and browsers."""
