@@ -62,7 +62,10 @@ def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
         if not (folder / path).is_file():
             raise _unusable(folder, f"no {path}")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[
+        0
+    ]  # OpenMP's form: one number a level
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
     options.log_severity_level = 3
     try:
         config = files.read_json(folder / "config.json")

@@ -11,6 +11,9 @@ from gensim.models import Word2Vec
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from stages.common import metrics
+from stages.common.params import Baselines
+
 Words = Sequence[Sequence[str]]
 PADDING, UNKNOWN = 0, 1  # word ids; the others follow
 RARE = 2  # words that occur less often share the vector of UNKNOWN
@@ -135,3 +138,30 @@ def train(
         if waited == PATIENCE:
             break
     model.load_state_dict(best)
+
+
+def fit(
+    kind: Literal["rnn", "lstm"],
+    words: dict[str, list[list[str]]],
+    labels: np.ndarray,
+    validation_labels: np.ndarray,
+    classes: int,
+    settings: Baselines,
+    seed: int,
+) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
+    """Train on ``words["train"]``; return ``kind`` and the scores of validation and test.
+
+    Each array of scores has shape (documents, classes).
+    """
+    # The steps of a recurrent layer are too small to share: two threads wait for one another.
+    torch.set_num_threads(1)
+    vectors = word_vectors(words["train"], settings.word_vectors, settings.dimensions, seed)
+    encoded = {split: vectors.encode(documents) for split, documents in words.items()}
+    torch.manual_seed(seed)
+    model = RecurrentClassifier(kind, vectors.start, settings.hidden, classes)
+
+    def validation_loss() -> float:
+        return metrics.nll(validation_labels, metrics.softmax(model.scores(encoded["validation"])))
+
+    train(model, encoded["train"], labels, validation_loss, settings.epochs, seed)
+    return kind, (model.scores(encoded["validation"]), model.scores(encoded["test"]))
