@@ -4,7 +4,7 @@ SET_UP := .venv/.installed
 # The pipeline's commands say `python`: this puts the environment's own first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro review test lint lock clean-venv
+.PHONY: help repro review sweep test lint lock clean-venv
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -14,6 +14,9 @@ repro: $(SET_UP)  ## Rebuild whatever is out of date: dvc repro
 
 review: $(SET_UP)  ## Open the page on which suspect labels are reviewed
 	@python -m tools.review open
+
+sweep: $(SET_UP)  ## Look for better hyper-parameters: SPACE=space.yaml WORKERS=1
+	@python -m tools.sweep $(or $(SPACE),space.yaml) --workers $(or $(WORKERS),1)
 
 # A file at a time on each of two workers: what one waits for, the other computes through.
 test: $(SET_UP)  ## Run the whole test suite

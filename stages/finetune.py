@@ -143,6 +143,8 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_text(out / "history.csv", as_csv(engine.history))
+            chosen_by = {"macro_f1": round(engine.best["macro_f1"], 6)}
+            files.write_json(out / "validation.json", chosen_by)  # DVC compares experiments by it
             files.write_json(out / "summary.json", summary(engine, names, train, params.clean))
     console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
     return unfinished

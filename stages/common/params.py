@@ -299,12 +299,20 @@ def read_params(reads: Iterable[str], path: Path = PARAMS_FILE) -> Params:
         raise UserError(f"{path} is missing. Run from the repository's top folder.") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from None
-    try:
-        params = Params.model_validate(content)
-    except ValidationError as error:
-        problems = sorted({_explain(e["loc"], e, content) for e in error.errors()})
-        raise UserError(f"{path}:\n" + "\n".join(f"  {p}" for p in problems)) from None
+    wrong = problems(content)
+    if wrong:
+        raise UserError(f"{path}:\n" + "\n".join(f"  {p}" for p in wrong))
+    params = Params.model_validate(content)
     return Params.model_construct(**{key: getattr(params, key) for key in reads})
+
+
+def problems(content: Any) -> list[str]:
+    """Return a line for each wrong key of what params.yaml contains, none when all is well."""
+    try:
+        Params.model_validate(content)
+    except ValidationError as error:
+        return sorted({_explain(e["loc"], e, content) for e in error.errors()})
+    return []
 
 
 def _explain(location: tuple[int | str, ...], error: Any, content: Any) -> str:

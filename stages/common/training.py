@@ -278,6 +278,9 @@ class Engine(Trainer):
             + ", ".join(f"{LABELS.get(k, k)} {value:.3f}" for k, value in figures.items())
             + (", best" if better else "")
         )
+        if distributed.rank() == 0:
+            stage = self.checkpoints.folder.parent.name
+            training_logs.note_epochs(stage, int(self.args.num_train_epochs), self.history)
         if epoch - self.best["epoch"] >= self.knobs.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
