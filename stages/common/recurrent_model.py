@@ -19,7 +19,7 @@ PADDING, UNKNOWN = 0, 1  # word ids; the others follow
 RARE = 2  # words that occur less often share the vector of UNKNOWN
 READ_WORDS = 150  # of a document; longer ones are cut
 WORD2VEC_WORDS = 3_000_000  # that word2vec reads in all, in 5 to 40 passes
-BATCH = 64  # documents at most; a small corpus gets smaller batches
+BATCH = 128  # documents at most; a small corpus gets smaller batches
 STEPS = 80  # in an epoch, at least
 LEARNING_RATE = 2e-3  # at the start; falls to 0 in a line
 
