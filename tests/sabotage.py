@@ -73,6 +73,30 @@ def out_of_memory() -> None:
     setattr(training.Engine, "compute_loss", greedy)  # noqa: B010
 
 
+def note_passes() -> None:
+    """Write down how many documents each micro-batch has, and how often each layer computed it."""
+    loss, step = training.Engine.compute_loss, training.Engine.training_step
+    noted: list[tuple[int, int]] = []
+
+    def computed(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        noted.append((len(inputs["labels"]), 0))
+        if len(noted) == 1:
+            layers = self.model.bert.encoder.layer
+            layers[0].intermediate.register_forward_pre_hook(passed)
+        return loss(self, model, inputs, *args, **kwargs)
+
+    def passed(*_: Any) -> None:
+        noted[-1] = (noted[-1][0], noted[-1][1] + 1)
+
+    def stepped(self: Any, *args: Any) -> torch.Tensor:
+        value = step(self, *args)
+        Path("passes.json").write_text(json.dumps(noted))
+        return value
+
+    setattr(training.Engine, "compute_loss", computed)  # noqa: B010
+    setattr(training.Engine, "training_step", stepped)  # noqa: B010
+
+
 def note_folds() -> None:
     """Write down what each fine-tuned judge learnt from and judged, and what all said.
 

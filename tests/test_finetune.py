@@ -5,6 +5,11 @@ Runs are real ones, on a two-layer model in one process; tests/distributed has t
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +22,12 @@ from tests import tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 8, "precision": "fp32"}
 STEPS = 12
+# Bring up the loopback of a network namespace of our own (SIOCSIFFLAGS, IFF_UP), then go on.
+LOOPBACK = """
+import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh", b"lo", 1))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture
@@ -174,6 +185,38 @@ def test_clipping_shortens_the_step(folder, runner, plain):
     assert max(moved(folder).values()) > 10 * clipped
 
 
+def test_momentum_carries_steps_on(folder, runner):
+    distances = []
+    for momentum in (0.0, 0.9):
+        runner.run(folder, finetune__optimizer="sgd", finetune__momentum=momentum,
+                   finetune__weight_decay=0.0)  # fmt: skip
+        distances.append(max(moved(folder).values()))
+    assert distances[1] > 2 * distances[0] > 0
+
+
+@pytest.mark.parametrize(("micro_batch_size", "documents"), [(None, [8]), (3, [3, 3, 2])])
+@pytest.mark.parametrize(("recompute", "passes"), [(False, 1), (True, 2)])
+def test_micro_batches_and_recomputing_change_what_is_computed_at_once(
+    folder, runner, micro_batch_size, documents, recompute, passes
+):
+    runner.run(folder, before="note_passes", epochs=1, finetune__micro_batch_size=micro_batch_size,
+               finetune__gradient_checkpointing=recompute)  # fmt: skip
+    noted = json.loads((folder / "passes.json").read_text())
+    assert noted == [[n, passes] for n in documents] * (48 // 8)
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "away"),
+    [(0, "all", set()), (1, "none", set()), (2, "optimizer", {"optimizer"}), (2, "all", {"optimizer"}),
+     (3, "optimizer", {"optimizer"}), (3, "all", {"optimizer", "param"})],
+)  # fmt: skip
+def test_offload_moves_what_the_stage_can_move(stage, offload, away):
+    config = training.deepspeed_config(stage, offload)["zero_optimization"]
+    assert config["stage"] == stage
+    found = {n.removeprefix("offload_"): v["device"] for n, v in config.items() if "offload_" in n}
+    assert found == dict.fromkeys(away, "cpu")
+
+
 def test_another_seed_gives_another_model(folder, runner, plain):
     runner.run(folder, seed=7)
     assert tiny.losses(folder) != tiny.losses(plain)
@@ -248,6 +291,25 @@ def test_an_optimizer_in_ds_config_is_refused(tmp_path):
     path.write_text('{"optimizer": {"type": "AdamW"}}')
     with pytest.raises(UserError, match="remove 'optimizer'"):
         training.deepspeed_config(2, path=path)
+
+
+@pytest.mark.slow
+def test_without_compiler_nvcc_and_network_it_trains_all_the_same(folder, plain):
+    tiny.set_params(folder, zero_stage=3, finetune__offload="all", finetune__profiler=False)
+    nothing = folder / "bin"
+    nothing.mkdir()
+    hidden = {"CC", "CXX", "CUDA_HOME", "CUDA_PATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment |= {"PATH": str(nothing), "OMP_NUM_THREADS": "1"}
+    assert shutil.which("c++", path=str(nothing)) is None
+    command = [sys.executable, "-m", "stages.finetune"]
+    network = ["/usr/bin/unshare", "--user", "--map-root-user", "--net"]
+    alone = [*network, sys.executable, "-c", LOOPBACK]
+    if Path(network[0]).exists() and not subprocess.run([*alone, "true"]).returncode:
+        command = [*alone, *command]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert tiny.losses(folder) == pytest.approx(tiny.losses(plain), rel=1e-4)
 
 
 # ---- memory
