@@ -16,6 +16,7 @@ from stages.common import (
     classifier,
     console,
     corpus,
+    decision,
     distributed,
     files,
     metrics,
@@ -29,6 +30,7 @@ from stages.common.measurements import (
     compare,
     explore_learned_from,
     measure_flipped,
+    measure_positive,
     measure_robustness,
     measure_seeds,
     measure_slices,
@@ -42,6 +44,7 @@ READS = ("seed", "precision", "evaluate")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 CHOSEN_BY = ("accuracy", "macro_f1", "nll")  # what a sweep compares, on validation
+POSITIVE = ("class", "threshold", "precision", "recall", "f1", "accuracy")  # of two classes
 HEADLINE = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "roc_auc_ovr", "nll", "ece")
 
 
@@ -67,9 +70,13 @@ def main() -> None:
             f"{model.folder} knows the classes {', '.join(model.labels)}, {corpus.SOURCE} "
             f"{', '.join(names)}: the model is of another corpus. Run `dvc repro`."
         )
+    decision.positive_class(settings, names)
     history = _history(model.folder / "history.csv")
     validation, test = (predict(model, split, tables[split]) for split in ("validation", "test"))
     labels, probabilities = test.labels, test.probabilities
+
+    # How classes follow from probabilities: chosen on validation
+    decided = decision.choose(validation.labels, validation.probabilities, names, settings)
 
     # Headline figures with 95 % intervals; one temperature, fitted on validation
     figures = metrics.headline(labels, probabilities, bins)
@@ -77,6 +84,7 @@ def main() -> None:
     drawn = uncertainty.resamples(settings.bootstrap, len(labels), params.seed)
     intervals = uncertainty.intervals(labels, probabilities, bins, drawn)
     calibration, calibrated = calibrate(validation, test, bins)
+    positive = measure_positive(decided, validation, test, names, drawn)
     seeds = measure_seeds(test, params.seed, model.folder / classifier.SEEDS, bins)
 
     # Against the baselines, document by document
@@ -99,9 +107,11 @@ def main() -> None:
 
     # Write the figures
     detail: dict[str, Any] = {
-        "test": {"n": len(labels)} | {name: figures[name] for name in HEADLINE},
+        "test": {"n": len(labels)}
+        | {name: figures[name] for name in HEADLINE}
+        | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {}),
         "validation": {"n": len(validation.labels)} | {k: on_validation[k] for k in CHOSEN_BY},
-        "intervals": intervals,
+        "intervals": intervals | ({"positive": positive["intervals"]} if positive else {}),
         "classes": metrics.by_class(labels, probabilities, names),
         "calibration": calibration,
         "baselines": baselines,
@@ -111,6 +121,7 @@ def main() -> None:
     }
     for name, content in detail.items():
         files.write_json(METRICS / f"{name}.json", _rounded(content))
+    decision.write(corpus.THRESHOLD, decided, model.folder)
     with files.atomic_folder(PLOTS) as folder:
         plot_tables.write_curves(folder, labels, probabilities, names, bins, calibrated)
         plot_tables.write_training(folder, history)
@@ -121,7 +132,7 @@ def main() -> None:
     # Write the page and the model card
     findings = page.Findings(
         names=names, n=len(labels), resamples=settings.bootstrap, figures=figures,
-        intervals=intervals, baselines=baselines, about=about, classes=detail["classes"],
+        intervals=intervals, positive=positive, baselines=baselines, about=about, classes=detail["classes"],
         calibration=calibration, slices=slices, robustness=robustness, seeds=seeds,
         model=files.read_json(model.folder / "summary.json"),
         source=files.read_json(corpus.SOURCE),
@@ -131,8 +142,8 @@ def main() -> None:
         corpus=explore_learned_from(tables, names),
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, calibrated, history, bins)
-    report(len(labels), figures, intervals, baselines, calibration)
-    console.outputs(METRICS / "test.json", METRICS, PLOTS, page.PAGE, page.CARD)
+    report(len(labels), figures, intervals, baselines, calibration, positive)
+    console.outputs(METRICS / "test.json", METRICS, PLOTS, corpus.THRESHOLD, page.PAGE, page.CARD)
 
 
 def _history(path: Path) -> list[dict[str, str]]:
@@ -158,12 +169,19 @@ def report(
     intervals: dict[str, list[float]],
     baselines: dict[str, Any],
     calibration: dict[str, Any],
+    positive: dict[str, Any],
 ) -> None:
     """Print the headline figures and the comparison with the baselines."""
     console.table(f"test, {count:,} documents", ("figure", "value", "95 % interval"), (
         (name, f"{value:.4f}", "{:.4f} to {:.4f}".format(*intervals[name]))
         for name, value in figures.items()
     ))  # fmt: skip
+    if positive:
+        console.table(f"{positive['class']} where its probability is over {positive['threshold']:.3f}",
+                      ("figure", "validation", "test", "95 % interval"), (
+            (name, f"{positive['validation'][name]:.4f}", f"{positive[name]:.4f}",
+             "{:.4f} to {:.4f}".format(*interval)) for name, interval in positive["intervals"].items()
+        ))  # fmt: skip
     console.table("against the baselines", ("baseline", "accuracy", "model ahead by", "McNemar p"), (
         (name, f"{b['accuracy']:.4f}", "{:+.4f} to {:+.4f}".format(*b["model_ahead_by"]["accuracy"]),
          f"{b['mcnemar_p']:.2g}") for name, b in baselines.items()

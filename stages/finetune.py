@@ -79,6 +79,8 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     # ---- data
     train = batches.TokenDataset(corpus.read_table(TRAIN))
     validation = batches.TokenDataset(corpus.read_table(VALIDATION))
+    if params.finetune.class_weights == "balanced":
+        train.balance()
     names = corpus.label_names()
     folder = encoder.pretrained_folder()
     run = checkpoints.fingerprint(

@@ -22,8 +22,9 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
-from stages.common import classifier, console, corpus, files, metrics
+from stages.common import classifier, console, corpus, decision, files, metrics
 from stages.common.classifier import Classifier
+from stages.common.decision import Decision
 from stages.common.errors import UserError
 from tools import onnx_model
 from tools.onnx_model import FP32, INT8, MADE_BY, RECORD
@@ -40,7 +41,7 @@ USAGE = """
 ```python
 from transformers import pipeline
 
-print(pipeline("text-classification", "{folder}")("Oil prices fall as storm spares refineries"))
+print(pipeline("text-classification", "{folder}")("A text to classify"))
 ```
 
 Without PyTorch, on `tokenizers` and `onnxruntime` alone{int8}:
@@ -55,7 +56,7 @@ tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
 session = onnxruntime.InferenceSession("{folder}/{graph}")
 labels = json.load(open("{folder}/config.json"))["id2label"]
 
-texts = ["Oil prices fall as storm spares refineries", "The coach praised the season"]
+texts = ["A text to classify", "Another, a little longer than the first"]
 encoded = tokenizer.encode_batch(texts)  # padded and cut as the model needs it
 inputs = {{"input_ids": np.array([e.ids for e in encoded]),
           "attention_mask": np.array([e.attention_mask for e in encoded])}}
@@ -63,7 +64,7 @@ for text, scores in zip(texts, session.run(["logits"], inputs)[0]):
     print(labels[str(scores.argmax())], "|", text)
 ```
 
-The texts of the training had entities, HTML and broken characters repaired first, and their spaces made single{steps}.
+Both take the likeliest class{threshold}. The texts of the training had entities, HTML and broken characters repaired first, and their spaces made single{steps}.
 """
 INT8_NOTE = (
     " (`onnx/model_int8.onnx` is smaller and faster on processors with 8-bit dot products, VNNI)"
@@ -87,7 +88,10 @@ def main() -> None:
         shutil.copyfile(arguments.model / "model.safetensors", part / "model.safetensors")
         accuracy = check(model, part, graphs, test)
         text = card(arguments.model, model.labels, len(test), accuracy)
-        files.write_text(part / "README.md", text + _usage(arguments.out, part, graphs))
+        decided = decision.read(arguments.model)
+        if decided.rule != "argmax":
+            decision.write(part / decision.FILE, decided, arguments.model)
+        files.write_text(part / "README.md", text + _usage(arguments.out, part, graphs, decided))
     console.outputs(arguments.out)
 
 
@@ -212,11 +216,12 @@ def card(folder: Path, labels: list[str], count: int, accuracy: float) -> str:
     return f"{head}# {folder.name}\n\nTells {len(labels)} classes apart: {listed}.\n"
 
 
-def _usage(out: Path, part: Path, graphs: Sequence[Path]) -> str:
+def _usage(out: Path, part: Path, graphs: Sequence[Path], decided: Decision) -> str:
     summary = part / "summary.json"
     steps = files.read_json(summary).get("clean", {}) if summary.is_file() else {}
     taken = [name.replace("_", " ") for name, on in steps.items() if on]
     return USAGE.format(folder=out, graph=FP32, int8=INT8_NOTE if INT8 in graphs else "",
+                        threshold="" if decided.rule == "argmax" else f"; better take {decided.in_words()}",
                         steps=f"; then: {', '.join(taken)}" if taken else "")  # fmt: skip
 
 

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stages.common import console, corpus, files, metrics
+from stages.common import console, corpus, decision, files, metrics
+from stages.common.decision import Decision
 from stages.common.errors import UserError
 from stages.common.params import TextSteps
 from tools import answers, documents
@@ -65,7 +66,10 @@ def main() -> None:
         records = documents.read_lines()
     model = load(arguments.model, arguments.int8)
     steps = documents.steps_of(arguments.model)
-    predictions = predict(model, records, steps, quiet=not arguments.out)
+    decided = decision.read(arguments.model)
+    if decided.rule != "argmax":
+        print(decided.in_words(), file=sys.stderr)
+    predictions = predict(model, records, steps, decided, quiet=not arguments.out)
     if arguments.out:
         given = [p.as_json() for p in predictions]
         documents.write_records(arguments.out, records, given, model.labels)
@@ -112,7 +116,11 @@ def load(folder: Path, int8: bool) -> Any:
 
 
 def predict(
-    model: Model, records: list[Record], steps: TextSteps, quiet: bool = True
+    model: Model,
+    records: list[Record],
+    steps: TextSteps,
+    decided: Decision = decision.ARGMAX,
+    quiet: bool = True,
 ) -> list[Prediction]:
     """Classify documents, batched by length, in the order given.
 
@@ -130,15 +138,16 @@ def predict(
         with console.Bar("Classifying", len(readable)) as bar:
             logits = model.logits([tokens[i] for i in readable], bar.advance)
     probabilities[readable] = metrics.softmax(logits)
+    classes = decided.predicted(probabilities, model.labels)
     predictions = []
-    for record, text, ids, row in zip(records, texts, tokens, probabilities, strict=True):
+    for i, (record, text, ids) in enumerate(zip(records, texts, tokens, strict=True)):
         if len(ids) <= empty:
             nothing = not documents.text_of(record).strip()
             why = "the text is empty" if nothing else "no readable characters in the text"
             predictions.append(Prediction(None, {}, why, text))
         else:
-            shares = dict(zip(model.labels, map(float, row), strict=True))
-            best = model.labels[int(row.argmax())]
+            shares = dict(zip(model.labels, map(float, probabilities[i]), strict=True))
+            best = model.labels[int(classes[i])]
             predictions.append(Prediction(best, shares, _note(model, text, ids), text))
     return predictions
 

@@ -47,7 +47,21 @@ class TokenDataset(Dataset[dict[str, Any]]):
         self.input_ids = [torch.from_numpy(np.array(ids, np.int64)) for ids in table["input_ids"]]
         self.labels = np.array(table["label"], np.int64)
         self.weights = np.array(table["weight"], np.float64)
+        self.class_weights = np.ones(len(self.ids))
         self.lengths: Ints = np.array([len(ids) for ids in self.input_ids], np.int64)
+
+    def balance(self) -> None:
+        """Let each class that occurs count as much in the loss as any other.
+
+        Class k of c gets n / (c n_k), as scikit-learn's ``balanced``, documents counted by their
+        weights; the mean over all documents stays 1.
+        """
+        size = np.bincount(self.labels, self.weights)
+        there = size > 0
+        wanted = self.weights.sum() / max(there.sum(), 1)
+        self.class_weights = np.divide(wanted, size, out=np.zeros_like(size), where=there)[
+            self.labels
+        ]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,7 +80,8 @@ class Share(Sampler[list[Document]]):
 
     The weights are such that the sum of weighted losses,
     averaged over processes and summed over the micro-batches of a step, is the weighted mean loss
-    of the global batch, however it was split.
+    of the global batch, however it was split. Class weights multiply that and are not divided by
+    their sum in the batch: a batch without the rare class would make too much of the others.
     """
 
     def __init__(
@@ -98,6 +113,7 @@ class Share(Sampler[list[Document]]):
         for batch in plan(self._dataset.lengths, self._batch_size, self._seed, self._epoch):
             weights = self._dataset.weights[batch]
             weights = weights * (self._processes / max(weights.sum(), 1e-12))
+            weights *= self._dataset.class_weights[batch]
             pieces = np.array_split(np.arange(len(batch)), parts)
             for i in range(self._accumulation):
                 piece = pieces[i * self._processes + self._rank]

@@ -15,6 +15,7 @@ TOKENS = Path("data/tokens")
 BASELINES = Path("models/baselines")
 FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
 FINETUNED = Path("models/finetuned")
+THRESHOLD = Path("models/threshold.json")
 SOURCE = RAW / "source.json"
 
 TEXT_COLUMNS = ("id", "title", "text", "label")

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.common import classifier, console, corpus, files, metrics, uncertainty
+from stages.common import classifier, console, corpus, files, metrics, plot_tables, uncertainty
 from stages.common.classifier import Classifier
+from stages.common.decision import Decision
 from stages.common.errors import UserError
 from stages.common.evaluation_page.page import Mistake
 from stages.common.explanations import explain
@@ -102,6 +103,36 @@ def calibrate(validation: Split, test: Split, bins: int) -> tuple[dict[str, Any]
         figures = metrics.headline(test.labels, shares, bins)
         result[when] = {name: figures[name] for name in ("nll", "brier", "ece")}
     return result, scaled
+
+
+def measure_positive(
+    decided: Decision, validation: Split, test: Split, names: list[str], drawn: np.ndarray
+) -> dict[str, Any]:
+    """Return how well the positive of two classes is found as ``decided``; else nothing.
+
+    ``curve`` has validation's precision, recall and F1 by threshold.
+    """
+    if decided.positive is None:
+        return {}
+    k = names.index(decided.positive)
+    each = [decided.figures(test.labels, test.probabilities, names, row) for row in drawn]
+    scores, true, false = metrics.cumulated(validation.labels == k, validation.probabilities[:, k])
+    hits, chosen, all_true = true[1:], (true + false)[1:], max(true[-1], 1)
+    lines = {"precision": hits / chosen, "recall": hits / all_true,
+             "F1": 2 * hits / (chosen + all_true)}  # fmt: skip
+    predicted = decided.predicted(test.probabilities, names)
+    false_alarms = (predicted == k)[test.labels != k]
+    return {
+        "class": decided.positive,
+        "rule": decided.rule,
+        "threshold": decided.threshold,
+        **decided.figures(test.labels, test.probabilities, names),
+        "intervals": {f: uncertainty.percentiles([e[f] for e in each]) for f in each[0]},
+        "validation": decided.figures(validation.labels, validation.probabilities, names),
+        "false_positive_rate": float(false_alarms.mean()) if len(false_alarms) else 0.0,
+        "confusion": metrics.confusion(test.labels, predicted, 2).tolist(),
+        "curve": {name: plot_tables.thinned(scores, y) for name, y in lines.items()},
+    }
 
 
 def compare(

@@ -100,7 +100,7 @@ def precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
 def roc_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the area under the ROC curve; ties count half; 0.5 when one side is empty."""
-    _, true, false = _cumulated(positive, scores, weights)
+    _, true, false = cumulated(positive, scores, weights)
     if true[-1] == 0 or false[-1] == 0:
         return 0.5
     return float(np.trapezoid(true, false) / (true[-1] * false[-1]))
@@ -108,7 +108,7 @@ def roc_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
 
 def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
     """Return the mean precision over the recall steps; 0 when nothing is positive."""
-    _, true, false = _cumulated(positive, scores, None)
+    _, true, false = cumulated(positive, scores)
     if true[-1] == 0:
         return 0.0
     precision = true[1:] / (true[1:] + false[1:])
@@ -117,7 +117,7 @@ def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
 
 def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return false and true positive rates from (0, 0) to (1, 1); rates of nothing are 0."""
-    _, true, false = _cumulated(positive, scores, None)
+    _, true, false = cumulated(positive, scores)
     return false / max(false[-1], 1), true / max(true[-1], 1)
 
 
@@ -125,12 +125,12 @@ def precision_recall_curve(
     positive: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return recall and precision, from the surest prediction to all."""
-    _, true, false = _cumulated(positive, scores, None)
+    _, true, false = cumulated(positive, scores)
     return true[1:] / max(true[-1], 1), true[1:] / (true[1:] + false[1:])
 
 
-def _cumulated(
-    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
+def cumulated(
+    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return thresholds from high to low, and the true and false positives at each, after 0."""
     w = np.ones(len(scores)) if weights is None else weights

@@ -208,6 +208,7 @@ class Finetune(Section):
     l1: Annotated[float, Field(ge=0)]
     """Times the sum of absolute weights, added to the loss; spares biases and norms."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None
+    class_weights: Literal["none", "balanced"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)]
     freeze_layers: Annotated[int, Field(ge=0)]
@@ -244,6 +245,13 @@ class Study(Section):
 class Evaluate(Section):
     """How the final figures are made."""
 
+    threshold: Literal["argmax", "f1", "precision"]
+    """Chosen on validation; for two classes, of which the model answers the positive one where its
+    probability is over it."""
+    threshold_precision: Annotated[float, Field(gt=0, le=1)]
+    """That the positive class has on validation, with threshold ``precision``."""
+    positive: Text | None
+    """Name of the positive class; null: the last one."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)]
     """Of equal width, for the expected calibration error."""
     bootstrap: Annotated[int, Field(ge=20, le=100_000)]

@@ -32,7 +32,8 @@ def slices(texts: list[str], raw: list[str], confidence: np.ndarray) -> Iterator
         found = np.array([bool(re.search(pattern, text)) for text in raw])
         yield from _named("agency", name, found & ~named)
         named |= found
-    yield from _named("agency", "none named", ~named)
+    if named.any():  # else the corpus is no news, or has no agencies in it
+        yield from _named("agency", "none named", ~named)
     artifacts = np.array([bool(ARTIFACTS.search(text)) for text in raw])
     yield from _named("artifacts as released", "with", artifacts)
     yield from _named("artifacts as released", "without", ~artifacts)

@@ -81,8 +81,9 @@ def confusion(counts: np.ndarray, names: Sequence[str], shares: bool) -> str:
 def curves(
     name: str, title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     labels: tuple[str, str], diagonal: bool = False, markers: bool = False,
+    point: tuple[str, float, float] | None = None,
 ) -> str:  # fmt: skip
-    """Draw named lines, each a pair of x and y; ``labels`` name the axes."""
+    """Draw named lines, each a pair of x and y, and maybe a named point; ``labels`` name the axes."""
 
     def paint(axes: Axes) -> None:
         if diagonal:
@@ -91,8 +92,10 @@ def curves(
             colour = SERIES_COLOURS[k % len(SERIES_COLOURS)]
             axes.plot(x, y, color=colour, linewidth=1.6, label=plain(line),
                       marker="o" if markers else "", markersize=4)  # fmt: skip
-        axes.set(xlabel=labels[0], ylabel=labels[1])
-        if len(lines) > 1:
+        if point:
+            axes.plot(*point[1:], "o", color=INK, label=plain(point[0]))
+        axes.set(xlabel=labels[0], ylabel=plain(labels[1]))
+        if len(lines) > 1 or point:
             axes.legend()
 
     return draw(name, title, (5, 4), paint)

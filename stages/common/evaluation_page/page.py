@@ -49,6 +49,8 @@ class Findings:
     resamples: int
     figures: dict[str, float]
     intervals: dict[str, list[float]]
+    positive: dict[str, Any]
+    """Of two classes, how well the positive one is found; empty where there are more."""
     baselines: dict[str, Any]
     about: dict[str, str]
     """What each baseline is."""
@@ -119,7 +121,7 @@ def limits(findings: Findings) -> list[str]:
     changed = {k: v for k, v in findings.robustness["accuracy"].items() if k != "as it is"}
     frail = min(changed, key=lambda name: changed[name])
     return [
-        f"Texts about anything but {listed}: it always answers with one of these, often surely.",
+        f"Texts that are none of {listed}: it always answers with one of these, often surely.",
         "Other languages, times or kinds of text than those of the corpus; nothing of it was measured there.",
         f"Anything past the first {findings.max_length} tokens of a text: it is not read.",
         f"Decisions in which a wrong {worst} is costly, without a person's check: F1 there is {by_f1[worst]:.1%}.",
@@ -158,6 +160,8 @@ def _charts(
     names = findings.names
     counts = metrics.confusion(labels, probabilities.argmax(axis=1), len(names))
     against_rest = [(name, labels == k, probabilities[:, k]) for k, name in enumerate(names)]
+    positive = findings.positive  # of two classes one curve says it all: the other is its mirror
+    roc = [(n, p, s) for n, p, s in against_rest if not positive or n == positive["class"]]
     loss = {
         split: ([int(r["step"]) for r in history if r[column]],
                 [float(r[column]) for r in history if r[column]])
@@ -179,8 +183,10 @@ def _charts(
         "confusion": charts.confusion(counts, names, shares=False),
         "confusion_shares": charts.confusion(counts, names, shares=True),
         "roc": charts.curves(
-            "roc", "ROC curves", {n: _thinned(*metrics.roc_curve(p, s)) for n, p, s in against_rest},
+            "roc", "ROC curves", {n: _thinned(*metrics.roc_curve(p, s)) for n, p, s in roc},
             ("false positive rate", "true positive rate"), diagonal=True,
+            point=(f"threshold {positive['threshold']:.3f}", positive["false_positive_rate"],
+                   positive["recall"]) if positive else None,
         ),
         "precision_recall": charts.curves(
             "precision-recall", "Precision against recall",
@@ -216,6 +222,13 @@ def _charts(
         drawn["flipped"] = charts.curves(
             "flipped", "Accuracy of TF-IDF against flipped labels", line,
             ("share of training labels flipped", "accuracy"), markers=True,
+        )  # fmt: skip
+    if positive:
+        curves = {name: np.array(points).T for name, points in positive["curve"].items()}
+        lines = {name: (x.tolist(), y.tolist()) for name, (x, y) in curves.items()}
+        drawn["threshold"] = charts.curves(
+            "threshold", "Precision, recall and F1 by threshold", lines,
+            ("threshold", f"{positive['class']}, on validation"),
         )  # fmt: skip
     return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704 drawn by charts, names escaped
 
