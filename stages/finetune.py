@@ -23,7 +23,6 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     TrainingArguments,
     set_seed,
 )
@@ -95,13 +94,14 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     AcceleratorState._reset_state()  # else accelerate refuses DeepSpeed for a second seed
 
     # ---- tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = encoder.load_tokenizer(folder)
     tokenizer.model_max_length = params.max_length
 
     # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
+    encoder.set_padding(config, tokenizer.pad_token_id)
     optimizers.set_dropout(config, params.finetune.dropout)
     stage, why = memory.zero_stage(params.zero_stage, *training.size_of(config))
     optimizers.refuse_what_zero_3_cannot(stage, params.finetune)

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import BertWordPieceTokenizer
+from tokenizers.processors import BertProcessing
 from transformers import (
+    AutoConfig,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     PreTrainedTokenizerFast,  # fmt: skip
     TrainingArguments,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from stages.common import (
     checkpoints,
@@ -36,6 +38,7 @@ from stages.common import (
     masking,  # fmt: skip
     training,
 )
+from stages.common.errors import UserError
 from stages.common.params import Finetune, Params, read_params
 
 READS = ("seed", "model", "models", "pretrain", "zero_stage", "precision", "processes")
@@ -88,7 +91,8 @@ def main() -> None:
         base, tokenizer = None, own_tokenizer(texts[0], knobs.vocabulary, knobs.block_length)
     else:
         base = encoder.find(params.model, params.models)
-        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        tokenizer = encoder.load_tokenizer(base)
+        refuse_what_cannot_guess(params, base, tokenizer)
     train, validation = (masking.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
     run = checkpoints.fingerprint(params.model_dump(), [TRAIN, VALIDATION, training.DEEPSPEED_CONFIG,
@@ -150,10 +154,24 @@ def point(params: Params) -> None:
     console.outputs(encoder.PRETRAINED)
 
 
+def refuse_what_cannot_guess(params: Params, base: Path, tokenizer: Any) -> None:
+    """Raise ``UserError`` for a model that has no way to guess hidden tokens, or reads too few."""
+    kind = AutoConfig.from_pretrained(base, local_files_only=True).model_type
+    if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or tokenizer.mask_token_id is None:
+        raise UserError(
+            f"pretrain.epochs: {params.pretrain.epochs} asks {params.model} to guess hidden tokens, "
+            f"which a {kind} does not: it has no masked-language head or no mask token. Set "
+            "pretrain.epochs to 0, or model to one that reads both ways, such as bert or roberta."
+        )
+    encoder.refuse_longer("pretrain.block_length", params.pretrain.block_length, base)
+
+
 def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
-    """Train a WordPiece tokenizer on the corpus."""
+    """Train a WordPiece tokenizer on the corpus; it frames a text as BERT's does."""
     pieces = BertWordPieceTokenizer(lowercase=True)
     pieces.train_from_iterator(texts, vocab_size=vocabulary, min_frequency=2, show_progress=False)
+    ends = [(token, pieces.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    pieces.post_processor = BertProcessing(*ends)
     build: Any = PreTrainedTokenizerFast
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
              "mask_token": "[MASK]"}  # fmt: skip
@@ -163,9 +181,12 @@ def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
 def own_config(params: Params, vocabulary: int) -> BertConfig:
     """Return the shape of a BERT of our own."""
     knobs = params.pretrain
+    heads = max(1, knobs.hidden // 32)
+    while knobs.hidden % heads:  # each has the same share of the width
+        heads -= 1
     return BertConfig(
         vocab_size=vocabulary, hidden_size=knobs.hidden, num_hidden_layers=knobs.layers,
-        num_attention_heads=max(1, knobs.hidden // 32), intermediate_size=4 * knobs.hidden,
+        num_attention_heads=heads, intermediate_size=4 * knobs.hidden,
         max_position_embeddings=max(512, knobs.block_length),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ model does, so that ``lr`` never tokenizes again.
 """
 
 import pandas as pd
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from stages.common import console, corpus, encoder, files
 from stages.common.params import read_params
@@ -29,7 +29,8 @@ def main() -> None:
 
     # ---- the tokenizer of the model that will be fine-tuned
     folder = encoder.pretrained_folder(encoder.PRETRAINED)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = encoder.load_tokenizer(folder)
+    encoder.refuse_longer("max_length", params.max_length, folder)
 
     # ---- all splits alike; only training documents carry weights
     tables = {split: corpus.read_table(path) for split, path in SOURCES.items()}

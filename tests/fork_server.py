@@ -7,7 +7,7 @@ model. This process imports them once and forks for every process of a run; what
 launcher would have started: the ranks in the environment, the stage's own ``console.run(main)``.
 
 Reads one JSON request a line: ``module``, ``folder``, ``processes``, ``kill_after`` (seconds, or
-null) after loading the model and ``signal`` to send then, to every process; answers with the statuses and the output.
+null) after loading the model and ``signal`` to send then, to every process, ``arguments``; answers with the statuses and the output.
 """
 
 import importlib
@@ -35,6 +35,7 @@ def main() -> None:
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
     """Run one request's processes to their end."""
+    importlib.import_module(request["module"])  # here, so that the next request finds it
     with socket.socket() as probe, tempfile.TemporaryFile() as output:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -84,6 +85,7 @@ def fork(request: dict[str, Any], rank: int, count: int, port: str, output: int)
         from stages.common import console
 
         console.console.quiet = rank != 0
+        sys.argv = [request["module"], *request["arguments"]]
         if request["before"]:  # a name in tests.sabotage
             getattr(importlib.import_module("tests.sabotage"), request["before"])()
         console.run(importlib.import_module(request["module"]).main)

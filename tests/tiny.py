@@ -125,6 +125,7 @@ class Runner:
         kill_after: float | None = None,
         number: int = signal.SIGKILL,
         before: str | None = None,
+        arguments: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
         **params: Any,
     ) -> Run:
@@ -134,6 +135,7 @@ class Runner:
         """
         set_params(folder, **params)
         request = {"folder": str(folder), "module": module, "processes": processes, "before": before,
+                   "arguments": arguments,
                    "kill_after": kill_after, "signal": int(number),
                    "environment": environment or {}}  # fmt: skip
         assert self._server.stdin and self._server.stdout

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from stages.common import corpus, files
+from stages.common import corpus, encoder, files
 from stages.common.errors import UserError
 
 SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds`
@@ -69,14 +69,13 @@ class Classifier:
         return replace(self, model=copy.deepcopy(self.model).to(torch.bfloat16))
 
     def pad(self, tokens: Tokens) -> dict[str, torch.Tensor]:
-        """Return one batch on the model's device, padded on the side the tokenizer says."""
+        """Return one batch on the model's device, padded at the end."""
         width = max(1, *(len(t) for t in tokens))
         ids = torch.full((len(tokens), width), self.pad_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, document in enumerate(tokens):
-            left = width - len(document) if self.tokenizer.padding_side == "left" else 0
-            ids[row, left : left + len(document)] = torch.as_tensor(np.asarray(document, np.int64))
-            mask[row, left : left + len(document)] = 1
+            ids[row, : len(document)] = torch.as_tensor(np.asarray(document, np.int64))
+            mask[row, : len(document)] = 1
         device = self.model.device
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
@@ -121,16 +120,26 @@ def load(folder: Path = corpus.FINETUNED) -> Classifier:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        tokenizer = encoder.load_tokenizer(folder)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        UserError,
+    ) as error:
         # What transformers raises for a folder whose files do not fit together.
         raise _unusable(folder, str(error).splitlines()[0] if str(error) else error) from None
     if report["missing_keys"]:
         absent = ", ".join(sorted(report["missing_keys"])[:3])
         raise _unusable(folder, f"its weights lack {absent}: not a fine-tuned classifier")
     labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    positions = getattr(model.config, "max_position_embeddings", None) or 512
-    max_length = int(min(tokenizer.model_max_length, positions))
+    encoder.set_padding(model.config, tokenizer.pad_token_id)
+    # a tokenizer that knows no limit says 1e30
+    limits = [tokenizer.model_max_length, encoder.position_limit(model.config)]
+    max_length = min([int(n) for n in limits if n and n < 1e9], default=512)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Classifier(model.to(device).eval(), tokenizer, labels, max_length, folder)
 

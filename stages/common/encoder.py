@@ -1,6 +1,7 @@
 """Finding a base model and, frozen, turning texts into vectors."""
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,31 @@ from stages.common.params import Model
 WEIGHTS = "model.safetensors"
 PRETRAINED = Path("models/pretrained")
 POINTER = "base_model.json"
+PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")  # a model on the Hub, and its commit
+
+COUNT_FROM_PADDING = (  # RoBERTa's family: a text's first token has the place after that of padding
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
 
 
 def find(model: str, models: dict[str, Model]) -> Path:
     """Return the folder that holds a base model's files.
 
-    ``model`` is a local folder or an entry of ``models``; an entry is looked for in its Python
-    package, then on the Hub at its pinned revision (fetched once, into the Hub's own cache).
+    ``model`` is a local folder, an entry of ``models`` or ``owner/name@commit`` on the Hub; an entry
+    is looked for in its Python package, then on the Hub at its pinned revision (fetched once, into
+    the Hub's own cache).
     Only safetensors weights are accepted: they cannot carry code.
     Raises ``UserError`` when nothing is found or the weights are not the pinned ones.
     """
     if Path(model).is_dir():
         return _checked(Path(model), None)
+    if pinned := PINNED.fullmatch(model):
+        models = {model: Model(hub=pinned[1], revision=pinned[2], package=None, sha256=None)}
     if model not in models:
         raise UserError(
             f"model: {model!r} is neither a folder nor an entry of `models` in params.yaml "
-            f"({', '.join(models)})."
+            f"({', '.join(models)}), nor owner/name@commit with the 40 digits of a commit on the Hub."
         )
     entry = models[model]
     spec = importlib.util.find_spec(entry.package) if entry.package else None
@@ -53,6 +63,56 @@ def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
     return _checked(folder, pointer["sha256"])
 
 
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer in ``folder``, which pads at the end and has a token to pad with.
+
+    GPT-2 has none: its end of text serves. It must not pad at the start, where GPT-2 tokenizers are
+    often told to: a model that counts places from there would read a text otherwise in company.
+    Raises ``UserError`` when it cannot be loaded or has neither token.
+    """
+    from transformers import AutoTokenizer
+
+    build: Any = AutoTokenizer
+    try:
+        tokenizer = build.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        raise UserError(f"{folder} has no tokenizer that can be loaded: {error}") from None
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(
+                f"{folder}: its tokenizer has no token to pad with. Give it a pad_token."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def position_limit(config: Any) -> int | None:
+    """Return how many tokens a model can read at once; None where places are relative only."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or getattr(config, "position_biased_input", True) is False:  # DeBERTa
+        return None
+    if config.model_type in COUNT_FROM_PADDING:
+        positions -= config.pad_token_id + 1
+    return int(positions)
+
+
+def set_padding(config: Any, padding_id: int) -> None:
+    """Name the padding token to a model that knows none: GPT-2 reads its answer before it."""
+    if config.pad_token_id is None:
+        config.pad_token_id = padding_id
+
+
+def refuse_longer(key: str, length: int, folder: Path) -> None:
+    """Raise ``UserError`` when ``length``, the value of ``key``, is more than the model can read."""
+    from transformers import AutoConfig
+
+    limit = position_limit(AutoConfig.from_pretrained(folder, local_files_only=True))
+    if limit and length > limit:
+        raise UserError(f"{key}: {length} is more than the {limit} tokens that the model in {folder} "
+                        f"can read. Set {key} to {limit} or less.")  # fmt: skip
+
+
 def vectors(
     texts: Sequence[str], folder: Path, max_length: int, bf16: bool = False, batch: int = 64
 ) -> NDArray[np.float32]:
@@ -64,14 +124,14 @@ def vectors(
     Raises ``UserError`` when the folder's files do not fit together.
     """
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = load_tokenizer(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         model = AutoModel.from_pretrained(
             folder, use_safetensors=True, dtype=torch.float32, **options
         ).eval()
@@ -79,7 +139,7 @@ def vectors(
         raise UserError(f"{folder} cannot be loaded as a text encoder: {error}") from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
-    max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+    max_length = min(max_length, position_limit(model.config) or max_length)
     tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     order = np.argsort([-len(ids) for ids in tokens], kind="stable")
     result = np.zeros((len(texts), model.config.hidden_size), np.float32)
@@ -124,7 +184,8 @@ def _checked(folder: Path, sha256: str | None) -> Path:
     weights = folder / WEIGHTS
     if not weights.is_file() or not (folder / "config.json").is_file():
         raise UserError(
-            f"{folder} holds no {WEIGHTS} and config.json: not a Hugging Face model folder."
+            f"{folder} holds no {WEIGHTS} and config.json. What the Hub has as pytorch_model.bin alone "
+            "often has a pull request that adds safetensors: name its commit, owner/name@commit."
         )
     if sha256 and files.sha256(weights) != sha256:
         raise UserError(

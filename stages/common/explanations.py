@@ -23,13 +23,13 @@ class Explanation:
     special: float
     """What falls to tokens without text, such as the one for the start."""
     difference: float
-    """The score of the text less that of a text of padding: what all attributions sum to."""
+    """The score of the text less that without its words: what all attributions sum to."""
 
 
 def explain(model: Classifier, text: str, target: int | None = None) -> Explanation:
     """Attribute the score of class ``target`` (by default the predicted one) to the words.
 
-    The path goes from a text whose words are all padding to this one, in embedding space. Tokens
+    The path goes from a text whose words are all ``absent`` to this one, in embedding space. Tokens
     of one word are added up. ``special`` and the spans sum to ``difference`` but for the integral's
     error (Sundararajan's completeness), which decides how many steps are taken.
     """
@@ -41,7 +41,7 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
     device = model.model.device
     ids = torch.tensor([encoded["input_ids"]], device=device)
     fixed = torch.tensor([encoded["special_tokens_mask"]], dtype=torch.bool, device=device)
-    empty = torch.where(fixed, ids, torch.full_like(ids, model.pad_id))
+    empty = torch.where(fixed, ids, torch.full_like(ids, absent(model)))
     mask = torch.ones_like(ids)
 
     def scores(tokens: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
@@ -49,11 +49,17 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
         return logits
 
     model.model.eval()
+    embeddings = model.model.get_input_embeddings()
     with torch.no_grad():
-        ends = scores(torch.cat([ids, empty]), mask.expand(2, -1))
+        # As on the path, only the vectors are others: from the numbers of padding RoBERTa would count
+        # places, and GPT-2 would find where the text ends.
+        path = embeddings(torch.cat([ids, empty]))
+        hook = embeddings.register_forward_hook(lambda *_: path)
+        ends = scores(ids.expand(2, -1), mask.expand(2, -1))
+        hook.remove()
     chosen = int(ends[0].argmax()) if target is None else target
     difference = float(ends[0, chosen] - ends[1, chosen])
-    method = LayerIntegratedGradients(scores, model.model.get_input_embeddings())
+    method = LayerIntegratedGradients(scores, embeddings)
     for steps in STEPS:
         parts = method.attribute(ids, empty, target=chosen, additional_forward_args=(mask,),
                                  n_steps=steps, internal_batch_size=AT_ONCE)  # fmt: skip
@@ -62,6 +68,17 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
             break
     spans, special = _by_word(encoded, each)
     return Explanation(chosen, spans, special, difference)
+
+
+def absent(model: Classifier) -> int:
+    """Return the token that stands for no word: padding, or the mask if padding's vector is zero.
+
+    From zero there is no path for a model that adds nothing to a word's vector but norms it, as
+    DeBERTa: all that counts happens in the first thousandth of the way.
+    """
+    mask: int | None = model.tokenizer.mask_token_id
+    padding = model.model.get_input_embeddings().weight[model.pad_id]
+    return model.pad_id if mask is None or padding.any() else mask
 
 
 def _by_word(encoded: "object", each: np.ndarray) -> tuple[list[tuple[int, int, float]], float]:

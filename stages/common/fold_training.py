@@ -19,13 +19,20 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     TrainingArguments,
     set_seed,
 )
 
-from stages.common import batches, checkpoints, console, distributed, files, kernels, training
-from stages.common.errors import UserError
+from stages.common import (
+    batches,
+    checkpoints,
+    console,
+    distributed,
+    encoder,
+    files,
+    kernels,
+    training,
+)
 from stages.common.params import Finetune, LabelNoise
 
 STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
@@ -77,10 +84,7 @@ def probabilities(
     Raises ``UserError`` when the base model cannot be loaded or the loss is not finite.
     """
     distributed.prepare(seed)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} has no tokenizer that can be loaded: {error}") from None
+    tokenizer = encoder.load_tokenizer(folder)
     decides = json.dumps([list(texts), labels.tolist(), fold.tolist(), seed, max_length])
     params = {name: getattr(settings, name) for name in ("epochs", "lr", "batch_size")}
     params["data"] = hashlib.sha256(decides.encode()).hexdigest()
@@ -138,6 +142,7 @@ def _engine(
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=classes, ignore_mismatched_sizes=True, local_files_only=True
     )
+    encoder.set_padding(model.config, padding_id)
     kernels.speed_up(model)
     if distributed.bf16_is_fast():
         training.autocast_to_bf16(model)

@@ -1,5 +1,6 @@
 """Masked-language training data: packed blocks of text, and which tokens to hide."""
 
+import string
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,22 @@ def hidden_count(length: int, masked_share: float) -> int:
     return max(1, round(length * masked_share))
 
 
+def continuing(pieces: list[str]) -> list[bool]:
+    """Tell of each piece of a vocabulary whether it goes on with the word of the piece before.
+
+    WordPiece marks such pieces (##). Byte-level BPE (Ġ) and SentencePiece (▁) mark those that begin
+    a word; there punctuation begins one, too. A vocabulary without marks has whole words only.
+    """
+    counts = {mark: sum(piece.startswith(mark) for piece in pieces) for mark in ("##", "Ġ", "▁")}
+    mark = max(counts, key=lambda mark: counts[mark])
+    if not counts[mark]:
+        return [False] * len(pieces)
+    if mark == "##":
+        return [piece.startswith(mark) for piece in pieces]
+    begins = (mark, "Ċ", *string.punctuation)
+    return [not piece.startswith(begins) for piece in pieces]
+
+
 class Masker:
     """Collates blocks and hides tokens: others in each epoch, the same in any number of processes.
 
@@ -58,8 +75,7 @@ class Masker:
         self._special = np.array(tokenizer.all_special_ids)
         self._vocabulary = len(tokenizer)
         pieces = tokenizer.convert_ids_to_tokens(range(self._vocabulary))
-        continues = [str(piece).startswith("##") for piece in pieces]
-        self._continues = np.array(continues) & whole_words
+        self._continues = np.array(continuing(pieces)) & whole_words
         self._seed = seed
         self._share = masked_share
         self._pad = batches.Collator(dataset, tokenizer.pad_token_id)

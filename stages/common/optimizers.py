@@ -11,7 +11,9 @@ from stages.common.params import Finetune
 
 # Names of the blocks of an encoder, in the order in which a document passes them.
 BLOCK = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
-EMBEDDINGS = re.compile(r"(?:^|\.)(?:\w*embeddings?|wte|wpe)\.")
+EMBEDDINGS = re.compile(
+    r"(?:^|\.)(?:\w*embeddings?(?:_project)?|wte|wpe)\.|deberta\.encoder\.LayerNorm\."
+)
 
 
 def depth(name: str, blocks: int) -> int:
@@ -98,8 +100,9 @@ def set_dropout(config: Any, share: float | None) -> None:
     """Set every kind of dropout that a model's configuration knows; None leaves them."""
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "resid_pdrop",
                  "attention_dropout", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout",
-                 "seq_classif_dropout", "classifier_dropout", "summary_first_dropout"):  # fmt: skip
-        if share is not None and isinstance(getattr(config, name, None), float):
+                 "seq_classif_dropout", "classifier_dropout", "summary_first_dropout",
+                 "summary_last_dropout", "pooler_dropout"):  # fmt: skip
+        if share is not None and isinstance(getattr(config, name, None), int | float):
             setattr(config, name, share)
 
 
@@ -111,8 +114,14 @@ def with_lora(model: Any, rank: int) -> Any:
     if not rank:
         return model
     from peft import LoraConfig, TaskType, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
+    head = [name for name, part in model.named_children()
+            if name != model.base_model_prefix and any(True for _ in part.parameters())]  # fmt: skip
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=rank, lora_alpha=2 * rank, target_modules="all-linear"
-    )
+        task_type=TaskType.SEQ_CLS, r=rank, lora_alpha=2 * rank, target_modules="all-linear",
+        exclude_modules=rf"({'|'.join(head)})(\..*)?", modules_to_save=head,
+        # GPT-2's own kind of linear layer keeps its weights the other way round
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
+    )  # fmt: skip
     return get_peft_model(model, config)

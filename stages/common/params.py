@@ -172,7 +172,16 @@ class Pretrain(Section):
     vocabulary: Annotated[int, Field(ge=100)]
     layers: Annotated[int, Field(ge=1)]
     hidden: Annotated[int, Field(ge=8, multiple_of=8)]
-    """Width of the model; a head of attention for every 32."""
+    """Width of the model; about one head of attention for every 32."""
+
+    @model_validator(mode="after")
+    def _from_scratch_is_trained(self) -> "Pretrain":
+        if self.from_scratch and not self.epochs:
+            raise ValueError(
+                "pretrain.from_scratch: True is not allowed; allowed: false when pretrain.epochs is "
+                "0, which leaves the base model as it is"
+            )
+        return self
 
 
 class Baselines(Section):

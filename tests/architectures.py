@@ -1,0 +1,124 @@
+"""Tiny random models of the architectures we promise to train, each with a tokenizer of its own kind.
+
+The tokenizers are real ones, trained on the sample corpus: what differs between architectures is
+less the network than which tokens open and close a text, which one pads, and how words are cut.
+"""
+
+import csv
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
+
+from tests.conftest import REPOSITORY
+
+VOCABULARY = 400
+POSITIONS = 80
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "intermediate_size": 64, "max_position_embeddings": POSITIONS}  # fmt: skip
+BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ROBERTA = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
+ORDER = {"<s>": 0, "<pad>": 1, "</s>": 2}  # of RoBERTa: its places count from the padding's number
+KINDS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    # model type: kind of tokenizer, its special tokens (pad, unknown, start, end, mask), own shape
+    "bert": ("wordpiece", BERT, {}),
+    "roberta": ("bytes", ROBERTA, {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1}),
+    "distilbert": ("wordpiece", BERT, {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}),
+    "deberta": ("bytes", BERT, {"relative_attention": True, "pos_att_type": ["c2p", "p2c"],
+                                "position_biased_input": False, "type_vocab_size": 0,
+                                "pooler_hidden_size": 32}),
+    "deberta-v2": ("unigram", BERT, {"relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+                                     "position_biased_input": False, "type_vocab_size": 0,
+                                     "position_buckets": 16, "norm_rel_ebd": "layer_norm",
+                                     "share_att_key": True, "pooler_hidden_size": 32,
+                                     "pooler_dropout": 0}),
+    "modernbert": ("bytes", BERT, {"local_attention": 16}),
+    "electra": ("wordpiece", BERT, {"embedding_size": 16}),
+    "gpt2": ("bytes", ("<|endoftext|>",), {"n_embd": 32, "n_layer": 2, "n_head": 2,
+                                           "n_positions": POSITIONS}),
+}  # fmt: skip
+
+
+@cache
+def texts() -> list[str]:
+    """Return the sample corpus."""
+    with (REPOSITORY / "data/sample/train.csv").open(encoding="utf-8", newline="") as file:
+        return [f"{title}. {text}" for _, title, text in csv.reader(file)]
+
+
+def tokenizer(kind: str, special: tuple[str, ...]) -> Any:
+    """Train a tokenizer on the corpus; one with a single special token frames no text with it."""
+    model, trainer, cut, decoder = _parts(kind, special)
+    built = Tokenizer(model)
+    built.pre_tokenizer = cut
+    built.decoder = decoder
+    if kind == "wordpiece":
+        built.normalizer = normalizers.BertNormalizer()
+    built.train_from_iterator(texts()[:300], trainer)
+    names = {}
+    if len(special) > 1:
+        pad, unknown, start, end, mask = special
+        ids = [(token, built.token_to_id(token)) for token in (start, end)]
+        built.post_processor = processors.TemplateProcessing(f"{start} $A {end}", None, ids)
+        names = {"pad_token": pad, "unk_token": unknown, "cls_token": start, "sep_token": end,
+                 "mask_token": mask}  # fmt: skip
+    else:
+        names = {"eos_token": special[0], "bos_token": special[0], "unk_token": special[0]}
+    build: Any = PreTrainedTokenizerFast
+    return build(tokenizer_object=built, model_max_length=POSITIONS, **names)
+
+
+def _parts(kind: str, special: tuple[str, ...]) -> tuple[Any, Any, Any, Any]:
+    common: dict[str, Any] = {"vocab_size": VOCABULARY, "show_progress": False,
+                              "special_tokens": sorted(special, key=lambda t: ORDER.get(t, 9))}  # fmt: skip
+    if kind == "wordpiece":
+        return (models.WordPiece(unk_token=special[1]), trainers.WordPieceTrainer(**common),
+                pre_tokenizers.BertPreTokenizer(), decoders.WordPiece())  # fmt: skip
+    if kind == "bytes":
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        return (models.BPE(), trainers.BpeTrainer(initial_alphabet=alphabet, **common),
+                pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())  # fmt: skip
+    return (models.Unigram(), trainers.UnigramTrainer(unk_token=special[1], **common),
+            pre_tokenizers.Metaspace(), decoders.Metaspace())  # fmt: skip
+
+
+def config(architecture: str, reader: Any, **changes: Any) -> PretrainedConfig:
+    """Return a tiny model's configuration; a token that ``reader`` lacks it lacks, too."""
+    ids = {f"{name}_token_id": getattr(reader, f"{name}_token_id")
+           for name in ("pad", "bos", "eos", "cls", "sep")}  # fmt: skip
+    shape = {**SHAPE, **KINDS[architecture][2]}
+    if architecture in ("distilbert", "gpt2"):  # other names for the same
+        shape = KINDS[architecture][2] | (
+            {"max_position_embeddings": POSITIONS} if architecture == "distilbert" else {}
+        )
+    return AutoConfig.for_model(
+        architecture, vocab_size=len(reader), initializer_range=0.2, **shape, **ids, **changes
+    )
+
+
+def write(folder: Path, architecture: str, masked_head: bool = False) -> Path:
+    """Write a base model of random weights and its tokenizer to ``folder``; return it."""
+    torch.manual_seed(0)
+    kind, special, _ = KINDS[architecture]
+    reader = tokenizer(kind, special)
+    build: Any = AutoModelForMaskedLM if masked_head else AutoModel
+    build.from_config(config(architecture, reader)).save_pretrained(folder)
+    reader.save_pretrained(folder)
+    return folder

@@ -1,0 +1,264 @@
+"""Every architecture of the README's table goes through the real stages: two processes, ZeRO-2.
+
+Tiny random models and real tokenizers (tests/architectures.py). The corpus is prepared once; each
+architecture then runs pretrain (a pointer), tokenize_text, finetune, evaluate and tools.predict.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from stages.common import classifier, corpus, encoder, files, kernels, masking, optimizers
+from stages.common.errors import UserError
+from stages.common.explanations import explain
+from tests import architectures, tiny
+from tests.conftest import REPOSITORY
+
+NAMES = {"World": 12, "Sports": 12, "Business": 12, "Sci/Tech": 12}  # class: training documents
+MAX_LENGTH = 48
+PARAMS = {
+    "dataset": "custom", "datasets__custom__labels": dict(zip("1234", NAMES, strict=True)),
+    "datasets__custom__header": False, "max_length": MAX_LENGTH, "precision": "fp32",
+    "datasets__custom__columns": {"label": "0", "title": "1", "text": "2"},
+    "clean__validation_share": 0.17, "label_noise__model": "tfidf", "label_noise__folds": 2,
+    "label_noise__action": "keep", "baselines__models": ["tfidf"], "baselines__flipped_shares": [],
+    "epochs": 1, "batch_size": 8, "lr": 1e-3, "zero_stage": 2, "evaluate__bootstrap": 20,
+    "evaluate__robustness_documents": 4, "evaluate__explained_mistakes": 1,
+}  # fmt: skip
+TEXTS = ["Oil prices fell again, the bank said on Monday.", "Coach!", "A treaty of the two states"]
+
+
+def run(runner, folder, module, **request):
+    done = runner.start(folder, module=module, **request)
+    assert not any(done.statuses), done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def prepared(runner, tmp_path_factory):
+    """A project up to the labels, and the baseline that evaluate compares with."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for name in ("params.yaml", "ds_config.json"):
+        shutil.copy(REPOSITORY / name, folder)
+    (folder / "data/custom").mkdir(parents=True)
+    (folder / "data/corrections.csv").write_text(
+        "dataset,id,text_sha256,old_label,new_label,note\n"
+    )
+    for split, each in (("train", 12), ("test", 4)):
+        lines = (REPOSITORY / f"data/sample/{split}.csv").read_text("utf-8").splitlines()
+        chosen = [x for k in "1234" for x in [y for y in lines if y.startswith(f'"{k}"')][:each]]
+        (folder / f"data/custom/{split}.csv").write_text("\n".join(chosen) + "\n", "utf-8")
+    tiny.set_params(folder, **PARAMS)
+    for stage in ("download", "clean", "label_noise", "baselines"):
+        run(runner, folder, f"stages.{stage}")
+    return folder
+
+
+@pytest.fixture(scope="module", params=sorted(architectures.KINDS))
+def project(request, prepared, runner, tmp_path_factory):
+    """The project with one architecture's model fine-tuned, and what the stages said."""
+    folder = tmp_path_factory.mktemp(request.param) / "project"
+    shutil.copytree(prepared, folder)
+    architectures.write(folder / "base", request.param)
+    tiny.set_params(folder, model="base")
+    said = [run(runner, folder, f"stages.{stage}") for stage in ("pretrain", "tokenize_text")]
+    said.append(run(runner, folder, "stages.finetune", processes=2))
+    return folder, "".join(said)
+
+
+def test_it_is_tokenized_fine_tuned_evaluated_and_asked(project, runner):
+    folder, said = project
+    assert "2 process(es), fp32, ZeRO-2" in said
+    tokens = corpus.read_table(folder / corpus.TOKENS / "train.parquet")
+    assert tokens["length"].between(1, MAX_LENGTH).all()
+    run(runner, folder, "stages.evaluate")
+    figures = files.read_json(folder / "metrics/test.json")
+    assert figures["n"] == 16
+    assert 0 < figures["nll"] < 5
+    lines = run(runner, folder, "tools.predict", arguments=("--json", "--explain", *TEXTS))
+    answers = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
+    assert [answer["text"] for answer in answers] == TEXTS
+    assert {answer["predicted"] for answer in answers} <= set(NAMES)
+
+
+# ---- the untrained model of each architecture, in this process
+
+
+@pytest.fixture(scope="module", params=sorted(architectures.KINDS))
+def untrained(request, tmp_path_factory):
+    """A classifier's folder: random weights, and a tokenizer that wants to pad on the left."""
+    folder = tmp_path_factory.mktemp(request.param)
+    architectures.write(folder, request.param)
+    tokenizer = encoder.load_tokenizer(folder)
+    settings = files.read_json(folder / "tokenizer_config.json")
+    files.write_json(folder / "tokenizer_config.json", settings | {"padding_side": "left"})
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, id2label=dict(enumerate(NAMES)), label2id={n: i for i, n in enumerate(NAMES)}
+    )
+    encoder.set_padding(model.config, tokenizer.pad_token_id)
+    model.save_pretrained(folder)
+    return request.param, folder
+
+
+def test_a_text_is_judged_alike_alone_and_among_longer_ones(untrained):
+    _, folder = untrained
+    assert AutoTokenizer.from_pretrained(folder).padding_side == "left"
+    model = classifier.load(folder)
+    tokens = model.encode(TEXTS)
+    alone = np.concatenate([model.logits([document]) for document in tokens])
+    np.testing.assert_allclose(model.logits(tokens), alone, atol=2e-6)
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    vectors = encoder.vectors(TEXTS, folder, MAX_LENGTH)
+    apart = np.concatenate([encoder.vectors([text], folder, MAX_LENGTH) for text in TEXTS])
+    np.testing.assert_allclose(vectors, apart, atol=2e-6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU keeps torch's own")
+def test_sped_up_it_says_the_same_and_still_drops(untrained):
+    architecture, folder = untrained
+    model = classifier.load(folder)
+    tokens = model.encode(TEXTS)
+    before = model.logits(tokens)
+    kernels.speed_up(model.model)
+    np.testing.assert_allclose(model.logits(tokens), before, atol=2e-6)
+    uses = model.model.config._attn_implementation == kernels.ATTENTION
+    assert uses == (not architecture.startswith("deberta")), "DeBERTa's attention is its own"
+    optimizers.set_dropout(model.model.config, 0.5)
+    again = AutoModelForSequenceClassification.from_pretrained(folder, config=model.model.config)
+    kernels.speed_up(again)
+    shares = {m.p for m in again.modules() if isinstance(m, torch.nn.Dropout)}
+    assert shares == {0.5}, "finetune.dropout reaches every layer"
+
+
+def test_attributions_add_up_to_the_score_and_cover_every_word(untrained):
+    _, folder = untrained
+    model = classifier.load(folder)
+    found = explain(model, TEXTS[0])
+    total = found.special + sum(share for *_, share in found.spans)
+    assert total == pytest.approx(found.difference, abs=0.02 * abs(found.difference) + 0.02)
+    covered = "".join(TEXTS[0][start:end] for start, end, _ in found.spans)
+    assert covered.replace(" ", "") == TEXTS[0].replace(" ", "")
+
+
+def test_the_longest_text_it_can_read_is_known(untrained, tmp_path):
+    architecture, folder = untrained
+    model = classifier.load(folder).model
+    limit = encoder.position_limit(model.config)
+    if architecture.startswith("deberta"):  # places are relative
+        assert limit is None
+        return
+    assert limit == architectures.POSITIONS
+    read = [model(input_ids=torch.full((1, n), 9)).logits for n in (limit - 1, limit)]
+    assert torch.isfinite(torch.cat(read)).all()
+    encoder.refuse_longer("max_length", limit, folder)
+    with pytest.raises(UserError, match=f"max_length: {limit + 1} is more than the {limit} tokens"):
+        encoder.refuse_longer("max_length", limit + 1, folder)
+    if architecture != "modernbert":  # which could turn its places on and on
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, limit + 1), 9))
+
+
+def test_layers_are_told_apart_for_freezing_and_learning_rates(untrained):
+    _, folder = untrained
+    model = classifier.load(folder).model
+    assert optimizers.count_blocks(model) == 2
+    levels = {name: optimizers.depth(name, 2) for name, _ in model.named_parameters()}
+    assert set(levels.values()) == {0, 1, 2, 3}
+    heads = {name for name, part in model.named_children() if name != model.base_model_prefix}
+    assert all(levels[name] == 3 for name in levels if name.split(".")[0] in heads)
+    body = [name for name in levels if levels[name] == 3 and name.split(".")[0] not in heads]
+    assert all("norm" in name or "ln_f" in name or "pooler" in name for name in body), body
+    optimizers.freeze(model, 1)
+    assert {levels[n] for n, p in model.named_parameters() if p.requires_grad} == {2, 3}
+
+
+def test_lora_learns_low_rank_changes_and_the_whole_head(untrained):
+    architecture, folder = untrained
+    model = classifier.load(folder).model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    adapted = optimizers.with_lora(model, 2)
+    learning = [p for p in adapted.parameters() if p.requires_grad]
+    step = torch.optim.SGD(learning, 1.0)
+    for _ in range(2):
+        ids = torch.arange(9, 21).reshape(2, 6)
+        loss = torch.nn.functional.cross_entropy(
+            adapted(input_ids=ids).logits, torch.tensor([0, 1])
+        )
+        step.zero_grad()
+        loss.backward()
+        step.step()
+    after = adapted.merge_and_unload().state_dict()
+    assert after.keys() == before.keys()
+    ranks = {name: int(torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3))
+             for name in after if after[name].dim() == 2}  # fmt: skip
+    heads = [name for name in ranks if name.split(".")[0] != model.base_model_prefix]
+    assert heads
+    assert all(ranks[name] > 0 for name in heads)
+    body = {name: rank for name, rank in ranks.items() if name not in heads}
+    assert max(body.values()) == 2, body
+    assert sum(rank == 2 for rank in body.values()) >= 4, f"too few layers of {architecture} learn"
+
+
+def test_hidden_words_are_whole_ones_whatever_the_tokenizer(untrained):
+    _, folder = untrained
+    tokenizer = encoder.load_tokenizer(folder)
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    continues = np.array(masking.continuing(pieces))
+    text = "Shareholders of Constantinople quarrelled"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) > 8, "the words fall into pieces"
+    assert (~continues[ids])[1:].sum() == 3, tokenizer.convert_ids_to_tokens(ids)
+    if tokenizer.mask_token_id is not None:
+        framed = tokenizer(" ".join([text] * 3))["input_ids"]
+        data = masking.pack([framed], len(framed), 0.3)
+        mask = masking.Masker(data, tokenizer, seed=1, masked_share=0.3, whole_words=True)
+        hidden = mask([(0, 1.0, 0)])["labels"][0].numpy() != masking.IGNORED
+        words = np.cumsum(~continues[framed])
+        cut = [w for w in set(words[hidden]) if not hidden[(words == w)].all()]
+        assert len(cut) <= 1, "only the last word chosen may be cut, to hide as many as asked for"
+        assert not hidden[[0, -1]].any()
+
+
+# ---- pretraining
+
+
+@pytest.mark.parametrize("architecture", ["deberta-v2", "electra", "modernbert", "roberta"])
+def test_pretraining_goes_on_from_a_head_or_makes_one(architecture, prepared, runner, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(prepared, folder)
+    with_head = architecture == "roberta"
+    architectures.write(folder / "base", architecture, masked_head=with_head)
+    tiny.set_params(folder, model="base", pretrain__epochs=1, pretrain__block_length=48,
+                    pretrain__batch_size=8, pretrain__lr=3e-3)  # fmt: skip
+    said = run(runner, folder, "stages.pretrain", processes=2)
+    assert ("it gets a new one" in said) != with_head
+    record = files.read_json(folder / "models/pretrained/pretraining.json")
+    assert record["perplexity_after"] < record["perplexity_before"]
+    run(runner, folder, "stages.tokenize_text")
+    run(runner, folder, "stages.finetune")
+
+
+def test_a_model_that_cannot_guess_hidden_tokens_is_refused(prepared, runner, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(prepared, folder)
+    architectures.write(folder / "base", "gpt2")
+    done = runner.start(folder, module="stages.pretrain", model="base", pretrain__epochs=1)
+    assert done.statuses == [1]
+    assert (
+        "pretrain.epochs: 1 asks base to guess hidden tokens, which a gpt2 does not" in done.output
+    )
+    assert not (folder / "models/pretrained").exists()
+
+
+# ---- what the Hub calls a model
+
+
+def test_a_model_of_the_hub_has_to_be_pinned(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="owner/name@commit"):
+        encoder.find("google/electra-base-discriminator", {})
+    with pytest.raises(UserError, match=rf"model google/electra@{'a' * 40} could not be fetched"):
+        encoder.find(f"google/electra@{'a' * 40}", {})
