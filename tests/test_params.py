@@ -22,6 +22,16 @@ WRONG = [
     ("clean.lowercase", 1, "clean.lowercase: 1 is not allowed; allowed: true or false"),
     ("clean.lowrcase", True, "clean.lowrcase: unknown key; did you mean lowercase?"),
     ("clean", 3, "clean: 3 is not allowed; allowed: a section"),
+    (
+        "finetune.class_weights",
+        "balance",
+        "finetune.class_weights: 'balance' is not allowed; allowed: none, balanced",
+    ),
+    (
+        "evaluate.threshold",
+        0.5,
+        "evaluate.threshold: 0.5 is not allowed; allowed: argmax, f1, precision",
+    ),
     ("datasets.ag_news.hub.revision", "main", "datasets.ag_news.hub.revision: 'main' is not"),
     (
         "datasets.sample.format",

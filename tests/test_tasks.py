@@ -1,0 +1,303 @@
+"""Other tasks than news: two and three classes from raw file to answer, class weights, thresholds.
+
+The small corpora in data/sample go through every stage and tool, in real processes, with a
+two-layer model.
+"""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import f1_score, precision_score, recall_score
+from tokenizers import BertWordPieceTokenizer
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from stages import evaluate
+from stages.common import batches, classifier, corpus, decision, files, metrics
+from stages.common.errors import UserError
+from stages.common.params import read_params
+from tests import tiny
+from tests.conftest import REPOSITORY
+from tools import explore, export, predict
+
+STAGES = ("download", "clean", "label_noise", "pretrain", "tokenize_text", "finetune", "baselines",
+          "evaluate")  # fmt: skip
+TASKS = {"spam": ["ham", "spam"], "sentiment": ["negative", "neutral", "positive"]}
+QUICK: dict[str, Any] = {
+    "model": "tiny-model", "max_length": 48, "precision": "fp32", "epochs": 4, "lr": 3e-3,
+    "batch_size": 16, "finetune__class_weights": "balanced",
+    "label_noise__action": "weight", "label_noise__folds": 3, "label_noise__encoder": "tiny-model",
+    "baselines__models": ["ngram", "tfidf"], "evaluate__bootstrap": 50,
+    "evaluate__robustness_documents": 20, "evaluate__explained_mistakes": 1,
+}  # fmt: skip
+SETTINGS = read_params(["evaluate"], REPOSITORY / "params.yaml").evaluate
+COLUMNS = ("id", "input_ids", "label", "length", "weight")
+
+
+# ---- every stage and tool, on two and on three classes
+
+
+def write_project(folder: Path, name: str) -> None:
+    """Write what the first stage reads, and a two-layer model whose tokenizer knows the corpus."""
+    sample = f"data/sample/{name}.csv"
+    for path in ("params.yaml", "ds_config.json", "data/corrections.csv", sample):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / path, folder / path)
+    with (folder / sample).open(newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    wordpieces = BertWordPieceTokenizer()
+    wordpieces.train_from_iterator(texts, vocab_size=1000, show_progress=False)
+    PreTrainedTokenizerFast(
+        tokenizer_object=wordpieces._tokenizer, pad_token="[PAD]", unk_token="[UNK]",
+        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+    ).save_pretrained(folder / "tiny-model")  # fmt: skip
+    torch.manual_seed(0)
+    BertModel(BertConfig(
+        vocab_size=1000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64,
+    )).save_pretrained(folder / "tiny-model")  # fmt: skip
+    tiny.set_params(folder, dataset=f"{name}_sample", **QUICK)
+
+
+@pytest.fixture(scope="module")
+def made(runner, tmp_path_factory):
+    """A folder for each task, in which the whole pipeline has run."""
+    folders = {}
+    for name in TASKS:
+        folders[name] = tmp_path_factory.mktemp(name)
+        write_project(folders[name], name)
+        for stage in STAGES:
+            run = runner.start(folders[name], module=f"stages.{stage}",
+                               evaluate__threshold="f1" if name == "spam" else "argmax")  # fmt: skip
+            assert run.statuses == [0], f"{stage}: {run.output}"
+    return folders
+
+
+@pytest.fixture
+def spam(made, tmp_path, monkeypatch):
+    """A copy of the spam project, to change."""
+    shutil.copytree(made["spam"], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Call a tool in a folder as a user would; return stdout and stderr."""
+
+    def call(folder: Path, module: ModuleType, *arguments: str) -> tuple[str, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["tool", *arguments])
+        capsys.readouterr()
+        module.main()
+        out, err = capsys.readouterr()
+        return out, err
+
+    return call
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_pipeline_ends_with_the_classes_of_the_task_and_no_others(made, name):
+    folder, names = made[name], TASKS[name]
+    classes = files.read_json(folder / "metrics/classes.json")
+    assert list(classes) == [*names, "(macro)", "(weighted)"]
+    assert ("positive" in files.read_json(folder / "metrics/test.json")) == (len(names) == 2)
+    with (folder / "metrics/plots/confusion.csv").open() as file:
+        assert {row["actual"] for row in csv.DictReader(file)} == set(names)
+    summary = files.read_json(folder / "models/finetuned/summary.json")
+    assert list(summary["training_documents"]) == names
+    for page in ("evaluation.html", "model_card.md", "label_review.html"):
+        text = (folder / "reports" / page).read_text()
+        assert all(n in text for n in names), page
+        assert not any(n in text for n in ("World", "Sports", "Sci/Tech")), page
+    assert ("Finding spam" in (folder / "reports/evaluation.html").read_text()) == (name == "spam")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_tools_speak_of_the_classes_of_the_task(made, tool, name):
+    folder, names = made[name], TASKS[name]
+    explored, _ = tool(folder, explore)
+    assert all(n in explored for n in names)
+    answer = json.loads(tool(folder, predict, "--json", "a free prize")[0])
+    assert list(answer["probabilities"]) == names
+
+
+def test_positive_figures_are_those_of_the_threshold_that_predict_uses(spam, tool):
+    found = files.read_json(spam / "metrics/test.json")["positive"]
+    test = corpus.read_table(corpus.CLEAN / "test.parquet")
+    test[["title", "text"]].to_csv("texts.csv", index=False)
+    _, said = tool(spam, predict, "--file", "texts.csv", "--out", "answers.jsonl")
+    assert f"spam where its probability is over {found['threshold']:.3f} (best F1" in said
+    rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert row["confidence"] == row["probabilities"][row["predicted"]]
+    guesses = np.array([row["predicted"] == "spam" for row in rows])
+    truth = (test["label"] == 1).to_numpy()
+    expected = {f.__name__: f(truth, guesses, zero_division=0)
+                for f in (precision_score, recall_score, f1_score)}  # fmt: skip
+    assert {f"{k}_score": found[k] for k in ("precision", "recall", "f1")} == pytest.approx(
+        expected, abs=1e-5
+    )
+    assert found["recall"] > 0, "nothing is taken for spam: the threshold is not tested"
+
+
+def test_the_threshold_is_of_validation_alone_and_goes_with_its_model(spam):
+    before = corpus.THRESHOLD.read_bytes(), files.read_json(evaluate.METRICS / "test.json")
+    path = corpus.CLEAN / "test.parquet"
+    table = corpus.read_table(path)
+    table["label"] = 1 - table["label"]
+    corpus.write_table(path, table, tuple(table.columns))
+    evaluate.main()
+    assert corpus.THRESHOLD.read_bytes() == before[0]
+    assert files.read_json(evaluate.METRICS / "test.json") != before[1]
+
+    assert decision.read(corpus.FINETUNED).rule == "f1"
+    shutil.copytree(corpus.FINETUNED, "models/other")
+    assert decision.read(Path("models/other")).rule == "f1"
+    weights = Path("models/other/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    assert decision.read(Path("models/other")).rule == "argmax"
+
+    path = corpus.CLEAN / "validation.parquet"
+    table = corpus.read_table(path)
+    table["label"] = 1 - table["label"]
+    corpus.write_table(path, table, tuple(table.columns))
+    evaluate.main()
+    assert corpus.THRESHOLD.read_bytes() != before[0]
+
+
+def test_an_export_takes_the_threshold_along(spam, tool):
+    tool(spam, export)
+    exported = Path("models/exported")
+    assert decision.read(exported) == decision.read(corpus.FINETUNED)
+    assert "better take spam where its probability is over" in (exported / "README.md").read_text()
+
+
+def test_a_threshold_or_class_that_the_task_does_not_have_is_refused(made, tmp_path, monkeypatch):
+    shutil.copytree(made["sentiment"], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    tiny.set_params(tmp_path, evaluate__threshold="f1")
+    with pytest.raises(UserError, match=r"f1 is for two classes; these are 3: negative, neutral"):
+        evaluate.main()
+    with pytest.raises(UserError, match="'Spam' is no class; allowed: ham, spam, or null"):
+        decision.positive_class(SETTINGS.model_copy(update={"positive": "Spam"}), ["ham", "spam"])
+
+
+# ---- the choice of a threshold
+
+
+def scored(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, one in five positive, and probabilities with ties."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(80) < 0.2).astype(np.int64)
+    labels[:2] = 0, 1
+    return labels, metrics.softmax(np.round(rng.normal(labels[:, None] * [-1.0, 1.0], 1.5), 1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("positive", ["no", "yes"])
+def test_no_other_threshold_is_better(seed, positive):
+    labels, p = scored(seed)
+    k, names = ("no", "yes").index(positive), ["no", "yes"]
+    truth, scores = labels == k, p[:, k]
+
+    def at(found: decision.Decision) -> np.ndarray:
+        chosen: np.ndarray = found.predicted(p, names) == k
+        return chosen
+
+    every = [scores > t for t in [-1.0, *np.unique(scores)]]
+    by_f1 = decision.choose(
+        labels, p, names, SETTINGS.model_copy(update={"threshold": "f1", "positive": positive})
+    )
+    best = max(f1_score(truth, guess, zero_division=0) for guess in every)
+    assert f1_score(truth, at(by_f1)) == pytest.approx(best)
+    for wanted in (0.6, 0.9, 1.0):
+        changes = {"threshold": "precision", "threshold_precision": wanted, "positive": positive}
+        found = at(decision.choose(labels, p, names, SETTINGS.model_copy(update=changes)))
+        enough = [recall_score(truth, guess) for guess in every
+                  if precision_score(truth, guess, zero_division=0) >= wanted]  # fmt: skip
+        reachable = max(precision_score(truth, guess, zero_division=0) for guess in every)
+        assert precision_score(truth, found) >= min(wanted, reachable) - 1e-9
+        assert not enough or recall_score(truth, found) == max(enough)
+    assert (at(decision.choose(labels, p, names, SETTINGS)) == (p.argmax(axis=1) == k)).all()
+
+
+# ---- class weights
+
+
+def rare(folder: Path, weights: bool = False) -> None:
+    """Write a task of three classes, of which the first has few documents in train."""
+    tiny.write(folder, documents=330, validation=240)
+    path = folder / corpus.TOKENS / "train.parquet"
+    table = corpus.read_table(path)
+    few = table["label"].ne(0) | (table.groupby("label").cumcount() < 12)
+    table = table[few].reset_index(drop=True)
+    if weights:
+        table["weight"] = np.random.default_rng(1).random(len(table))
+    corpus.write_table(path, table, COLUMNS)
+    tiny.set_params(folder, lr=3e-3, epochs=3, batch_size=16, precision="fp32",
+                    finetune__early_stopping_patience=9)  # fmt: skip
+
+
+def test_balanced_classes_weigh_the_same_with_and_without_document_weights(tmp_path):
+    for weights in (False, True):
+        rare(tmp_path, weights)
+        data = batches.TokenDataset(corpus.read_table(tmp_path / corpus.TOKENS / "train.parquet"))
+        data.balance()
+        counted = data.weights * data.class_weights
+        sums = np.bincount(data.labels, counted)
+        assert sums == pytest.approx([data.weights.sum() / 3] * 3)
+
+
+def test_the_balanced_loss_is_the_mean_of_the_classes_losses(runner, tmp_path):
+    rare(tmp_path, weights=True)
+    path = tmp_path / corpus.TOKENS / "train.parquet"
+    table = corpus.read_table(path)
+    whole = {"batch_size": len(table), "epochs": 1}
+    unweighted = runner.run(tmp_path, **whole)[0]
+    balanced = runner.run(tmp_path, finetune__class_weights="balanced", **whole)[0]
+    each = []
+    for label in range(3):
+        corpus.write_table(
+            path, table.assign(weight=table["weight"] * (table["label"] == label)), COLUMNS
+        )
+        each.append(runner.run(tmp_path, finetune__class_weights="none")[0])
+    assert balanced == pytest.approx(np.mean(each), rel=1e-5)
+    assert balanced != pytest.approx(unweighted, rel=1e-3)
+
+
+def test_the_balanced_loss_does_not_depend_on_processes_and_accumulation(runner, tmp_path):
+    rare(tmp_path, weights=True)
+    alone = runner.run(tmp_path, epochs=1, finetune__class_weights="balanced")
+    split = runner.run(tmp_path, processes=2, zero_stage=2, finetune__micro_batch_size=3)
+    assert split == pytest.approx(alone, rel=1e-4)
+
+
+def test_balanced_classes_raise_the_recall_of_a_rare_one(runner, tmp_path):
+    rare(tmp_path)
+    validation = corpus.read_table(tmp_path / corpus.TOKENS / "validation.parquet")
+    recalls = {}
+    for kind in ("none", "balanced"):
+        runner.run(tmp_path, finetune__class_weights=kind)
+        model = classifier.load(tmp_path / corpus.FINETUNED)
+        found = model.logits([list(ids) for ids in validation["input_ids"]]).argmax(axis=1)
+        recalls[kind] = recall_score(validation["label"], found, average=None)[0]
+    assert recalls["balanced"] > recalls["none"] + 0.1, recalls
+
+
+def test_the_corpora_are_as_described():
+    for name, classes in TASKS.items():
+        with (REPOSITORY / f"data/sample/{name}.csv").open(newline="") as file:
+            table = pd.DataFrame(csv.DictReader(file))
+        assert sorted(table["label"].unique()) == classes
+        assert table["text"].is_unique
+    share = pd.read_csv(REPOSITORY / "data/sample/spam.csv")["label"].eq("spam").mean()
+    assert 0.13 <= share <= 0.15
