@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
@@ -32,6 +33,7 @@ from stages.common import (
     checkpoints,
     console,
     corpus,
+    cutoff,
     distributed,
     encoder,
     files,
@@ -43,7 +45,7 @@ from stages.common import (
 from stages.common.params import Params, TextSteps, read_params
 
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
-         "processes", "finetune", "study", "clean")  # fmt: skip
+         "processes", "finetune", "augment", "study", "clean")  # fmt: skip
 FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
 SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
@@ -137,6 +139,8 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         checkpoints=unfinished,
         knobs=params.finetune,
     )
+    if params.augment.method == "cutoff":
+        engine.collators[0] = cutoff.Cutoff(train, tokenizer, seed, params.augment.share)
     engine.fit()
 
     # ---- save
@@ -195,7 +199,8 @@ def summary(
     engine: training.Engine, names: list[str], train: batches.TokenDataset, steps: TextSteps
 ) -> dict[str, Any]:
     """Return what a later reader wants to know of the run; whoever uses the model, ``clean``."""
-    counts = np.bincount(train.labels, minlength=len(names))
+    documents = corpus.originals(pd.Series(train.ids, dtype=str)).to_numpy()
+    counts = np.bincount(train.labels[documents], minlength=len(names))
     return {
         "base_model": encoder.base_model(),
         "best_epoch": engine.best["epoch"],

@@ -2,17 +2,18 @@
 
     python -m stages.tokenize_text
 
-Documents longer than ``max_length`` tokens are cut. Only this stage and pretraining see text as a
+Documents longer than ``max_length`` tokens are cut. With ``augment`` changed copies of the training
+documents follow them. Only this stage and pretraining see text as a
 model does, so that ``lr`` never tokenizes again.
 """
 
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from stages.common import console, corpus, encoder, files
+from stages.common import augmentation, console, corpus, encoder, files
 from stages.common.params import read_params
 
-READS = ("max_length",)
+READS = ("seed", "max_length", "augment")
 SOURCES = {
     "train": corpus.LABELS / "train.parquet",
     "validation": corpus.CLEAN / "validation.parquet",
@@ -34,6 +35,9 @@ def main() -> None:
 
     # ---- all splits alike; only training documents carry weights
     tables = {split: corpus.read_table(path) for split, path in SOURCES.items()}
+    tables["train"] = augmentation.with_copies(
+        tables["train"], params.augment, params.seed, folder, tokenizer, params.max_length
+    )
     rows = []
     with files.atomic_folder(corpus.TOKENS) as out:
         for split, table in tables.items():

@@ -176,6 +176,30 @@ def test_label_smoothing_mixes_in_the_mean_over_classes(folder, runner, plain):
     assert half == pytest.approx((hard + full) / 2, rel=1e-5)
 
 
+def test_r_drop_adds_the_disagreement_of_two_passes_times_its_weight(folder, runner):
+    tiny.write_model(folder / "base", dropout=0.2)
+    files.write_json(
+        folder / "models/pretrained/base_model.json",
+        {"model": "base", "entry": None, "sha256": files.sha256(folder / "base/model.safetensors")},
+    )
+    one, two, three = (
+        runner.run(folder, epochs=1, finetune__label_smoothing=0.2, finetune__r_drop=weight)[0]
+        for weight in (1.0, 2.0, 3.0)
+    )
+    assert two > one + 1e-3
+    assert three - two == pytest.approx(two - one, rel=1e-3)
+
+
+def test_the_disagreement_is_half_the_symmetric_divergence():
+    first, second = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).double()
+    p, q = (torch.distributions.Categorical(logits=x) for x in (first, second))
+    divergence = torch.distributions.kl_divergence
+    torch.testing.assert_close(
+        training.disagreement(torch.cat([first, second])),
+        (divergence(p, q) + divergence(q, p)) / 2,
+    )
+
+
 def test_clipping_shortens_the_step(folder, runner, plain):
     runner.run(folder, finetune__max_gradient_norm=1e-4, finetune__optimizer="sgd", lr=0.1,
                finetune__weight_decay=0.0)  # fmt: skip
@@ -253,6 +277,26 @@ def test_training_stops_early_and_the_best_epoch_is_kept(folder, runner):
         files.read_json(folder / "models/finetuned/summary.json")["best_epoch"]
         == judged.index(max(judged)) + 1
     )
+
+
+def test_a_document_of_weight_0_counts_for_nothing_in_r_drop(folder, runner):
+    from stages.common import corpus
+
+    path = folder / "data/tokens/train.parquet"
+    table = corpus.read_table(path)
+    table["weight"] = [0.0] * 8 + [1.0] * 40
+    columns = ("id", "input_ids", "label", "length", "weight")
+    knobs = {"batch_size": 48, "epochs": 1, "finetune__dropout": 0.2, "finetune__r_drop": 1.0}
+    found = []
+    for _ in range(2):
+        corpus.write_table(path, table, columns)
+        found.append(runner.run(folder, **knobs))
+        # Other words, of the same number: dropout draws the same in both runs.
+        table["input_ids"] = [
+            [2, *[5] * (len(ids) - 2), 3] if i < 8 else ids
+            for i, ids in enumerate(table["input_ids"])
+        ]
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_a_document_of_weight_0_counts_for_nothing(folder, runner):

@@ -30,7 +30,8 @@ def main() -> None:
     cleaning = files.read_json(corpus.CLEAN / "summary.json")
     tokens = None
     if all(path.is_file() for path in TOKENS):
-        tokens = [n for path in TOKENS for n in corpus.read_table(path, ("length",))["length"]]
+        tables = [corpus.read_table(path, ("id", "length")) for path in TOKENS]
+        tokens = [n for t in tables for n in t["length"][corpus.originals(t["id"])]]
     found = explore(pd.concat(parts, ignore_index=True), corpus.label_names(), tokens)
     found["cleaning"] = cleaning
     if arguments.json:

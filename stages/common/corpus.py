@@ -13,6 +13,7 @@ CLEAN = Path("data/clean")
 LABELS = Path("data/labels")
 TOKENS = Path("data/tokens")
 BASELINES = Path("models/baselines")
+COPY = "~"  # train-17~1 is a changed copy of train-17, in TOKENS alone
 FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
 FINETUNED = Path("models/finetuned")
 THRESHOLD = Path("models/threshold.json")
@@ -73,6 +74,11 @@ def read_table(path: Path, columns: tuple[str, ...] | None = None) -> pd.DataFra
     if absent:
         raise files.damaged(path, f"no column {', '.join(absent)}")
     return table
+
+
+def originals(ids: pd.Series) -> pd.Series:
+    """Tell which of the training tokens' ``ids`` are documents, and no changed copies of one."""
+    return ~ids.str.contains(COPY, regex=False)
 
 
 def label_names(source: Path = SOURCE) -> list[str]:

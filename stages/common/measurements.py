@@ -165,9 +165,10 @@ def compare(
 def explore_learned_from(tables: dict[str, pd.DataFrame], names: list[str]) -> dict[str, Any]:
     """Describe the documents of train and validation: see `stages.common.exploration`."""
     learned = ("train", "validation")
-    lengths = [
-        corpus.read_table(corpus.TOKENS / f"{split}.parquet", ("length",)) for split in learned
+    tokens = [
+        corpus.read_table(corpus.TOKENS / f"{split}.parquet", ("id", "length")) for split in learned
     ]
+    lengths = [table[corpus.originals(table["id"])] for table in tokens]
     together = pd.concat([tables[split] for split in learned], ignore_index=True)
     return explore(together, names, pd.concat(lengths)["length"])
 

@@ -184,6 +184,16 @@ class Pretrain(Section):
         return self
 
 
+class Augment(Section):
+    """Changed copies of training documents, or tokens hidden in training."""
+
+    method: Literal["none", "swap", "synonyms", "masked", "cutoff"]
+    copies: Annotated[int, Field(ge=1, le=100)]
+    """Of each document; ``cutoff`` makes none and hides other tokens in each epoch instead."""
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of a document's words, or of its tokens for ``cutoff``; one at least."""
+
+
 class Baselines(Section):
     """The models that the fine-tuned one is compared with."""
 
@@ -219,6 +229,8 @@ class Finetune(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None
     class_weights: Literal["none", "balanced"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    r_drop: Annotated[float, Field(ge=0)]
+    """Weight of half the symmetric KL divergence between two passes; 0 makes one pass."""
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)]
     freeze_layers: Annotated[int, Field(ge=0)]
     lora_rank: Annotated[int, Field(ge=0)]
@@ -289,6 +301,7 @@ class Params(Section):
     clean: Clean
     label_noise: LabelNoise
     pretrain: Pretrain
+    augment: Augment
     baselines: Baselines
     finetune: Finetune
     study: Study

@@ -202,12 +202,18 @@ class Engine(Trainer):
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> torch.Tensor:
         """Return this micro-batch's part of the weighted mean loss of the global batch."""
+        # R-Drop's two passes are one of twice the documents: dropout differs from row to row.
+        passes = 2 if self.knobs.r_drop else 1
         logits = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+            input_ids=inputs["input_ids"].repeat(passes, 1),
+            attention_mask=inputs["attention_mask"].repeat(passes, 1),
         ).logits.float()
         losses = torch.nn.functional.cross_entropy(
-            logits, inputs["labels"], reduction="none", label_smoothing=self.knobs.label_smoothing
-        )
+            logits, inputs["labels"].repeat(passes), reduction="none",
+            label_smoothing=self.knobs.label_smoothing,
+        )  # fmt: skip
+        if self.knobs.r_drop:
+            losses = losses.view(2, -1).mean(dim=0) + self.knobs.r_drop * disagreement(logits)
         loss: torch.Tensor = (losses * inputs["weights"]).sum()
         if self.knobs.l1:
             penalty = optimizers.l1(self.accelerator.unwrap_model(model))
@@ -379,6 +385,16 @@ class Engine(Trainer):
                 f"stopped at step {self.state.global_step}; the same command goes on from there"
             )
             raise Stopped(128 + self.stop_signal)
+
+
+def disagreement(logits: torch.Tensor) -> torch.Tensor:
+    """Return R-Drop's penalty (Liang et al. 2021, arXiv 2106.14448) for each document.
+
+    Half the symmetric Kullback-Leibler divergence, in nats, between the classes' probabilities of
+    two passes; ``logits`` (2 x documents, classes) has those of the second below the first's.
+    """
+    first, second = logits.log_softmax(dim=1).chunk(2)
+    return ((first.exp() - second.exp()) * (first - second)).sum(dim=1) / 2
 
 
 def size_of(config: Any) -> tuple[int, int]:

@@ -44,6 +44,10 @@ def alone(runner, tmp_path_factory):
         ("fp32", 2, {"zero_stage": 3}),
         ("fp32", 2, {"zero_stage": 3, "finetune__offload": "all"}),
         ("fp32", 4, {"zero_stage": 2}),
+        # Without dropout R-Drop's two passes agree, and its loss is the plain one.
+        ("fp32", 1, {"zero_stage": 0, "finetune__r_drop": 2.0}),
+        ("fp32", 2, {"zero_stage": 2, "finetune__r_drop": 2.0, "finetune__micro_batch_size": 3}),
+        ("fp32", 2, {"zero_stage": 3, "finetune__r_drop": 2.0}),
         ("bf16", 2, {"zero_stage": 2}),
         ("bf16", 2, {"zero_stage": 3}),
         ("bf16", 4, {"zero_stage": 1}),
