@@ -1,0 +1,157 @@
+"""Judge augmentation, label smoothing and R-Drop by the accuracy of models trained with them.
+
+    python -m benchmarks.augmentation                                (after `dvc repro tokenize_text`)
+    python -m benchmarks.augmentation --documents 500 --methods none,swap --seeds 0    (a quick look)
+
+The training documents of the pipeline, or a random part of them, the same for every method under
+one seed; its validation set chooses the epoch, its test set is read at the end. Every method gets
+as many optimizer steps: where copies double the documents, the epochs are halved. All else is as
+in params.yaml. A method that the base model cannot do (``masked`` without a head for guessing
+words) is left out, and said to be.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+from transformers import AutoTokenizer
+
+from benchmarks.cleaning import run, spread
+from stages.common import augmentation, classifier, console, corpus, encoder
+from stages.common.errors import UserError
+
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "swap": {"augment.method": "swap"},
+    "synonyms": {"augment.method": "synonyms"},
+    "masked": {"augment.method": "masked"},
+    "cutoff": {"augment.method": "cutoff"},
+    "label_smoothing": {"finetune.label_smoothing": 0.1},
+    "r_drop": {"finetune.r_drop": 1.0},
+}
+COPIES = 1
+COPYING = ("swap", "synonyms", "masked")
+EPOCHS = {"500": 12, "2000": 8, "all": 2}
+"""Passes over so many documents, where there are no copies: enough to fit the smaller sets, too."""
+SPLITS = ("validation", "test")
+
+
+def main() -> None:
+    """Train with every method on every number of documents with every seed; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", type=_names, default=list(METHODS))
+    parser.add_argument("--documents", type=_names, default=list(EPOCHS), help="500,2000,all")
+    parser.add_argument("--epochs", type=_numbers, help="one for each of --documents; even")
+    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
+    options = parser.parse_args()
+    if wrong := set(options.methods) - set(METHODS):
+        raise UserError(f"--methods: {', '.join(sorted(wrong))}; known: {', '.join(METHODS)}.")
+    train = corpus.read_table(corpus.LABELS / "train.parquet")
+    sizes = {d: len(train) if d == "all" else _size(d, len(train)) for d in options.documents}
+    epochs = options.epochs or [EPOCHS.get(d, 4) for d in options.documents]
+    if len(epochs) != len(sizes) or any(n < 2 or n % 2 for n in epochs):
+        raise UserError("--epochs: an even number for each of --documents, for copies halve it.")
+    methods = [m for m in options.methods if m != "masked" or _guesses_words()]
+
+    rows = []
+    for (name, size), passes in zip(sizes.items(), epochs, strict=True):
+        found: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
+        for seed in options.seeds:
+            order = np.random.default_rng(seed).permutation(len(train))[:size]
+            part = train.iloc[np.sort(order)]
+            for method in methods:
+                accuracies = measure(part, method, seed, passes)
+                found[method].append(accuracies)
+                figures = ", ".join(f"{split} {accuracies[split]:.4f}" for split in SPLITS)
+                console.say(f"{name} documents, seed {seed}, {method}: {figures}")
+        for method, runs in found.items():
+            rows.append((f"{size:,}", method, *(spread([r[s] for r in runs]) for s in SPLITS),
+                         _gain(runs, found.get("none"))))  # fmt: skip
+    console.table(
+        f"accuracy, mean and standard deviation of {len(options.seeds)} seed(s)",
+        ("documents", "method", *SPLITS, "test, beside none"),
+        rows,
+        prose=("method",),
+    )
+
+
+def measure(train: pd.DataFrame, method: str, seed: int, epochs: int) -> dict[str, float]:
+    """Return the accuracy on each of ``SPLITS`` of a model that the stages train in a new folder."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        columns = (*corpus.TEXT_COLUMNS, *(["weight"] if "weight" in train else []))
+        corpus.write_table(folder / corpus.LABELS / "train.parquet", train, columns)
+        held_out = [corpus.CLEAN / f"{split}.parquet" for split in SPLITS]
+        for path in (*held_out, corpus.SOURCE, Path("ds_config.json"), encoder.PRETRAINED):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path)
+        passes = epochs // (1 + COPIES) if method in COPYING else epochs
+        changes = {"seed": seed, "epochs": passes, "augment.copies": COPIES, **METHODS[method]}
+        write_params(folder, {"augment.method": "none", "study.seeds": [], **changes})
+        run("tokenize_text", folder)
+        run("finetune", folder)
+        trained = classifier.load(folder / corpus.FINETUNED)
+        found = {}
+        for split in SPLITS:
+            tokens = corpus.read_table(folder / corpus.TOKENS / f"{split}.parquet")
+            guesses = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
+            found[split] = float((guesses == tokens["label"].to_numpy()).mean())
+    return found
+
+
+def write_params(folder: Path, changes: dict[str, Any]) -> None:
+    """Write params.yaml with ``changes``, whose keys name a section and a key in it by a dot."""
+    yaml = YAML()
+    content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        section = content
+        for part in sections:
+            section = section[part]
+        section[key] = value
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+def _guesses_words() -> bool:
+    """Tell, and say, whether the base model can do ``masked``."""
+    folder = encoder.pretrained_folder()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        augmentation.masked_language_model(folder, tokenizer)
+    except UserError as error:
+        console.say(f"masked is left out. {error}")
+        return False
+    return True
+
+
+def _gain(runs: list[dict[str, float]], plain: list[dict[str, float]] | None) -> str:
+    """Return how far test accuracy is from that without augmentation, seed by seed, in points."""
+    if plain is None or plain is runs:
+        return ""
+    gains = [100 * (a["test"] - b["test"]) for a, b in zip(runs, plain, strict=True)]
+    deviation = f" ± {np.std(gains, ddof=1):.2f}" if len(gains) > 1 else ""
+    return f"{np.mean(gains):+.2f}{deviation}"
+
+
+def _size(text: str, documents: int) -> int:
+    if not text.isdigit() or not 0 < int(text) <= documents:
+        raise UserError(f"--documents: {text!r}; allowed: all, or 1 to {documents}.")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    console.run(main)
