@@ -140,7 +140,9 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         knobs=params.finetune,
     )
     if params.augment.method == "cutoff":
-        engine.collators[0] = cutoff.Cutoff(train, tokenizer, seed, params.augment.share)
+        engine.collators[0] = cutoff.Cutoff(
+            engine.collators[0], tokenizer, seed, params.augment.share
+        )
     engine.fit()
 
     # ---- save

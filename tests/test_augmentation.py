@@ -175,7 +175,8 @@ def cut(tmp_path):
     data = batches.TokenDataset(
         pd.DataFrame({"id": list("abcd"), "input_ids": ids, "label": 0, "weight": 1.0})
     )
-    return cutoff.Cutoff(data, tokenizer, seed=1, share=0.1)
+    collate = batches.Collator(data, tokenizer.pad_token_id)
+    return cutoff.Cutoff(collate, tokenizer, seed=1, share=0.1)
 
 
 def test_the_share_asked_for_is_cut_and_no_special_token(cut):

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers import AutoModel, AutoModelForMaskedLM
 from transformers.utils import logging
 
-from stages.common import console, corpus
+from stages.common import console, corpus, encoder
 from stages.common.errors import UserError
 from stages.common.params import Augment
 
@@ -62,13 +62,12 @@ def _change(
     knobs: Augment, texts: Sequence[str], folder: Path, tokenizer: Any, max_length: int
 ) -> Change:
     """Return what ``knobs.method`` does to texts."""
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if knobs.method == "swap":
         return lambda given, draws: [
             swap(text, knobs.share, rng) for text, rng in zip(given, draws, strict=True)
         ]
     if knobs.method == "synonyms":
+        _load_silently()
         model = AutoModel.from_pretrained(folder, local_files_only=True)
         vectors = model.get_input_embeddings().weight.detach().float().numpy()
         near = neighbours(texts, whole_words(tokenizer), vectors)
@@ -162,6 +161,7 @@ def masked_language_model(folder: Path, tokenizer: Any) -> Any:
 
     Raises ``UserError`` when the checkpoint has no such head, or its tokenizer no mask.
     """
+    _load_silently()
     try:
         model, loading = AutoModelForMaskedLM.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
@@ -171,8 +171,8 @@ def masked_language_model(folder: Path, tokenizer: Any) -> Any:
         lacking = True
     if lacking:
         raise UserError(
-            f"augment.method: masked needs a model that guesses words, and {folder} has no head "
-            "for that.\nWays out: pretrain.epochs: 1 or more trains one; -S model=bert brings one; "
+            f"augment.method: masked needs a model that guesses words, and {encoder.base_model()} has "
+            "no head for that.\nWays out: pretrain.epochs: 1 or more trains one; -S model=bert brings one; "
             "augment.method: synonyms or swap needs none."
         )
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -244,6 +244,12 @@ class Guesser:
 
 
 # ---- what the methods share
+
+
+def _load_silently() -> None:
+    """Keep transformers from telling of the weights that a checkpoint has and a model has not."""
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _count(words: int, share: float) -> int:
