@@ -28,6 +28,7 @@ def texts(split: str) -> list[str]:
 def inputs(workspace: Path) -> Path:
     """What tokenize_text reads, and a base model with a head for guessing words."""
     tiny.write(workspace)
+    tiny.set_params(workspace, max_length=64)
     for split in ("train", "validation", "test"):
         table = pd.DataFrame({"id": [f"{split}-{i}" for i in range(DOCUMENTS)], "title": "w9 w8",
                               "text": texts(split), "label": [i % 3 for i in range(DOCUMENTS)],
