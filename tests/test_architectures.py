@@ -17,6 +17,7 @@ from stages.common.errors import UserError
 from stages.common.explanations import explain
 from tests import architectures, tiny
 from tests.conftest import REPOSITORY
+from tools import export, onnx_model
 
 NAMES = {"World": 12, "Sports": 12, "Business": 12, "Sci/Tech": 12}  # class: training documents
 MAX_LENGTH = 48
@@ -221,6 +222,24 @@ def test_hidden_words_are_whole_ones_whatever_the_tokenizer(untrained):
         cut = [w for w in set(words[hidden]) if not hidden[(words == w)].all()]
         assert len(cut) <= 1, "only the last word chosen may be cut, to hide as many as asked for"
         assert not hidden[[0, -1]].any()
+
+
+def test_gpt2_is_exported_with_the_answer_alone(tmp_path):
+    architectures.write(tmp_path / "model", "gpt2")
+    tokenizer = encoder.load_tokenizer(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    built = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "model", id2label=dict(enumerate(NAMES)), pad_token_id=tokenizer.pad_token_id
+    )
+    built.save_pretrained(tmp_path / "model")
+    model = export.load(tmp_path / "model")
+    out = tmp_path / "out"
+    out.mkdir()
+    export.write_onnx(model, out, model.folder, (onnx_model.FP32,))
+    exported = onnx_model.load(out, onnx_model.FP32)
+    tokens = exported.encode(TEXTS)
+    assert tokens == model.encode(TEXTS)
+    np.testing.assert_allclose(exported.logits(tokens), model.logits(tokens), atol=1e-5)
 
 
 # ---- pretraining

@@ -154,12 +154,21 @@ def write_onnx(model: Classifier, out: Path, folder: Path, keep: Sequence[Path])
 def _convert(model: Classifier, path: Path) -> None:
     inputs = model.pad([range(5), range(7), range(3)])
     axes = {0: torch.export.Dim("documents"), 1: torch.export.Dim("tokens", max=model.max_length)}
-    with _quiet():
-        torch.onnx.export(
-            model.model, (), path, kwargs=inputs, dynamo=True, verbose=False,
-            input_names=list(inputs), output_names=["logits"], external_data=False,
-            dynamic_shapes=dict.fromkeys(inputs, axes),
-        )  # fmt: skip
+    model.model.config.use_cache = False  # what GPT-2 keeps for the next token is no answer
+    try:
+        with _quiet():
+            torch.onnx.export(
+                model.model, (), path, kwargs=inputs, dynamo=True, verbose=False,
+                input_names=list(inputs), output_names=["logits"], external_data=False,
+                dynamic_shapes=dict.fromkeys(inputs, axes),
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        kind = model.model.config.model_type
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(
+            f"A {kind} model cannot be turned into ONNX ({why}). tools.predict reads its folder, "
+            f"{model.folder}, without --int8."
+        ) from None
 
 
 @contextmanager
