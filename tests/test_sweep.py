@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from stages.common.errors import UserError
 from tests.conftest import REPOSITORY
-from tools import search_space
+from tools import search_space, sweep
 
 SPACE: dict[str, Any] = {
     "name": "probe", "method": "random", "trials": 6, "seed": 7,
@@ -37,11 +37,13 @@ def read(folder: Path, **changes: Any) -> search_space.Space:
     return search_space.read(Path("space.yaml"))
 
 
-def draw(space: search_space.Space, count: int, study: optuna.Study | None = None) -> list[Any]:
+def draw(
+    space: search_space.Space, count: int, study: optuna.Study | None = None
+) -> list[dict[str, Any]]:
     """Draw trials as a sweep does, each by a new sampler; the score is the learning rate."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = study or optuna.create_study(direction="maximize")
-    drawn = []
+    drawn: list[dict[str, Any]] = []
     for _ in range(count):
         study.sampler = space.sampler(len(study.trials))
         trial = study.ask()
@@ -135,6 +137,24 @@ def test_a_grid_tries_every_combination_once(folder):
     drawn = draw(space, 8)
     assert len({str(values) for values in drawn}) == space.combinations() == 8
     assert draw(space, 8) == drawn
+
+
+def test_applying_values_changes_their_lines_of_params_yaml_alone():
+    text = (REPOSITORY / "params.yaml").read_text()
+    values: search_space.Values = {
+        "lr": 2.5e-05,
+        "finetune.warmup": 0.05,
+        "finetune.dropout": 0.2,
+        "batch_size": 32,
+    }
+    before, after = text.splitlines(), sweep.rewritten(text, values).splitlines()
+    assert len(before) == len(after)
+    changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    assert [b.split("#")[0].strip() for _, b in changed] == [
+        "lr: 2.5e-05", "warmup: 0.05", "dropout: 0.2",
+    ]  # fmt: skip
+    for a, b in changed:
+        assert a.partition("#")[2] == b.partition("#")[2] != ""
 
 
 def test_tpe_looks_where_the_score_was_high(folder):

@@ -130,22 +130,19 @@ class Sweep:
         left = [t for t in self.trials() if t.state == TrialState.RUNNING]
         ended = len(self.trials()) - len(left)
         self._open(workers, ended, len(left))
-        free = [Worker(self.folder, number + 1) for number in range(workers)]
+        waiting = self._take_up([Trial(self.study, t._trial_id) for t in left])
+        busy = {run.worker.number for run in self.running}
+        free = [Worker(self.folder, n) for n in range(1, workers + 1) if n not in busy]
         for worker in free:
             worker.prepare()
-        waiting = [Trial(self.study, t._trial_id) for t in left]
-        for trial in waiting[:]:  # those that still run although the sweep was killed
-            at = next((w for w in free if w.number == trial.user_attrs.get("worker")), None)
-            if at and at.running():
-                console.say(f"{self.name(trial.number)}  is still running")
-                self.running.append(Run(trial, at))
-                waiting.remove(trial)
-                free.remove(at)
         try:
             while True:
                 while free and (waiting or len(self.trials()) < self.space.trials):
-                    trial = waiting.pop(0) if waiting else self._new()
-                    self._start(trial, free.pop(0), workers)
+                    worker = free.pop(0)
+                    here = [t for t in waiting if t.user_attrs.get("worker") == worker.number]
+                    trial = (here or waiting or [self._new()])[0]  # where its checkpoint is
+                    waiting = [t for t in waiting if t is not trial]
+                    self._start(trial, worker, workers)
                 if not self.running:
                     break
                 time.sleep(POLL)
@@ -153,11 +150,27 @@ class Sweep:
                     self._look(run)
                     if not run.worker.running():
                         self.running.remove(run)
-                        free.append(run.worker)
+                        if run.worker.number <= workers:
+                            free.append(run.worker)
                         self._end(run)
         finally:
             self._stop_all()
         self.table()
+
+    def _take_up(self, trials: list[Trial]) -> list[Trial]:
+        """Take up what a killed sweep has left running or ended; return what must run again."""
+        again = []
+        for trial in trials:
+            name, number = self.name(trial.number), trial.user_attrs.get("worker")
+            run = Run(trial, Worker(self.folder, number or 1))
+            if number and run.worker.running(name):
+                console.say(f"{name}  is still running")
+                self.running.append(run)
+            elif number and (run.pruned or run.worker.experiment(name)):
+                self._end(run)
+            else:
+                again.append(trial)
+        return again
 
     def _open(self, workers: int, ended: int, left: int) -> None:
         keys = ", ".join(self.space.space)
@@ -182,20 +195,13 @@ class Sweep:
         return trial
 
     def _start(self, trial: Trial, worker: Worker, workers: int) -> None:
-        """Start a trial, or find that it ended well just before the sweep was killed."""
-        run = Run(trial, worker)
+        """Start a trial in a worker's clone."""
         name = self.name(trial.number)
-        self.running.append(run)
-        before = trial.user_attrs.get("worker")
-        if before and Worker(self.folder, before).experiment(name):
-            run.worker = Worker(self.folder, before)
-            return
-        if run.pruned:
-            return
         console.say(f"{name}  {_in_words(trial.user_attrs['values'])}")
         trial.set_user_attr("worker", worker.number)
         log = self.folder / f"{name}.log"
         worker.start(name, trial.user_attrs["values"], log, _share(worker.number, workers))
+        self.running.append(Run(trial, worker))
 
     def _look(self, run: Run) -> None:
         """Note each epoch that has ended; end the trial if the pruner says so, and it is not over."""
@@ -289,29 +295,34 @@ class Sweep:
         if best is None:
             raise UserError(f"The sweep {self.space.name} has no finished trial. Run it first.")
         values: Values = best.user_attrs["values"]
-        yaml = YAML()
-        yaml.preserve_quotes, yaml.width = True, 4096
-        yaml.representer.add_representer(
-            type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
-        )
-        content = yaml.load(params.PARAMS_FILE.read_text(encoding="utf-8"))
-        for key, value in values.items():
-            *parents, last = key.split(".")
-            section = content
-            for parent in parents:
-                section = section[parent]
-            if section[last] != value:
-                console.say(f"{key}: {_short_value(section[last])} becomes {_short_value(value)}")
-                section[last] = value
-        text = io.StringIO()
-        yaml.dump(content, text)
-        files.write_text(params.PARAMS_FILE, text.getvalue())
+        text = rewritten(params.PARAMS_FILE.read_text(encoding="utf-8"), values)
+        files.write_text(params.PARAMS_FILE, text)
         done = sum(t.state.is_finished() for t in self.trials())
+        console.say(f"params.yaml: {_in_words(values)}")
         console.say(
-            f"params.yaml now has the values of {self.name(best.number)}: macro-F1 {best.value:.4f} "
-            f"on validation, the best of {done} trials"
+            f"the values of {self.name(best.number)}, macro-F1 {best.value:.4f} on validation, "
+            f"best of {done} trials"
         )
-        console.say("Next, `dvc repro` takes its model from DVC's cache and evaluates it on the test set.")  # fmt: skip
+        console.say("Next: `dvc repro` takes its model from the cache and evaluates it once.")
+
+
+def rewritten(text: str, values: Values) -> str:
+    """Return params.yaml's text with other values; comments, order and other lines stay."""
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    content = yaml.load(text)
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    out = io.StringIO()
+    yaml.dump(content, out)
+    return out.getvalue()
 
 
 def _share(number: int, workers: int) -> dict[str, str]:

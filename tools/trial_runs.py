@@ -12,6 +12,8 @@ import os
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -57,7 +59,13 @@ class Worker:
                 shutil.copy2(first / ".dvc/config.local", clone / ".dvc/config.local")
 
     def start(self, name: str, values: Values, log: Path, environment: dict[str, str]) -> None:
-        """Run the experiment ``name`` with ``values`` set, from the sweep's snapshot."""
+        """Run the experiment ``name`` with ``values`` set, from the sweep's snapshot.
+
+        What else runs here, left by a process that was killed, is stopped first.
+        """
+        while self.running():
+            self.stop()
+            time.sleep(1)
         self._reset()
         overrides = [word for key, value in values.items() for word in ("-S", f"{key}={_as_hydra(value)}")]  # fmt: skip
         command = ["dvc", "exp", "run", "--name", name, *overrides, JUDGED]
@@ -71,17 +79,18 @@ class Worker:
                 stderr=subprocess.STDOUT,
             )
 
-    def running(self) -> bool:
-        """Tell whether a trial runs here, started by this process or by one that was killed."""
+    def running(self, name: str | None = None) -> bool:
+        """Tell whether a trial (the one called so) runs here, though the sweep that began it be gone."""
         if self._process:
             if self._process.poll() is None:
                 return True
             self._process = None
-        return bool(self._processes("exp", JUDGED))
+        found = self._processes(_is_dvc) + ([] if name else self._processes(_is_stage))
+        return any(name is None or name in process.info["cmdline"] for process in found)
 
     def stop(self) -> None:
         """Ask the trial to end: a stage that trains writes a checkpoint first."""
-        found = self._processes(f"stages.{JUDGED}") or self._processes("exp", JUDGED)
+        found = self._processes(_is_stage) or self._processes(_is_dvc)
         ids = {process.pid for process in found}
         for process in found:
             try:
@@ -121,15 +130,22 @@ class Worker:
         git("read-tree", "--reset", "-u", SNAPSHOT, at=self.path)
         git("reset", "--quiet", at=self.path)
 
-    def _processes(self, *words: str) -> list[psutil.Process]:
-        """Return the processes that run in this clone with these words in their command."""
+    def _processes(self, wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
+        """Return the processes that run in this clone and whose commands are wanted."""
         here = str(self.path.resolve())
         found = []
         for process in psutil.process_iter(["cwd", "cmdline"]):
-            command = process.info["cmdline"] or []
-            if process.info["cwd"] == here and all(word in command for word in words):
+            if process.info["cwd"] == here and wanted(process.info["cmdline"] or []):
                 found.append(process)
         return found
+
+
+def _is_dvc(command: list[str]) -> bool:
+    return "exp" in command and JUDGED in command
+
+
+def _is_stage(command: list[str]) -> bool:
+    return any(word.startswith("stages.") for word in command)
 
 
 def git(*arguments: str, at: Path = Path()) -> str:

@@ -36,15 +36,20 @@ class Project:
 
     path: Path
 
-    def run(self, *command: str, status: int = 0) -> str:
-        """Run a command, check its exit status, return what it printed."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every command sees of the environment."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         env = os.environ | {"PATH": path, "COLUMNS": "80", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
         env.pop("PYTHONPATH", None)  # each repository runs its own code
+        return env
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """Run a command, check its exit status, return what it printed."""
         done = subprocess.run(
             command,
             cwd=self.path,
-            env=env,
+            env=self.environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
