@@ -284,12 +284,12 @@ class Engine(Trainer):
             + ", ".join(f"{LABELS.get(k, k)} {value:.3f}" for k, value in figures.items())
             + (", best" if better else "")
         )
-        if distributed.rank() == 0:
-            stage = self.checkpoints.folder.parent.name
-            training_logs.note_epochs(stage, int(self.args.num_train_epochs), self.history)
         if epoch - self.best["epoch"] >= self.knobs.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
+        if distributed.rank() == 0:
+            of = epoch if self.control.should_training_stop else int(self.args.num_train_epochs)
+            training_logs.note_epochs(self.checkpoints.folder.parent.name, of, self.history)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
 
