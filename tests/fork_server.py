@@ -6,18 +6,23 @@ Importing torch, transformers and DeepSpeed takes many times as long as fine-tun
 model. This process imports them once and forks for every process of a run; what it forks is what a
 launcher would have started: the ranks in the environment, the stage's own ``console.run(main)``.
 
-Reads one JSON request a line: ``module``, ``folder``, ``processes``, ``kill_after`` (seconds, or
-null) after loading the model and ``signal`` to send then, to every process, ``arguments``; answers with the statuses and the output.
+Reads one JSON request a line: ``module`` and its ``arguments``, ``folder``, ``processes``,
+``kill_after`` (seconds, or null) after loading the model, ``signal`` to send then and ``victim``,
+the rank to send it to (null: every process); answers with the statuses and the output. When one
+process fails, the others end as under torchrun: SIGTERM, and SIGKILL for those that do not heed it.
 """
 
 import importlib
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
 import time
 from typing import Any
+
+PATIENCE = 5  # seconds from SIGTERM to SIGKILL
 
 
 def main() -> None:
@@ -44,7 +49,9 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
         start = time.monotonic()
         children = [fork(request, rank, count, port, output.fileno()) for rank in range(count)]
         statuses: dict[int, int] = {}
-        killed, loaded = False, None  # the moment at which the model was there
+        loaded: float | None = None  # the moments of it
+        killed: float | None = None
+        failed: float | None = None
         while len(statuses) < count:
             for child in set(children) - set(statuses):
                 ended, status = os.waitpid(child, os.WNOHANG)
@@ -52,13 +59,22 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
                     statuses[child] = os.waitstatus_to_exitcode(status)
             if loaded is None and b"parameters" in os.pread(output.fileno(), 4096, 0):
                 loaded = time.monotonic()
-            late = (request["kill_after"] is not None and loaded is not None
-                    and time.monotonic() - loaded > request["kill_after"])  # fmt: skip
-            failed = any(status != 0 for status in statuses.values())
-            if (late and not killed) or (failed and not killed):
-                killed = True
-                for child in set(children) - set(statuses):
-                    os.kill(child, request["signal"] if late else 9)
+            now = time.monotonic()
+            alive = set(children) - set(statuses)
+            moment = request["kill_after"]
+            due = moment is not None and loaded is not None and now - loaded > moment
+            if due and killed is None:
+                killed = now
+                victim = request["victim"]
+                for child in alive if victim is None else alive & {children[victim]}:
+                    os.kill(child, request["signal"])
+            if failed is None and any(status != 0 for status in statuses.values()):
+                failed = now
+                for child in alive:
+                    os.kill(child, signal.SIGTERM)
+            elif failed is not None and now - failed > PATIENCE:
+                for child in alive:
+                    os.kill(child, signal.SIGKILL)
             time.sleep(0.005)
         output.seek(0)
         return {

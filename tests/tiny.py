@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,21 +124,22 @@ class Runner:
         module: str = "stages.finetune",
         processes: int = 1,
         kill_after: float | None = None,
+        victim: int | None = None,
         number: int = signal.SIGKILL,
         before: str | None = None,
-        arguments: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
+        arguments: Sequence[str] = (),
         **params: Any,
     ) -> Run:
         """Run a stage with ``params`` changed, however it ends.
 
+        ``victim`` is the rank to be killed; the others then end as they do under torchrun.
         ``before`` names a function of ``tests.sabotage`` to call first in every process.
         """
         set_params(folder, **params)
         request = {"folder": str(folder), "module": module, "processes": processes, "before": before,
-                   "arguments": arguments,
-                   "kill_after": kill_after, "signal": int(number),
-                   "environment": environment or {}}  # fmt: skip
+                   "kill_after": kill_after, "victim": victim, "signal": int(number),
+                   "arguments": list(arguments), "environment": environment or {}}  # fmt: skip
         assert self._server.stdin and self._server.stdout
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()

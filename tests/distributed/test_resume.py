@@ -7,9 +7,13 @@ import json
 import random
 import shutil
 import signal
+import sys
+import types
 
 import pytest
+import torch
 
+from stages.common import checkpoints as checkpoints_module
 from stages.common import files
 from tests import tiny
 
@@ -100,6 +104,22 @@ def test_a_run_that_differs_starts_from_nothing(runner, tmp_path, undisturbed, c
     assert "going on" not in run.output
 
 
+def test_the_fingerprint_follows_code_processes_and_threads(tmp_path, monkeypatch):
+    module = types.ModuleType("stages.extra")
+    module.__file__ = str(tmp_path / "extra.py")
+    (tmp_path / "extra.py").write_text("PASSES = 1")
+    monkeypatch.setitem(sys.modules, "stages.extra", module)
+    seen = [checkpoints_module.fingerprint({}, [])]
+    assert checkpoints_module.fingerprint({}, []) == seen[0]
+    (tmp_path / "extra.py").write_text("PASSES = 2")
+    seen.append(checkpoints_module.fingerprint({}, []))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    seen.append(checkpoints_module.fingerprint({}, []))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    seen.append(checkpoints_module.fingerprint({}, []))
+    assert len(set(seen)) == 4
+
+
 def test_a_full_disk_says_so_and_keeps_the_last_good_checkpoint(runner, tmp_path, undisturbed):
     folder = prepare(tmp_path)
     run = runner.start(folder, before="disk_full_after_two_checkpoints")
@@ -148,3 +168,28 @@ def test_twenty_kills_at_random_moments_change_nothing(runner, tmp_path, undistu
         halves += any(folder.glob(".checkpoints/finetune/*/.*.part"))
     assert runner.start(folder).statuses == [0]
     assert outputs(folder) == undisturbed
+
+
+def test_kills_of_one_process_or_of_both_change_nothing(runner, tmp_path):
+    folder = prepare(tmp_path)
+    run = runner.start(folder, processes=2, zero_stage=2, epochs=2)
+    assert run.statuses == [0, 0], run.output
+    whole, moments = outputs(folder), random.Random(3)
+    shutil.rmtree(folder / "models/finetuned")
+    resumed = 0
+    kills: list[int | None] = []
+    while len(kills) < 4 or not resumed:
+        assert len(kills) < 20, "no run went on from a checkpoint"
+        victim = (None, 0, 1)[len(kills) % 3]
+        moment = moments.uniform(0, 0.8 * run.seconds)
+        killed = runner.start(folder, processes=2, kill_after=moment, victim=victim)
+        resumed += "going on from" in killed.output
+        if killed.statuses == [0, 0]:  # over before: once more from nothing
+            assert outputs(folder) == whole
+            shutil.rmtree(folder / "models/finetuned")
+            continue
+        assert 0 not in killed.statuses, killed.output
+        assert -9 in killed.statuses, killed.output
+        kills.append(victim)
+    assert runner.start(folder, processes=2).statuses == [0, 0]
+    assert outputs(folder) == whole

@@ -4,6 +4,9 @@ Real processes on a two-layer model, dropout off; the last batch of an epoch is 
 others, and the 21 validation documents divide by neither 2 nor 4.
 """
 
+import itertools
+from typing import NamedTuple
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,42 +26,93 @@ def train(folder, runner, precision, processes, **params):
     return runner.run(folder, processes=processes, **params)
 
 
+class Alone(NamedTuple):
+    """What one process without ZeRO said."""
+
+    losses: list[float]
+    judged: list[float]
+
+
+def judged(folder):
+    """Return the validation loss of every epoch."""
+    rows = tiny.history(folder)
+    return [row["validation_loss"] for row in rows if "validation_loss" in row]
+
+
 @pytest.fixture(scope="module")
 def alone(runner, tmp_path_factory):
-    return {precision: train(tmp_path_factory.mktemp(precision), runner, precision, 1, zero_stage=0)
-            for precision in ("fp32", "bf16")}  # fmt: skip
+    found = {}
+    for precision in ("fp32", "bf16"):
+        folder = tmp_path_factory.mktemp(precision)
+        losses = train(folder, runner, precision, 1, zero_stage=0)
+        found[precision] = Alone(losses, judged(folder))
+    return found
+
+
+# Any two settings of any two columns meet in one run: test_any_two_settings_meet_in_one_run.
+COLUMNS = ("precision", "processes", "zero_stage", "offload", "accumulation", "recompute")
+RUNS = [
+    ("fp32", 1, 0, "optimizer", 2, False),
+    ("fp32", 1, 1, "all", 1, False),
+    ("fp32", 1, 2, "optimizer", 1, False),
+    ("fp32", 1, 2, "none", 4, False),  # four uneven parts
+    ("fp32", 1, 3, "all", 2, False),
+    ("fp32", 2, 0, "none", 1, False),
+    ("fp32", 2, 1, "optimizer", 2, True),
+    ("fp32", 2, 2, "none", 2, True),
+    ("fp32", 2, 3, "none", 1, True),
+    ("fp32", 4, 2, "none", 1, False),
+    ("bf16", 1, 3, "optimizer", 1, True),
+    ("bf16", 2, 0, "all", 1, True),
+    ("bf16", 2, 1, "none", 2, False),
+    ("bf16", 2, 2, "none", 1, False),
+    ("bf16", 2, 2, "all", 2, True),
+    ("bf16", 4, 1, "none", 1, False),
+]
+MICRO_BATCH = {1: None, 2: 8, 4: 5}  # of 16 documents in one process
+
+
+def test_any_two_settings_meet_in_one_run():
+    values: dict[str, list[object]] = {
+        "precision": ["fp32", "bf16"], "processes": [1, 2], "zero_stage": [0, 1, 2, 3],
+        "offload": ["none", "optimizer", "all"], "accumulation": [1, 2], "recompute": [False, True],
+    }  # fmt: skip
+    runs = [dict(zip(COLUMNS, run, strict=True)) for run in RUNS]
+    missing = [(a, b) for a, b in itertools.combinations(values, 2)
+               if not {(run[a], run[b]) for run in runs}
+               >= set(itertools.product(values[a], values[b]))]  # fmt: skip
+    assert missing == []
+
+
+@pytest.mark.parametrize(COLUMNS, RUNS)
+def test_the_loss_is_the_same_at_every_step(
+    runner, tmp_path, alone, precision, processes, zero_stage, offload, accumulation, recompute
+):
+    micro_batch = MICRO_BATCH[accumulation]
+    losses = train(
+        tmp_path, runner, precision, processes, zero_stage=zero_stage, finetune__offload=offload,
+        finetune__micro_batch_size=micro_batch and micro_batch // processes,
+        finetune__gradient_checkpointing=recompute,
+    )  # fmt: skip
+    assert len(losses) == 8
+    assert losses == pytest.approx(alone[precision].losses, rel=SAME[precision])
+    # Every validation document counts once, however many there are for each process.
+    assert judged(tmp_path) == pytest.approx(alone[precision].judged, rel=SAME[precision])
+    weights = load_file(tmp_path / "models/finetuned/model.safetensors")
+    assert sum(w.numel() for w in weights.values()) == 22_499, "not the full model"
 
 
 @pytest.mark.parametrize(
-    ("precision", "processes", "params"),
+    ("processes", "params"),
     [
-        ("fp32", 1, {"zero_stage": 1}),
-        ("fp32", 1, {"zero_stage": 2, "finetune__micro_batch_size": 8}),
-        ("fp32", 1, {"zero_stage": 2, "finetune__micro_batch_size": 5}),
-        ("fp32", 1, {"zero_stage": 2, "finetune__gradient_checkpointing": True}),
-        ("fp32", 1, {"zero_stage": 3, "finetune__offload": "all"}),
-        ("fp32", 2, {"zero_stage": 0}),
-        ("fp32", 2, {"zero_stage": 1}),
-        ("fp32", 2, {"zero_stage": 2, "finetune__micro_batch_size": 4}),
-        ("fp32", 2, {"zero_stage": 2, "finetune__offload": "optimizer"}),
-        ("fp32", 2, {"zero_stage": 3}),
-        ("fp32", 2, {"zero_stage": 3, "finetune__offload": "all"}),
-        ("fp32", 4, {"zero_stage": 2}),
-        # Without dropout R-Drop's two passes agree, and its loss is the plain one.
-        ("fp32", 1, {"zero_stage": 0, "finetune__r_drop": 2.0}),
-        ("fp32", 2, {"zero_stage": 2, "finetune__r_drop": 2.0, "finetune__micro_batch_size": 3}),
-        ("fp32", 2, {"zero_stage": 3, "finetune__r_drop": 2.0}),
-        ("bf16", 2, {"zero_stage": 2}),
-        ("bf16", 2, {"zero_stage": 3}),
-        ("bf16", 4, {"zero_stage": 1}),
+        (1, {"zero_stage": 0}),
+        (2, {"zero_stage": 2, "finetune__micro_batch_size": 3}),
+        (2, {"zero_stage": 3}),
     ],
 )
-def test_the_loss_is_the_same_at_every_step(runner, tmp_path, alone, precision, processes, params):
-    losses = train(tmp_path, runner, precision, processes, **params)
-    assert len(losses) == 8
-    assert losses == pytest.approx(alone[precision], rel=SAME[precision])
-    weights = load_file(tmp_path / "models/finetuned/model.safetensors")
-    assert sum(w.numel() for w in weights.values()) == 22_499, "not the full model"
+def test_r_drop_without_dropout_is_the_plain_loss(runner, tmp_path, alone, processes, params):
+    losses = train(tmp_path, runner, "fp32", processes, finetune__r_drop=2.0, **params)
+    assert losses == pytest.approx(alone["fp32"].losses, rel=SAME["fp32"])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
