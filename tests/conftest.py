@@ -25,8 +25,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first: those of single modules, then whole pipelines and browsers."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    """Run the fast tests first: those of single modules, then whole pipelines, then the others.
+
+    Pipelines take longest: begun last, they would keep one worker busy while the other has nothing to do.
+    """
+    here = Path(__file__).parent
+    items.sort(key=lambda i: (i.path.parent != here, i.path.parent != here / "pipeline"))
 
 
 @pytest.fixture
