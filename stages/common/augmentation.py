@@ -14,9 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers import AutoModel, AutoModelForMaskedLM
-from transformers.utils import logging
 
 from stages.common import console, corpus, encoder
 from stages.common.errors import UserError
@@ -67,7 +65,7 @@ def _change(
             swap(text, knobs.share, rng) for text, rng in zip(given, draws, strict=True)
         ]
     if knobs.method == "synonyms":
-        _load_silently()
+        encoder.load_silently()
         model = AutoModel.from_pretrained(folder, local_files_only=True)
         vectors = model.get_input_embeddings().weight.detach().float().numpy()
         near = neighbours(texts, whole_words(tokenizer), vectors)
@@ -124,6 +122,9 @@ def neighbours(
     All in lower case; stop words neither have neighbours nor are any. Replacement by nearest
     embeddings: Wang and Yang 2015 (D15-1306).
     """
+    # Late: it takes a second, and only synonyms need it.
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
     words = sorted(word for word in tokens.keys() - ENGLISH_STOP_WORDS if word.islower())
     if len(words) < 2:
         return {}
@@ -161,7 +162,7 @@ def masked_language_model(folder: Path, tokenizer: Any) -> Any:
 
     Raises ``UserError`` when the checkpoint has no such head, or its tokenizer no mask.
     """
-    _load_silently()
+    encoder.load_silently()
     try:
         model, loading = AutoModelForMaskedLM.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
@@ -244,12 +245,6 @@ class Guesser:
 
 
 # ---- what the methods share
-
-
-def _load_silently() -> None:
-    """Keep transformers from telling of the weights that a checkpoint has and a model has not."""
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _count(words: int, share: float) -> int:

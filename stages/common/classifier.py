@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification
-from transformers.utils import logging as transformers_logging
 
 from stages.common import corpus, encoder, files
 from stages.common.errors import UserError
@@ -113,8 +112,7 @@ def load(folder: Path = corpus.FINETUNED) -> Classifier:
     hold a trained classification head.
     """
     _check(folder)
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    encoder.load_silently()
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(

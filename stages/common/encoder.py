@@ -63,6 +63,14 @@ def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
     return _checked(folder, pointer["sha256"])
 
 
+def load_silently() -> None:
+    """Keep transformers from telling of the weights that a checkpoint has and a model has not."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in ``folder``, which pads at the end and has a token to pad with.
 
@@ -125,10 +133,8 @@ def vectors(
     """
     import torch
     from transformers import AutoModel
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    load_silently()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = load_tokenizer(folder)
     try:
