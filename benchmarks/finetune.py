@@ -32,13 +32,13 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     Trainer,
     TrainerCallback,
     TrainingArguments,
     get_linear_schedule_with_warmup,
 )
-from transformers.utils import logging
 
 from stages import finetune
 from stages.common import (
@@ -81,8 +81,7 @@ def main() -> None:
         distributed.prepare(params.seed)
     if options.worker:
         # What the stage says goes nowhere: the parent reads this process's own output.
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        encoder.load_silently()
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             work(options.worker, params, options.steps, options.rounds)
         return
@@ -215,11 +214,7 @@ def work(name: str, params: Params, steps: int, rounds: int) -> None:
     seen = {"real": 0, "padded": 0}
     task = Task(params, train, validation, steps * rounds, Pace(steps, seen), seen)
     trained = TRAIN[name](task)
-    memory_used = (
-        torch.cuda.max_memory_allocated()
-        if torch.cuda.is_available()
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    memory_used = peak_memory()
     weights = sum(
         p.numel()
         for n, p in trained.named_parameters()
@@ -252,7 +247,9 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
     def collate(documents: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return batch_of([d["input_ids"] for d in documents], [d["label"] for d in documents], width)
 
-    trainer = Trainer(model(task.seen), arguments, train_dataset=task.train, data_collator=collate)
+    trainer = Trainer(
+        counted(model(), task.seen), arguments, train_dataset=task.train, data_collator=collate
+    )
     trainer.add_callback(task.pace)
     trainer.train()
     return trainer.model
@@ -261,7 +258,7 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
 def with_loop(task: Task) -> Any:
     """Train in a loop of plain PyTorch on the batches and the model that ours trains on."""
     params, train = task.params, task.train
-    built = model(task.seen)
+    built = counted(model(), task.seen)
     kernels.speed_up(built)
     if distributed.use_bf16(params.precision):
         training.autocast_to_bf16(built)
@@ -288,22 +285,11 @@ def with_loop(task: Task) -> Any:
 
 def ours(task: Task) -> Any:
     """Train with the stage's own engine."""
-    params = task.params
-    built = model(task.seen)
-    kernels.speed_up(built)
-    stage, _ = memory.zero_stage(params.zero_stage, *training.size_of(built.config))
     with tempfile.TemporaryDirectory() as folder:
-        arguments = finetune.arguments(params, stage, Path(folder))
-        arguments.max_steps = task.steps
-        if distributed.use_bf16(params.precision):
-            training.autocast_to_bf16(built)
         unfinished = checkpoints.Checkpoints("benchmark", Path(folder).name)
-        engine = training.Engine(
-            built, arguments, task.train, task.validation, padding_id=0, batch_size=params.batch_size,
-            judge=finetune.judge, checkpoints=unfinished, knobs=params.finetune,
-        )  # fmt: skip
+        engine = stage_engine(task.params, task.train, task.validation, task.steps, unfinished)
+        counted(engine.model, task.seen)
         engine.add_callback(task.pace)
-        engine.knobs = engine.knobs.model_copy(update={"checkpoint_steps": task.steps + 1})
         engine.fit()
         unfinished.discard()
     return engine.model
@@ -320,12 +306,16 @@ TRAIN: dict[str, Callable[[Task], Any]] = {
 # ---- what all share ----------------------------------------------------------------------------
 
 
-def model(seen: dict[str, int]) -> Any:
-    """Return a fresh classifier that adds the tokens it trains on to ``seen``."""
+def model() -> Any:
+    """Return a fresh classifier."""
     torch.manual_seed(0)
-    built = AutoModelForSequenceClassification.from_pretrained(
+    return AutoModelForSequenceClassification.from_pretrained(
         encoder.pretrained_folder(), num_labels=len(corpus.label_names())
     )
+
+
+def counted(built: Any, seen: dict[str, int]) -> Any:
+    """Return ``built``, which from now on adds the tokens it trains on to ``seen``."""
 
     def count(module: Any, _arguments: Any, batch: dict[str, Any]) -> None:
         if module.training:
@@ -334,6 +324,36 @@ def model(seen: dict[str, int]) -> Any:
 
     built.register_forward_pre_hook(count, with_kwargs=True)
     return built
+
+
+def stage_engine(
+    params: Params,
+    train: batches.TokenDataset,
+    validation: batches.TokenDataset,
+    steps: int,
+    unfinished: checkpoints.Checkpoints,
+) -> training.Engine:
+    """Return the engine as stages.finetune builds it, to stop after ``steps``, without checkpoints."""
+    config = AutoConfig.from_pretrained(encoder.pretrained_folder())
+    stage, _ = memory.zero_stage(params.zero_stage, *training.size_of(config))
+    arguments = finetune.arguments(params, stage, unfinished.folder)
+    arguments.max_steps = steps
+    built = model()
+    kernels.speed_up(built)
+    if distributed.use_bf16(params.precision):
+        training.autocast_to_bf16(built)
+    return training.Engine(
+        built, arguments, train, validation, padding_id=0, batch_size=params.batch_size,
+        judge=finetune.judge, checkpoints=unfinished,
+        knobs=params.finetune.model_copy(update={"checkpoint_steps": steps + 1}),
+    )  # fmt: skip
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has held; on a GPU, that its tensors have."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def batch_of(ids: list[Any], labels: Any, width: int | None) -> dict[str, Any]:

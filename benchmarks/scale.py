@@ -26,8 +26,8 @@ behind what any number costs, so the slope between the two largest is given too.
 import argparse
 import contextlib
 import itertools
+import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,22 +42,11 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from transformers import AutoConfig, AutoModelForSequenceClassification, TrainerCallback
+from transformers import AutoConfig, TrainerCallback
 
-from benchmarks.finetune import clock
+from benchmarks.finetune import clock, peak_memory, stage_engine
 from stages import finetune
-from stages.common import (
-    batches,
-    checkpoints,
-    console,
-    corpus,
-    distributed,
-    encoder,
-    files,
-    kernels,
-    memory,
-    training,
-)
+from stages.common import batches, checkpoints, console, corpus, distributed, encoder, files
 from stages.common.errors import UserError
 from stages.common.params import Params, read_params
 
@@ -128,7 +117,7 @@ def numbers(text: str) -> list[int]:
 def check(options: argparse.Namespace, params: Params) -> None:
     """Raise ``UserError`` for what would fail after minutes of measuring."""
     least = (options.steps + 2) * params.batch_size
-    longest = AutoConfig.from_pretrained(encoder.pretrained_folder()).max_position_embeddings
+    longest = encoder.position_limit(AutoConfig.from_pretrained(encoder.pretrained_folder()))
     gpus = torch.cuda.device_count()
     if options.steps < 1 or options.repeats < 1:
         raise UserError("--steps and --repeats: a whole number >= 1.")
@@ -137,7 +126,7 @@ def check(options: argparse.Namespace, params: Params) -> None:
             f"--documents {options.documents[0]}: {options.steps} steps of {params.batch_size} documents "
             f"and one of warm-up need at least {least}."
         )
-    if options.lengths[0] < 3 or options.lengths[-1] > longest:
+    if options.lengths[0] < 3 or options.lengths[-1] > (longest or math.inf):
         raise UserError(f"--lengths: from 3 to the {longest} tokens that this model reads.")
     if 0 < gpus < options.processes[-1]:
         raise UserError(f"--processes {options.processes[-1]}: there are {gpus} GPUs here.")
@@ -226,7 +215,10 @@ def work(params: Params, path: Path, steps: int, now: Callable[[], float]) -> No
     begin = now()
     train = batches.TokenDataset(corpus.read_table(path))
     reading = now() - begin
-    engine = build(params, path, steps, train)
+    # What the stage would judge an epoch on is not what grows here: one batch stands for it.
+    some = batches.TokenDataset(corpus.read_table(finetune.VALIDATION).head(params.batch_size))
+    unfinished = checkpoints.Checkpoints("benchmark", f"{path.parent.name}-{path.stem}")
+    engine = stage_engine(params, train, some, steps + 1, unfinished)
     times = Steps(now)
     engine.add_callback(times)
     begin = now()
@@ -235,39 +227,11 @@ def work(params: Params, path: Path, steps: int, now: Callable[[], float]) -> No
     data = reading + now() - begin
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         engine.fit()
-    engine.checkpoints.discard()
-    used = (
-        torch.cuda.max_memory_allocated()
-        if torch.cuda.is_available()
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    every = distributed.gather((data, times.seconds, used))
+    unfinished.discard()
+    every = distributed.gather((data, times.seconds, peak_memory()))
     if distributed.rank() == 0:
         slowest = Cost(*(max(values) for values in zip(*every, strict=True)))
         files.write_json(path.with_suffix(".json"), slowest._asdict())
-
-
-def build(params: Params, path: Path, steps: int, train: batches.TokenDataset) -> training.Engine:
-    """Return the stage's engine, which will stop after a few steps."""
-    # What the stage would judge an epoch on is not what grows here: one batch stands for it.
-    some = corpus.read_table(finetune.VALIDATION).head(params.batch_size)
-    folder = encoder.pretrained_folder()
-    config = AutoConfig.from_pretrained(folder)
-    stage, _ = memory.zero_stage(params.zero_stage, *training.size_of(config))
-    unfinished = checkpoints.Checkpoints("benchmark", f"{path.parent.name}-{path.stem}")
-    arguments = finetune.arguments(params, stage, unfinished.folder)
-    arguments.max_steps = steps + 1
-    built: Any = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=len(corpus.label_names())
-    )
-    kernels.speed_up(built)
-    if distributed.use_bf16(params.precision):
-        training.autocast_to_bf16(built)
-    return training.Engine(
-        built, arguments, train, batches.TokenDataset(some), padding_id=0,
-        batch_size=params.batch_size, judge=finetune.judge, checkpoints=unfinished,
-        knobs=params.finetune.model_copy(update={"checkpoint_steps": steps + 2}),
-    )  # fmt: skip
 
 
 # ---- what it says ------------------------------------------------------------------------------
