@@ -11,18 +11,15 @@ words) is left out, and said to be.
 """
 
 import argparse
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
-from transformers import AutoTokenizer
 
-from benchmarks.cleaning import run, spread
-from stages.common import augmentation, classifier, console, corpus, encoder
+from benchmarks.cleaning import fine_tuned, furnish, spread
+from stages.common import augmentation, console, corpus, encoder
 from stages.common.errors import UserError
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -86,44 +83,18 @@ def measure(train: pd.DataFrame, method: str, seed: int, epochs: int) -> dict[st
         folder = Path(temporary)
         columns = (*corpus.TEXT_COLUMNS, *(["weight"] if "weight" in train else []))
         corpus.write_table(folder / corpus.LABELS / "train.parquet", train, columns)
-        held_out = [corpus.CLEAN / f"{split}.parquet" for split in SPLITS]
-        for path in (*held_out, corpus.SOURCE, Path("ds_config.json"), encoder.PRETRAINED):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path)
         passes = epochs // (1 + COPIES) if method in COPYING else epochs
         changes = {"seed": seed, "epochs": passes, "augment.copies": COPIES, **METHODS[method]}
-        write_params(folder, {"augment.method": "none", "study.seeds": [], **changes})
-        run("tokenize_text", folder)
-        run("finetune", folder)
-        trained = classifier.load(folder / corpus.FINETUNED)
-        found = {}
-        for split in SPLITS:
-            tokens = corpus.read_table(folder / corpus.TOKENS / f"{split}.parquet")
-            guesses = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
-            found[split] = float((guesses == tokens["label"].to_numpy()).mean())
-    return found
-
-
-def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    """Write params.yaml with ``changes``, whose keys name a section and a key in it by a dot."""
-    yaml = YAML()
-    content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
-    for name, value in changes.items():
-        *sections, key = name.split(".")
-        section = content
-        for part in sections:
-            section = section[part]
-        section[key] = value
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
+        changes = {"augment.method": "none", "study.seeds": [], **changes}
+        furnish(folder, changes, [corpus.CLEAN / f"{split}.parquet" for split in SPLITS])
+        return fine_tuned(folder, SPLITS)
 
 
 def _guesses_words() -> bool:
     """Tell, and say, whether the base model can do ``masked``."""
     folder = encoder.pretrained_folder()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     try:
-        augmentation.masked_language_model(folder, tokenizer)
+        augmentation.masked_language_model(folder, encoder.load_tokenizer(folder))
     except UserError as error:
         console.say(f"masked is left out. {error}")
         return False

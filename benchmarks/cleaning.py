@@ -20,15 +20,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
-from stages.common import classifier, console, corpus, encoder, repair
+from stages.common import classifier, console, corpus, encoder
 from stages.common.errors import UserError
-from stages.common.params import Clean, read_params
+from stages.common.params import TextSteps
+from stages.common.repair import prepare
+from tools.sweep import rewritten
 
 RECIPES = ("raw", "repaired", "article", "pipeline")
 MODELS = ("tfidf", "lstm", "transformer")
@@ -84,19 +87,11 @@ def main() -> None:
 
 def with_text(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
     """Return the table with its texts cleaned by a recipe."""
-    if recipe == "raw":
-        return table
-    steps = read_params(["clean"]).clean.model_copy(update=dict.fromkeys(
-        ("lowercase", "strip_punctuation", "remove_stop_words"), recipe == "article"))  # fmt: skip
-    mend = {
-        column: [clean_text(text, steps) for text in table[column]] for column in ("title", "text")
-    }
-    return table.assign(**mend)
-
-
-def clean_text(text: str, steps: Clean) -> str:
-    """Return one text after repair and the article's steps, as far as they are on."""
-    return repair.simplify(repair.repair(text), steps)
+    simplest = recipe == "article"
+    steps = TextSteps(repair=recipe != "raw", lowercase=simplest, strip_punctuation=simplest,
+                      remove_stop_words=simplest)  # fmt: skip
+    texts = table[["title", "text"]].map(prepare, options=steps)
+    return table.assign(**texts)
 
 
 def measure(
@@ -114,11 +109,9 @@ def measure(
         corpus.write_table(folder / corpus.CLEAN / "test.parquet", test, corpus.TEXT_COLUMNS)
         learnt = train[~held_out].assign(weight=1.0)
         corpus.write_table(folder / corpus.LABELS / "train.parquet", learnt, (*columns, "weight"))
-        for path in (corpus.SOURCE, Path("ds_config.json"), encoder.PRETRAINED):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path)
         baselines = [model for model in models if model != "transformer"]
-        write_params(folder, seed, epochs, baselines)
+        changes = {"seed": seed, "epochs": epochs, "baselines.models": baselines or ["tfidf"]}
+        furnish(folder, changes)
         if baselines:
             run("baselines", folder)
             for model in baselines:
@@ -126,23 +119,30 @@ def measure(
                 scores = scores[scores["split"] == "test"].filter(like="score_")
                 found[model] = float((scores.to_numpy().argmax(axis=1) == labels).mean())
         if "transformer" in models:
-            run("tokenize_text", folder)
-            run("finetune", folder)
-            trained = classifier.load(folder / corpus.FINETUNED)
-            tokens = corpus.read_table(folder / corpus.TOKENS / "test.parquet")["input_ids"]
-            guesses = trained.logits(tokens.to_list()).argmax(axis=1)
-            found["transformer"] = float((guesses == labels).mean())
+            found["transformer"] = fine_tuned(folder, ("test",))["test"]
     return found
 
 
-def write_params(folder: Path, seed: int, epochs: int, baselines: list[str]) -> None:
-    """Write params.yaml with this run's seed, epochs and baselines."""
-    yaml = YAML()
-    content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
-    content["seed"], content["epochs"] = seed, epochs
-    content["baselines"]["models"] = baselines or ["tfidf"]
-    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
+def furnish(folder: Path, changes: dict[str, Any], others: Sequence[Path] = ()) -> None:
+    """Give a folder what stages need beside documents: params.yaml with ``changes``, and ``others``."""
+    for path in (corpus.SOURCE, Path("ds_config.json"), encoder.PRETRAINED, *others):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path)
+    own = Path("params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(rewritten(own, changes), encoding="utf-8")
+
+
+def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:
+    """Tokenize and fine-tune in a folder; return the model's accuracy on each split."""
+    run("tokenize_text", folder)
+    run("finetune", folder)
+    trained = classifier.load(folder / corpus.FINETUNED)
+    found = {}
+    for split in splits:
+        tokens = corpus.read_table(folder / corpus.TOKENS / f"{split}.parquet")
+        guesses = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
+        found[split] = float((guesses == tokens["label"].to_numpy()).mean())
+    return found
 
 
 def run(stage: str, folder: Path) -> None:

@@ -24,10 +24,11 @@ from stages.common import console, corpus, corrections, files
 from stages.common.duplicates import Shingles, Similar, drop_copies
 from stages.common.errors import UserError
 from stages.common.params import read_params
-from stages.common.repair import repair_tables, simplify
+from stages.common.repair import prepare, repair_tables
 from stages.common.validation_split import choose_validation
 
 READS = ("seed", "clean")
+TEXTS = ["title", "text"]
 COLUMNS = (*corpus.TEXT_COLUMNS, "group")
 DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
 
@@ -54,13 +55,18 @@ def main() -> None:
 
     # Repair
     train, test = corrections.apply(raw["train"], corrected), raw["test"].copy()
+    released = [table[TEXTS].copy() for table in (train, test)]
     repairs = repair_tables((train, test))
+    others = params.clean.model_copy(update={"repair": False})
     for table in (train, test):
-        for column in ("title", "text"):
-            table[column] = [simplify(text, params.clean) for text in table[column]]
+        table[TEXTS] = table[TEXTS].map(prepare, options=others)
 
-    # Find what stands twice
+    # Find what stands twice; repaired even if the text stays as released: markup would hide copies
     texts = corpus.full_text(train) + corpus.full_text(test)
+    if not params.clean.repair:
+        repairs = {}
+        for table, own in zip((train, test), released, strict=True):
+            table[TEXTS] = own.map(prepare, options=others)
     n = len(train)
     similar = Similar(Shingles(texts), params.clean.near_duplicate_jaccard)
     # Row of the training table to reason and the id it is a duplicate of.

@@ -165,7 +165,7 @@ def test_the_articles_steps_are_options(workspace):
     for options in ({}, {"lowercase": True}, {"strip_punctuation": True},
                     {"remove_stop_words": True}):  # fmt: skip
         write_raw(rows, [("", text, 0)])
-        set_params(lowercase=False, strip_punctuation=False, remove_stop_words=False)
+        set_params(repair=True, lowercase=False, strip_punctuation=False, remove_stop_words=False)
         set_params(**options)
         clean.main()
         done[(*options,)] = read("test")[0]["text"]
@@ -175,6 +175,17 @@ def test_the_articles_steps_are_options(workspace):
         ("strip_punctuation",): "The Bank s profit rose and it is 4 5 कि",
         ("remove_stop_words",): 'Bank\'s "profit" rose, 4.5%! 😀 कि',
     }
+
+
+def test_texts_as_released_are_still_compared_as_repaired(workspace):
+    text = "The &lt;b&gt;bank&lt;/b&gt; #39;s profit  rose by &amp;quot;five percent&amp;quot; this year"
+    written = 'The bank\'s profit rose by "five percent" this year'
+    write_raw([*corpus_of(30), ("", text, 0)], [("", written, 0), ("", "some " + text, 1)])
+    set_params(repair=False)
+    clean.main()
+    assert [row["reason"] for row in read("dropped")] == ["leak"]
+    assert [row["text"] for row in read("test")] == [written, "some " + text]
+    assert summary()["repairs"] == {}
 
 
 # Duplicates

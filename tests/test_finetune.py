@@ -262,7 +262,12 @@ def test_the_folder_is_complete_and_names_the_classes(plain):
     summary = files.read_json(out / "summary.json")
     assert summary["validation"]["macro_f1"] == max(judged)
     assert sum(summary["training_documents"].values()) == 48
-    steps = {"lowercase": False, "strip_punctuation": False, "remove_stop_words": False}
+    steps = {
+        "repair": True,
+        "lowercase": False,
+        "strip_punctuation": False,
+        "remove_stop_words": False,
+    }
     assert summary["clean"] == steps
 
 

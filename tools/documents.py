@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from stages.common import files
 from stages.common.errors import UserError
 from stages.common.params import TextSteps
-from stages.common.repair import repair, simplify
+from stages.common.repair import prepare
 
 Record = dict[str, Any]
 ANSWER = ("predicted", "confidence", "probabilities", "note")
-PLAIN = TextSteps(lowercase=False, strip_punctuation=False, remove_stop_words=False)
+PLAIN = TextSteps(repair=True, lowercase=False, strip_punctuation=False, remove_stop_words=False)
 
 
 def text_of(record: Record) -> str:
@@ -28,7 +28,7 @@ def text_of(record: Record) -> str:
 
 def as_trained(record: Record, steps: TextSteps) -> str:
     """Return a document as the model's training would have seen it: stages.clean does the same."""
-    read = {name: simplify(repair(part), steps) if isinstance(part, str) else ""
+    read = {name: prepare(part, steps) if isinstance(part, str) else ""
             for name, part in (("title", record.get("title")), ("text", record["text"]))}  # fmt: skip
     return text_of(read)
 

@@ -121,15 +121,17 @@ class Dataset(Section):
 
 
 class TextSteps(Section):
-    """What is done to every text after its repair, in training and in use alike."""
+    """What is done to every text, in training and in use alike."""
 
+    repair: bool
+    """Before the other steps; else a text stays as it was released, markup and all."""
     lowercase: bool
     strip_punctuation: bool
     remove_stop_words: bool
 
 
 class Clean(TextSteps):
-    """Repair, removal of duplicates, and the validation split."""
+    """Text steps, removal of duplicates, and the validation split."""
 
     near_duplicate_jaccard: Annotated[float, Field(gt=0, le=1)]
     """Jaccard similarity of word 3-shingles."""

@@ -210,11 +210,13 @@ def _difference(before: str, after: str) -> dict[str, str]:
     return {"before": before[start : start + SNIPPET], "after": after[start : start + SNIPPET]}
 
 
-def simplify(text: str, options: TextSteps) -> str:
-    """Return the text after the article's steps, as far as they are switched on.
+def prepare(text: str, options: TextSteps) -> str:
+    """Return the text after repair and the article's steps, as far as they are switched on.
 
     The stop words are scikit-learn's English list.
     """
+    if options.repair:
+        text = repair(text)
     if options.lowercase:
         text = text.lower()
     if options.remove_stop_words:
