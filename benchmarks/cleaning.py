@@ -123,11 +123,17 @@ def measure(
     return found
 
 
-def furnish(folder: Path, changes: dict[str, Any], others: Sequence[Path] = ()) -> None:
-    """Give a folder what stages need beside documents: params.yaml with ``changes``, and ``others``."""
-    for path in (corpus.SOURCE, Path("ds_config.json"), encoder.PRETRAINED, *others):
+def furnish(
+    folder: Path, changes: dict[str, Any], others: Sequence[Path] = (), base: Path = Path()
+) -> None:
+    """Give a folder what stages need beside documents: params.yaml with ``changes``, and ``others``.
+
+    The model to start from is the one in the project ``base``.
+    """
+    for path in (corpus.SOURCE, Path("ds_config.json"), *others):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path)
+        shutil.copy(path, folder / path)
+    shutil.copytree(base / encoder.PRETRAINED, folder / encoder.PRETRAINED)
     own = Path("params.yaml").read_text(encoding="utf-8")
     (folder / "params.yaml").write_text(rewritten(own, changes), encoding="utf-8")
 

@@ -52,13 +52,15 @@ class Guessing(training.Engine):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
-        logits = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
-        ).logits
-        loss: torch.Tensor = (
-            masking.mean_losses(logits, inputs["labels"]) * inputs["weights"]
-        ).sum()
+        losses = masking.mean_losses(self.logits(model, inputs), inputs["labels"])
+        loss: torch.Tensor = (losses * inputs["weights"]).sum()
         return loss
+
+    def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the scores of every hidden token: (hidden, vocabulary)."""
+        with masking.hidden_only(self.model, inputs["labels"]):
+            found = super().logits(model, inputs)
+        return found if found.dim() == 2 else found[inputs["labels"] != masking.IGNORED]
 
     def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Return the mean loss of each block, (blocks, 1): all logits would fill the memory."""

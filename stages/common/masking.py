@@ -1,6 +1,8 @@
 """Masked-language training data: packed blocks of text, and which tokens to hide."""
 
 import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -110,12 +112,28 @@ class Masker:
         return chosen
 
 
+@contextmanager
+def hidden_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
+    """Let the model's last layer score hidden tokens alone: logits become (hidden, vocabulary).
+
+    One token in seven is hidden, and that layer is half of a small model's arithmetic.
+    """
+
+    def choose(_layer: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        (states,) = inputs
+        return (states[labels != IGNORED],) if states.shape[:-1] == labels.shape else None
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def mean_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return each block's mean cross-entropy over its hidden tokens: (blocks,)."""
+    """Return each block's mean cross-entropy, (blocks,), from its hidden tokens' (hidden, vocabulary)."""
     hidden = labels != IGNORED
-    losses = torch.nn.functional.cross_entropy(
-        logits[hidden].float(), labels[hidden], reduction="none"
-    )
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels[hidden], reduction="none")
     block = hidden.nonzero()[:, 0]
     sums = torch.zeros(len(labels), device=logits.device).index_add(0, block, losses)
     return sums / hidden.sum(1).clamp(min=1)

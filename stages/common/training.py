@@ -304,6 +304,13 @@ class Engine(Trainer):
         """Return the figure that chooses the best epoch; more is better."""
         return figures["macro_f1"]
 
+    def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return what the model says of a batch: (documents, classes)."""
+        found: torch.Tensor = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+        ).logits
+        return found
+
     def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
         """Return what is kept of a prediction: (documents, figures)."""
         return logits
@@ -322,9 +329,7 @@ class Engine(Trainer):
             rows = todo[min(i, len(todo) - 1)]
             inputs = self._prepare_inputs(self.collators[1]([(int(row), 0.0, -1) for row in rows]))
             with torch.no_grad():
-                logits = model(
-                    input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
-                ).logits
+                logits = self.logits(model, inputs)
             if i < len(todo):
                 found.append((rows, self.result(logits.float(), inputs)))
         mine = [(rows, values.cpu().numpy()) for rows, values in found]
