@@ -34,7 +34,6 @@ from stages.common.params import read_params
 from stages.label_noise import ROUNDS
 
 MODELS = ("tfidf", "encoder", "ensemble")
-UNTRAINED = ("annotator-1", "annotator-2", "annotator-3")  # detection only
 FIGURES = ("AUROC", "AP", "P@100", "P@500", "P@1000", "F1", "prec", "recall", "rate")
 REVIEWED = (0.01, 0.02, 0.05, 0.10, 0.20)
 
@@ -65,8 +64,14 @@ def main() -> None:
         wrong = given != true
         print(f"\n== {noise}: {len(rows):,} documents, {wrong.mean():.1%} of the labels wrong")
         print(f"{'detector':40}" + "".join(f"{name:>7}" for name in FIGURES))
+        real = rows < len(data.people)  # whose labels people gave; the others' are drawn like them
         for name, found in detectors(data, rows, given, true, arguments.models):
             print(f"{name:40}{figures(found, wrong)}", flush=True)
+            if 0 < real.sum() < len(rows) and noise.startswith("human"):
+                part = found._replace(score=found.score[real], flagged=found.flagged[real])
+                print(
+                    f"{f'  on the {real.sum():,} labelled by people':40}{figures(part, wrong[real])}"
+                )
         own = np.arange(len(rows)), given
         quality = lq.posterior(found.probabilities, given)[own]
         expected = lq.error_probability(quality, found.rate)
@@ -75,8 +80,7 @@ def main() -> None:
             print(f"label_noise.precision {stated}: {flagged.sum():,} suspects, "
                   f"{wrong[flagged].mean() if flagged.any() else 0:.3f} of them wrong")  # fmt: skip
         # the last detector found: its verdict is what training and review work with
-        if noise not in UNTRAINED:
-            worth(data, rows, given, true, found)
+        worth(data, rows, given, true, found)
 
 
 # ---- finding
@@ -176,11 +180,16 @@ def worth(data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, fou
         "relabelled": (best, every, None), "weighted": (given, every, trust),
         "dropped at random": (given, at_random, None)}  # fmt: skip
     for share in REVIEWED:
-        for name, by, drop in (("ours", order, True), ("ours, rest kept", order, False),
-                               ("random", shuffled, False)):  # fmt: skip
+        for name, by, others, left in (("ours, rest relabelled", order, best, every),
+                                       ("ours, rest dropped", order, given, kept),
+                                       ("ours, rest kept", order, given, every),
+                                       ("random, rest kept", shuffled, given, every)):  # fmt: skip
             seen = np.isin(np.arange(len(rows)), by[: round(share * len(rows))])
-            keep = seen | kept if drop else every
-            arms[f"{share:.0%} reviewed, {name}"] = (np.where(seen, true, given), keep, None)
+            arms[f"{share:.0%} reviewed, {name}"] = (
+                np.where(seen, true, others),
+                seen | left,
+                None,
+            )
     table = {name: accuracies(arms, *head, data.labels[test]) for name, head in heads.items()}
     print(f"{'trained on':40}" + "".join(f"{name:>10} gap" for name in table))
     for arm in arms:

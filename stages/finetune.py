@@ -84,8 +84,13 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         train.balance()
     names = corpus.label_names()
     folder = encoder.pretrained_folder()
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    stage, why = memory.zero_stage(
+        params.zero_stage, *training.size_of(config), params.finetune.offload
+    )
+    bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
-        params.model_dump(exclude={"study"}),
+        params.model_dump(exclude={"study"}) | {"zero_stage": stage, "bf16": bf16},
         [TRAIN, VALIDATION, corpus.SOURCE, encoder.PRETRAINED, training.DEEPSPEED_CONFIG],
     )
     unfinished = checkpoints.Checkpoints("finetune", run)
@@ -100,12 +105,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     tokenizer.model_max_length = params.max_length
 
     # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
     encoder.set_padding(config, tokenizer.pad_token_id)
     optimizers.set_dropout(config, params.finetune.dropout)
-    stage, why = memory.zero_stage(params.zero_stage, *training.size_of(config))
     optimizers.refuse_what_zero_3_cannot(stage, params.finetune)
     args = arguments(params, stage, unfinished.folder)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -116,7 +119,6 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     )
     kernels.speed_up(model)
     optimizers.freeze(model, params.finetune.freeze_layers)
-    bf16 = distributed.use_bf16(params.precision)
     if bf16:
         training.autocast_to_bf16(model)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
@@ -155,6 +157,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
             files.write_json(out / "validation.json", chosen_by)  # DVC compares experiments by it
             files.write_json(out / "summary.json", summary(engine, names, train, params.clean))
     console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
+    engine.obey()
     return unfinished
 
 

@@ -64,6 +64,7 @@ def main() -> None:
     trust = np.where(known, 1, probabilities[own])
     result = act(train, classes[best], trust, suspect, settings.action)
     check(train, result, lq.agreement(probabilities, given), settings.action)
+    changed = int((result["label"] != train["label"].loc[result.index]).sum())
 
     # ---- what cleanlab notices beside
     noticed = issue_types.find_issue_types(given, probabilities, vectors, params.seed)
@@ -82,9 +83,12 @@ def main() -> None:
         "noise_rate": round(rate.estimate, 4),
         "noise_rate_from": round(rate.lower, 4),
         "noise_rate_to": round(rate.upper, 4),
+        # how many of the suspects are expected to be wrong
+        "expected_precision": round(float(wrong[suspect].mean()), 4) if suspect.any() else None,
         "model": settings.model,
         "action": settings.action,
         "documents_out": len(result),
+        "labels_changed": changed,
         "reviewed": int(known.sum()),
         "issue_types": issue_types.counts(noticed),
         # true class: given label: how often
@@ -104,7 +108,7 @@ def main() -> None:
     # ---- show the suspects to a person, with the best other label for each
     rows = np.flatnonzero(suspect)
     rows = rows[np.argsort(rank[rows], kind="stable")]
-    others = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities)[rows]
+    others = np.where(np.eye(len(classes), dtype=bool)[given], -1, honest)[rows]
     near = (neighbours.by_words(texts, rows) if vectors is None
             else neighbours.by_vectors(vectors, rows))  # fmt: skip
     reasons = issue_types.in_words(noticed, rows, train["id"].to_list())
@@ -115,7 +119,12 @@ def main() -> None:
     issue_types.show(noticed)
     console.say(f"estimated share of wrong labels: {rate.estimate:.1%} "
                 f"(between {rate.lower:.1%} and {rate.upper:.1%})")  # fmt: skip
-    console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out")
+    if suspect.any():
+        console.say(
+            f"{suspect.sum():,} suspects, of which {wrong[suspect].mean():.0%} should be wrong"
+        )
+    console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out, "
+                f"{changed:,} labels changed")  # fmt: skip
     console.outputs(corpus.LABELS, page.PAGE)
 
 
@@ -143,12 +152,16 @@ def check(train: pd.DataFrame, result: pd.DataFrame, kappa: float, action: str) 
         "Look at `columns` and `labels` of the dataset in params.yaml; to see the suspects "
         "without acting on them: -S label_noise.action=keep."
     )
-    if action != "keep" and kappa < UNRELATED:
-        raise UserError(
+    if kappa < UNRELATED:
+        found = (
             f"The labels in {TRAIN} hardly follow from the texts: models that have not seen a "
-            f"document agree with its label little beyond chance (kappa {kappa:.2f}), and "
-            f"label_noise.action: {action} would act on guesses. {way_out}"
+            f"document agree with its label little beyond chance (kappa {kappa:.2f})"
         )
+        if action != "keep":
+            raise UserError(
+                f"{found}, and label_noise.action: {action} would act on guesses. {way_out}"
+            )
+        console.say(f"{found}: the suspects are guesses")
     gone = set(train["label"]) - set(result["label"])
     if gone:
         raise UserError(

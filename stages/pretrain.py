@@ -11,7 +11,7 @@ With ``pretrain.from_scratch`` weights and tokenizer start from nothing but that
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ from stages.common import (
     encoder,
     files,
     kernels,
-    masking,  # fmt: skip
+    masking,
+    memory,  # fmt: skip
     training,
 )
 from stages.common.errors import UserError
@@ -49,6 +50,12 @@ class Guessing(training.Engine):
     """Train to guess hidden tokens."""
 
     judges_before = True
+    levers: ClassVar = {
+        "batch": "pretrain.batch_size",
+        "length": "pretrain.block_length",
+        "zero": "zero_stage",
+    }
+    calmer = "Lower pretrain.lr"
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
@@ -97,12 +104,18 @@ def main() -> None:
         refuse_what_cannot_guess(params, base, tokenizer)
     train, validation = (masking.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
-    run = checkpoints.fingerprint(params.model_dump(), [TRAIN, VALIDATION, training.DEEPSPEED_CONFIG,
-                                                        *([base] if base else [])])  # fmt: skip
+    config = (AutoConfig.from_pretrained(base, local_files_only=True) if base
+              else own_config(params, len(tokenizer)))  # fmt: skip
+    stage, why = memory.zero_stage(params.zero_stage, *training.size_of(config))
+    bf16 = distributed.use_bf16(params.precision)
+    run = checkpoints.fingerprint(
+        params.model_dump() | {"zero_stage": stage, "bf16": bf16},
+        [TRAIN, VALIDATION, training.DEEPSPEED_CONFIG, *([base] if base else [])],
+    )
     unfinished = checkpoints.Checkpoints("pretrain", run)
 
     # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
-    args = arguments(params, unfinished.folder)
+    args = arguments(params, stage, unfinished.folder)
     if base:
         model, loading = AutoModelForMaskedLM.from_pretrained(
             base, local_files_only=True, output_loading_info=True
@@ -110,14 +123,13 @@ def main() -> None:
         if loading["missing_keys"]:
             console.say(f"{params.model} has no head for guessing tokens: it gets a new one")
     else:
-        model = BertForMaskedLM(own_config(params, len(tokenizer)))
+        model = BertForMaskedLM(config)
     kernels.speed_up(model)
-    bf16 = distributed.use_bf16(params.precision)
     if bf16:
         training.autocast_to_bf16(model)
     console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
                 f"{training.count_parameters(model)[0]:,} parameters; {distributed.world_size()} "
-                f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{zero(params)}")  # fmt: skip
+                f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train
     engine = Guessing(
@@ -193,19 +205,14 @@ def own_config(params: Params, vocabulary: int) -> BertConfig:
     )  # fmt: skip
 
 
-def zero(params: Params) -> int:
-    """Return the ZeRO stage; what fits in fine-tuning is not known here, so auto is 2."""
-    return 2 if params.zero_stage == "auto" else params.zero_stage
-
-
-def arguments(params: Params, folder: Path) -> TrainingArguments:
+def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
     """Return Trainer's arguments."""
     knobs = params.pretrain
     return TrainingArguments(
         output_dir=str(folder), seed=params.seed, num_train_epochs=knobs.epochs,
         per_device_train_batch_size=math.ceil(knobs.batch_size / distributed.world_size()),
         per_device_eval_batch_size=32, learning_rate=knobs.lr, warmup_steps=0.1, max_grad_norm=1.0,
-        deepspeed=training.deepspeed_config(zero(params)), **training.QUIET,
+        deepspeed=training.deepspeed_config(stage), **training.QUIET,
     )  # fmt: skip
 
 

@@ -64,6 +64,32 @@ def poison_step_6() -> None:
     setattr(training.Engine, "compute_loss", poisoned)  # noqa: B010 - mypy allows no other assignment to a method
 
 
+def infinite_gradient_at_step_6() -> None:
+    """Let step 6 compute a good loss and an infinite gradient."""
+    loss = training.Engine.compute_loss
+
+    def steep(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        value = loss(self, *args, **kwargs)
+        if self.state.global_step + 1 == 6:
+            value.register_hook(lambda gradient: gradient * float("inf"))
+        return value
+
+    setattr(training.Engine, "compute_loss", steep)  # noqa: B010 - mypy allows no other assignment to a method
+
+
+def signal_one_after_the_exchange() -> None:
+    """Tell one of two processes to stop just after step ``AT`` has told the other that nobody was."""
+    agree = training.Engine.agree
+
+    def told(self: Any, *args: Any) -> float:
+        loss = agree(self, *args)
+        if self.state.global_step == int(os.environ["AT"]) and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    setattr(training.Engine, "agree", told)  # noqa: B010 - mypy allows no other assignment to a method
+
+
 def out_of_memory() -> None:
     """Run out of memory for real in the first step: ask for more than any machine has."""
 

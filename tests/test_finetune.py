@@ -366,6 +366,8 @@ def test_without_compiler_nvcc_and_network_it_trains_all_the_same(folder, plain)
 
 def test_auto_takes_the_first_stage_that_fits(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
+    # One of the processes has more memory than the others: the least counts.
+    monkeypatch.setattr(memory.distributed, "gather", lambda size: [2 * size] + [size] * 7)
     parameters, room = 1_000_000_000, memory.ROOM_FOR_STATES
     chosen = []
     for gigabytes in (40, 20, 7, 2):
@@ -374,6 +376,9 @@ def test_auto_takes_the_first_stage_that_fits(monkeypatch):
         chosen.append(stage)
         assert f"{gigabytes * room:.1f} GB" in why
     assert chosen == [0, 1, 2, 3]
+    assert memory.zero_stage("auto", 10, 10, "optimizer")[0] == 1, "ZeRO-0 offloads nothing"
+    assert memory.zero_stage("auto", 10, 10, "all")[0] == 3
+    assert "it offloads nothing" in memory.zero_stage(0, 10, 10, "all")[1]
 
 
 def test_running_out_of_memory_names_the_levers(folder, runner):

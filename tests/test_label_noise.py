@@ -159,13 +159,14 @@ def test_labels_that_cannot_be_judged_stop_the_stage_and_keep_what_was(made_up, 
     assert outputs() == before
 
 
-def test_random_labels_can_still_be_looked_at(made_up):
+def test_random_labels_can_still_be_looked_at(made_up, capsys):
     write(documents(np.random.default_rng(1).integers(0, 3, 180)))
     set_params(action="keep")
     label_noise.main()
     summary = json.loads((corpus.LABELS / "summary.json").read_text())
     assert summary["noise_rate_to"] > 0.5
     assert summary["documents_out"] == 180
+    assert "the suspects are guesses" in " ".join(capsys.readouterr().err.split())
 
 
 def test_classes_renamed_among_themselves_are_no_errors(made_up):

@@ -85,7 +85,7 @@ class Checkpoints:
         """
         part = self.folder / f".step-{step}.part"
         first = distributed.rank() == 0
-        try:
+        with self.room(f"the checkpoint of step {step}", part):
             if first:
                 shutil.rmtree(part, ignore_errors=True)
                 part.mkdir(parents=True)
@@ -95,13 +95,20 @@ class Checkpoints:
             if first:
                 self._seal(part, step)
             distributed.barrier()
-        except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
+
+    @contextmanager
+    def room(self, what: str, part: Path | None = None) -> Iterator[None]:
+        """Turn the many errors of a full disk into one ``UserError``; remove the unfinished ``part``."""
+        try:
+            yield
+        except Exception as error:  # torch and safetensors have kinds of their own
             if not _disk_is_full(error, self.folder):
                 raise
-            shutil.rmtree(part, ignore_errors=True)
+            if part:
+                shutil.rmtree(part, ignore_errors=True)
             kept = f"The checkpoint of step {self.steps()[-1]} is kept" if self.steps() else "None"
             raise UserError(
-                f"No space left on the disk of {self.folder} for the checkpoint of step {step}. "
+                f"No space left on the disk of {self.folder} for {what}. "
                 f"{kept}: free some space, then the same command goes on from there."
             ) from None
 
@@ -140,8 +147,9 @@ def _fault(checkpoint: Path) -> str | None:
 def _disk_is_full(error: BaseException, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    folder.mkdir(parents=True, exist_ok=True)
-    return "write" in str(error) and shutil.disk_usage(folder).free < 2**20
+    # torch's own message of a failed write says nothing of the disk.
+    unsaid = isinstance(error, OSError | RuntimeError) and shutil.disk_usage(folder).free < 2**20
+    return unsaid or "No space left" in str(error)
 
 
 def _sync(path: Path) -> None:

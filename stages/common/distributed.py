@@ -164,8 +164,8 @@ def bf16_is_fast() -> bool:
 
 
 def use_bf16(precision: Literal["auto", "bf16", "fp32"]) -> bool:
-    """Turn the param ``precision`` into a yes or no for this machine."""
-    return bf16_is_fast() if precision == "auto" else precision == "bf16"
+    """Turn the param ``precision`` into a yes or no, the same in all processes."""
+    return all(gather(bf16_is_fast())) if precision == "auto" else precision == "bf16"
 
 
 def gather(value: Any) -> list[Any]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from scipy.special import softmax
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     TrainingArguments,
     set_seed,
@@ -53,6 +54,9 @@ class Fold(training.Engine):
     have not yet learnt single errors by heart, late ones know the task better.
     """
 
+    levers: ClassVar = {"batch": "label_noise.batch_size"}
+    calmer = "Lower label_noise.lr"
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.said: list[NDArray[np.float32]] = []
@@ -64,9 +68,9 @@ class Fold(training.Engine):
 
     def _save_checkpoint(self, *_: Any) -> None:
         """Stop when told to; a fold in the middle is not worth keeping."""
-        if self.stop_signal:
+        if self.stopping:
             console.say("stopped; the same command goes on with this fold")
-            raise training.Stopped(128 + self.stop_signal)
+            raise training.Stopped(128 + self.stopping)
 
 
 def probabilities(
@@ -91,7 +95,9 @@ def probabilities(
     params["data"] = hashlib.sha256(decides.encode()).hexdigest()
     run = checkpoints.fingerprint(params, [folder, training.DEEPSPEED_CONFIG])
     unfinished = checkpoints.Checkpoints(STAGE, run)
-    tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    limit = encoder.position_limit(AutoConfig.from_pretrained(folder, local_files_only=True))
+    cut = min(max_length, limit or max_length)
+    tokens = tokenizer(list(texts), truncation=True, max_length=cut)["input_ids"]
     result = np.empty((len(labels), int(labels.max()) + 1))
     for number in np.unique(fold):
         kept = unfinished.folder / f"fold-{number}.npy"
@@ -105,6 +111,7 @@ def probabilities(
             engine.fit()
             with files.atomic_file(kept) as part, part.open("wb") as out:
                 np.save(out, np.mean(engine.said, axis=0))
+            engine.obey()
             del engine
             gc.collect()  # DeepSpeed's engine refers to itself: its memory would stay for a while
         result[held_out] = np.load(kept)

@@ -112,10 +112,11 @@ def fold_numbers(labels: Ints, groups: Any, folds: int, seed: int) -> Ints:
             "Check `columns` and `labels` of the dataset in params.yaml."
         )
     if min(counts) < folds:
+        fewer = f"Lower it to {min(counts)}, add" if min(counts) > 1 else "Add"
         raise UserError(
             f"The smallest class has {min(counts)} distinct training documents, too few for "
-            f"label_noise.folds: {folds}. Lower it to {max(min(counts), 2)}, add documents of that "
-            "class, or leave the class out of the data."
+            f"label_noise.folds: {folds}. {fewer} documents of that class, or leave the class out of "
+            "the data."
         )
     fold = np.zeros(len(labels), np.int64)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

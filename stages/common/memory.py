@@ -11,6 +11,16 @@ ROOM_FOR_STATES = 0.7
 """Share of a device's memory for weights, gradients and optimizer; activations need the rest."""
 
 
+LEVERS = {
+    "batch": "finetune.micro_batch_size",
+    "length": "max_length",
+    "recomputing": "finetune.gradient_checkpointing",
+    "zero": "zero_stage",
+    "offload": "finetune.offload",
+}
+"""What makes fine-tuning need less memory, by its key in params.yaml."""
+
+
 def device_bytes() -> int:
     """Return the memory of one device; a process's part of the host's where there is no GPU."""
     if torch.cuda.is_available():
@@ -42,17 +52,19 @@ def states_bytes(stage: int, parameters: int, processes: int, largest_layer: int
 
 
 def zero_stage(
-    wanted: Literal["auto"] | int, parameters: int, largest_layer: int
+    wanted: Literal["auto"] | int, parameters: int, largest_layer: int, offload: str = "none"
 ) -> tuple[int, str]:
-    """Return the ZeRO stage to use and why.
+    """Return the ZeRO stage to use and why, the same in all processes.
 
     ``auto`` takes the first of 0, 1, 2, 3 whose states fit: each exchanges more between processes
-    to store less.
+    to store less. ZeRO-0 offloads nothing, and parameters are offloaded by ZeRO-3 alone.
     """
     if wanted != "auto":
-        return wanted, "zero_stage asks for it"
-    room, processes = device_bytes() * ROOM_FOR_STATES, distributed.world_size()
-    for stage in (0, 1, 2, 3):
+        idle = offload != "none" and wanted == 0
+        return wanted, "zero_stage asks for it" + (", and it offloads nothing" if idle else "")
+    processes = distributed.world_size()
+    room = min(distributed.gather(device_bytes())) * ROOM_FOR_STATES
+    for stage in {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "all": (3,)}[offload]:
         need = states_bytes(stage, parameters, processes, largest_layer)
         if need <= room or stage == 3:
             fits = "fit" if need <= room else "do not fit; consider finetune.offload: all"
@@ -61,9 +73,13 @@ def zero_stage(
 
 
 def out_of_memory(
-    batch: int, length: int, stage: int, parameters: int, hidden: int, layers: int
-) -> str:
-    """Return a message for a run that ran out of memory: what can be lowered, and what each saves."""
+    batch: int, length: int, stage: int, parameters: int, hidden: int, layers: int,
+    levers: dict[str, str] = LEVERS,
+) -> str:  # fmt: skip
+    """Return a message for a run that ran out of memory: what can be lowered, and what each saves.
+
+    ``levers`` has those of ``LEVERS`` that this run knows, by its own names.
+    """
     processes = distributed.world_size()
     # Korthikanti et al. (arXiv 2205.05198): about 34 bytes an activation of 16 bits, a layer.
     activations = 34 * batch * length * hidden * layers
@@ -72,14 +88,19 @@ def out_of_memory(
     def gigabytes(count: float) -> str:
         return f"{max(count, 0) / 1e9:.2f} GB"
 
+    saved = {
+        "batch": (f": {max(batch // 2, 1)}", activations / 2, ""),
+        "length": (f": {length // 2}", activations / 2, ""),
+        "recomputing": (": true", activations * 0.7, ""),
+        "zero": (": 3", states - states_bytes(3, parameters, processes), ""),
+        "offload": (": optimizer", 8 * parameters / processes,
+                    " (of a GPU's memory, from ZeRO-1 on; on a CPU nothing)"),
+    }  # fmt: skip
+    lines = [f"\n  {levers[kind]}{to}       {gigabytes(count)}{note}"
+             for kind, (to, count, note) in saved.items() if kind in levers]  # fmt: skip
     return (
         "Out of memory: training needs about "
         f"{gigabytes(states)} a process for weights, gradients and optimizer, and "
-        f"{gigabytes(activations)} for activations. What would save how much a process:\n"
-        f"  finetune.micro_batch_size: {max(batch // 2, 1)}       {gigabytes(activations / 2)}\n"
-        f"  max_length: {length // 2}       {gigabytes(activations / 2)}\n"
-        f"  finetune.gradient_checkpointing: true       {gigabytes(activations * 0.7)}\n"
-        f"  zero_stage: 3       {gigabytes(states - states_bytes(3, parameters, processes))}\n"
-        f"  finetune.offload: optimizer       {gigabytes(8 * parameters / processes)}"
-        " (of a GPU's memory; on a CPU nothing)"
+        f"{gigabytes(activations)} for activations. What would save how much a process:"
+        + "".join(lines)
     )

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -102,6 +102,9 @@ class Engine(Trainer):
     """
 
     judges_before = False
+    levers: ClassVar = memory.LEVERS
+    """What makes a run need less memory, by its key in params.yaml."""
+    calmer = "Lower lr, clip harder (finetune.max_gradient_norm)"
 
     def __init__(
         self,
@@ -138,7 +141,8 @@ class Engine(Trainer):
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.before: dict[str, float] = {}
-        self.stop_signal = 0
+        self.stop_signal = 0  # that this process has got
+        self.stopping = 0  # what all processes have agreed on
         self.bar: console.Bar | None = None
         self._step_loss = torch.zeros((), device=args.device)
         self._step_rows: list[int] = []
@@ -236,30 +240,39 @@ class Engine(Trainer):
         self._step_loss += loss
         return loss
 
-    def agree(self, rate: float) -> float:
+    def agree(self, rate: float, norm: float | None) -> float:
         """Return the step's loss over all processes, and learn whether any was told to stop.
 
-        Raises ``UserError`` when the loss is not finite, with what is needed to look into it.
+        Raises ``UserError`` when the loss or the gradient's norm is not finite, with what is needed
+        to look into it; with such a gradient the weights are lost.
         """
         shared = torch.stack([self._step_loss, self._step_loss.new_tensor(self.stop_signal)])
         if distributed.world_size() > 1:
             torch.distributed.all_reduce(shared)
         loss = shared[0].item() / distributed.world_size()
-        self.stop_signal = self.stop_signal or (signal.SIGTERM if shared[1].item() else 0)
+        # A signal that came after the exchange counts from the next step on, in all processes alike.
+        self.stopping = (self.stop_signal or signal.SIGTERM) if shared[1].item() else 0
         rows = self._step_rows
         self._step_loss.zero_()
         self._step_rows = []
-        if not math.isfinite(loss):
+        if not (math.isfinite(loss) and math.isfinite(norm or 0)):
+            what = "gradient's norm" if math.isfinite(loss) else "loss"
             data = self.train_dataset
             assert isinstance(data, batches.TokenDataset)
             ids = sorted({data.ids[i] for part in distributed.gather(rows) for i in part})
             raise UserError(
-                f"The loss is {loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
+                f"The {what} is {norm if math.isfinite(loss) else loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
                 f"documents {', '.join(ids)}.\n"
-                "Lower lr, clip harder (finetune.max_gradient_norm) or set precision: fp32. "
-                + self._kept()
+                f"{self.calmer} or set precision: fp32. " + self._kept()
             )
         return loss
+
+    def obey(self) -> None:
+        """Raise ``Stopped`` where a signal came too late for a checkpoint: nothing else shall begin."""
+        number = max(distributed.gather(self.stop_signal))
+        if number:
+            console.say("stopped at the end of this run; the same command goes on from there")
+            raise Stopped(128 + number)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Ask for a stop after this step; a second signal stops at once."""
@@ -350,7 +363,8 @@ class Engine(Trainer):
         """Write the weights, gathered from all processes, as a Hugging Face folder."""
         weights = self.accelerator.get_state_dict(self.model_wrapped)
         if distributed.rank() == 0:
-            with files.atomic_folder(self.best_folder) as folder:
+            room = self.checkpoints.room(f"the weights of step {self.state.global_step}")
+            with room, files.atomic_folder(self.best_folder) as folder:
                 whole: Any = self.model
                 if self.knobs.lora_rank:  # a copy: folding in and out again would round the weights
                     whole, weights = copy.deepcopy(whole).merge_and_unload(), None
@@ -374,6 +388,7 @@ class Engine(Trainer):
             parameters=count_parameters(self.model)[0],
             hidden=config.hidden_size,
             layers=config.num_hidden_layers,
+            levers=self.levers,
         )
 
     def _save_checkpoint(self, *_: Any) -> None:
@@ -385,11 +400,11 @@ class Engine(Trainer):
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 record = {"history": self.history, "best": self.best, "before": self.before}
                 (folder / "history.json").write_text(json.dumps(record))
-        if self.stop_signal:
+        if self.stopping:
             console.say(
                 f"stopped at step {self.state.global_step}; the same command goes on from there"
             )
-            raise Stopped(128 + self.stop_signal)
+            raise Stopped(128 + self.stopping)
 
 
 def disagreement(logits: torch.Tensor) -> torch.Tensor:
@@ -437,6 +452,14 @@ class _Flow(TrainerCallback):
         if distributed.world_size() == 1 and not deepspeed.zero_optimization():
             # Else it joins all gradients and takes them apart again, to exchange them with nobody.
             deepspeed.enable_backward_allreduce = False
+        if not deepspeed.zero_optimization():
+            from deepspeed.runtime.utils import clip_grad_norm_
+
+            # DeepSpeed's own, but that it forgets the norm.
+            deepspeed.clip_fp32_gradients = lambda: setattr(
+                deepspeed, "_global_grad_norm",
+                clip_grad_norm_(deepspeed.module.parameters(), deepspeed.gradient_clipping()),
+            )  # fmt: skip
         if self._engine.judges_before and not self._engine.before:
             self._engine.before = self._engine.figures()
 
@@ -448,16 +471,17 @@ class _Flow(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Note the step; ask for a checkpoint every N steps, or now when told to stop."""
         engine = self._engine
-        loss = engine.agree(self._rate)
-        engine.history.append({"step": state.global_step, "epoch": state.epoch,
-                               "learning_rate": self._rate, "loss": loss})  # fmt: skip
         deepspeed: Any = engine.deepspeed
         norm = deepspeed.get_global_grad_norm()
+        norm = None if norm is None else float(norm)
+        loss = engine.agree(self._rate, norm)
+        engine.history.append({"step": state.global_step, "epoch": state.epoch,
+                               "learning_rate": self._rate, "loss": loss})  # fmt: skip
         if norm is not None:
-            engine.history[-1]["gradient_norm"] = float(norm)
+            engine.history[-1]["gradient_norm"] = norm
         if engine.bar:
             engine.bar.advance(note=f"loss {loss:.3f}")
-        due = state.global_step % engine.knobs.checkpoint_steps == 0 or engine.stop_signal
+        due = state.global_step % engine.knobs.checkpoint_steps == 0 or engine.stopping
         # A checkpoint at an epoch's last step would skip that epoch's evaluation when resumed.
         if due and state.global_step % engine.steps_per_epoch:
             control.should_save = True

@@ -5,8 +5,10 @@ Real processes on a two-layer model with dropout, so that the state of the rando
 
 import json
 import random
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import types
 
@@ -131,6 +133,65 @@ def test_a_full_disk_says_so_and_keeps_the_last_good_checkpoint(runner, tmp_path
     run = runner.start(folder)
     assert "going on from the checkpoint of step 4" in run.output
     assert outputs(folder) == undisturbed
+
+
+@pytest.mark.parametrize("kilobytes", [20, 120, 400])
+def test_a_disk_that_is_really_full_loses_nothing(runner, tmp_path, undisturbed, kilobytes):
+    """A file system in memory, filled up but for so much after the first checkpoint."""
+    folder, disk = prepare(tmp_path), tmp_path / ".checkpoints"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        stop_at(folder, runner, 6)
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 1024 * kilobytes))
+        run = runner.start(folder)
+        assert run.statuses == [1], run.output
+        said = " ".join(run.output.split())
+        assert "No space left on the disk" in said
+        assert "of step 6 is kept" in said or "of step 8 is kept" in said
+        assert "Traceback" not in run.output
+        assert not (folder / "models/finetuned").exists()
+        ballast.unlink()
+        run = runner.start(folder)
+        assert "going on from the checkpoint of step" in run.output
+        assert outputs(folder) == undisturbed
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_an_infinite_gradient_stops_before_it_is_kept(runner, tmp_path, stage):
+    folder = prepare(tmp_path)
+    run = runner.start(folder, before="infinite_gradient_at_step_6", zero_stage=stage)
+    assert run.statuses == [1]
+    message = " ".join(run.output.split())
+    assert re.search(r"The gradient's norm is (inf|nan) at step 6, learning rate 0.00", message)
+    assert "The checkpoint of step 4 stands" in message
+    assert [p.name for p in checkpoints(folder)] == ["step-2", "step-4"]
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(runner, tmp_path):
+    folder = prepare(tmp_path)
+    run = runner.start(folder, before="signal_one_after_the_exchange", environment={"AT": "4"},
+                       processes=2)  # fmt: skip
+    assert run.statuses == [143, 143], run.output
+    assert "stopped at step 5" in run.output
+    assert checkpoints(folder)[-1].name == "step-5"
+
+
+def test_a_signal_at_the_end_of_a_run_keeps_the_next_seed_from_beginning(runner, tmp_path):
+    folder = prepare(tmp_path)
+    tiny.set_params(folder, study__seeds=[1], epochs=1)
+    run = runner.start(folder, before="signal_at_step", environment={"AT": "8", "SIGNAL": "15"})
+    assert run.statuses == [143], run.output
+    assert "seed 1" not in run.output
+    run = runner.start(folder)
+    assert run.statuses == [0], run.output
+    assert "going on" not in run.output, "the first seed's run was over"
+    assert (folder / "models/finetuned/seeds/1/model.safetensors").is_file()
 
 
 def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, undisturbed):
