@@ -258,7 +258,7 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
 def with_loop(task: Task) -> Any:
     """Train in a loop of plain PyTorch on the batches and the model that ours trains on."""
     params, train = task.params, task.train
-    built = counted(model(), task.seen)
+    built = counted(model().to(DEVICE), task.seen)
     kernels.speed_up(built)
     if distributed.use_bf16(params.precision):
         training.autocast_to_bf16(built)
@@ -402,8 +402,9 @@ def say_ready() -> None:
     sys.__stdout__.flush()  # type: ignore[union-attr]
 
 
-def matrix_rate(size: int = 2048, times: int = 5) -> float:
+def matrix_rate() -> float:
     """Return the operations a second of a square matrix product in the precision we train in."""
+    size, times = (8192, 20) if DEVICE == "cuda" else (2048, 5)  # a small one leaves a GPU idle
     precision = torch.bfloat16 if distributed.bf16_is_fast() else torch.float32
     left = torch.randn(size, size, dtype=precision, device=DEVICE)
     left @ left
