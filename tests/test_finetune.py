@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
-from stages.common import files, memory, optimizers, training
+from stages.common import distributed, files, memory, optimizers, training
 from stages.common.errors import UserError
 from tests import tiny
 
@@ -367,7 +367,7 @@ def test_without_compiler_nvcc_and_network_it_trains_all_the_same(folder, plain)
 def test_auto_takes_the_first_stage_that_fits(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     # One of the processes has more memory than the others: the least counts.
-    monkeypatch.setattr(memory.distributed, "gather", lambda size: [2 * size] + [size] * 7)
+    monkeypatch.setattr(distributed, "gather", lambda size: [2 * size] + [size] * 7)
     parameters, room = 1_000_000_000, memory.ROOM_FOR_STATES
     chosen = []
     for gigabytes in (40, 20, 7, 2):

@@ -4,12 +4,17 @@ The whole pipeline runs twice, with a two-layer model on the corpus in the repos
 """
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
 
+from tests import tiny
 from tests.pipeline.conftest import Project
 
 pytestmark = pytest.mark.slow
@@ -43,6 +48,33 @@ def test_two_clones_of_one_commit_give_the_same_lock(built, clones):
     assert (other.path / "metrics/test.json").read_text() == (
         built.path / "metrics/test.json"
     ).read_text()
+
+
+def test_a_killed_repro_goes_on_and_ends_in_the_same_lock(built, clones):
+    other = clones[1]
+    lock, kept = other.path / "dvc.lock", other.path / "params.yaml"
+    before = lock.read_text(), kept.read_text()
+    tiny.set_params(other.path, lr=2e-5, finetune__checkpoint_steps=5)
+    other.dvc("repro", "finetune")
+    undisturbed = lock.read_text()
+    lock.write_text(before[0])
+    for path in ("models/finetuned", ".dvc/cache/runs"):  # nothing left to take the result from
+        shutil.rmtree(other.path / path)
+    running = subprocess.Popen(
+        ["dvc", "repro", "finetune"], cwd=other.path, env=other.environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not list(other.path.glob(".checkpoints/finetune/*/step-*")):
+        assert running.poll() is None, "over before it could be killed"
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    output = other.dvc("repro", "finetune")
+    assert "going on from the checkpoint of step" in output
+    assert lock.read_text() == undisturbed
+    lock.write_text(before[0])
+    kept.write_text(before[1])
+    other.dvc("checkout", "--quiet")
 
 
 def test_a_second_repro_does_nothing(built):
