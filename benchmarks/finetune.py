@@ -335,7 +335,9 @@ def stage_engine(
 ) -> training.Engine:
     """Return the engine as stages.finetune builds it, to stop after ``steps``, without checkpoints."""
     config = AutoConfig.from_pretrained(encoder.pretrained_folder())
-    stage, _ = memory.zero_stage(params.zero_stage, *training.size_of(config))
+    stage, _ = memory.zero_stage(
+        params.zero_stage, *training.size_of(config), params.finetune.offload
+    )
     arguments = finetune.arguments(params, stage, unfinished.folder)
     arguments.max_steps = steps
     built = model()
@@ -343,7 +345,8 @@ def stage_engine(
     if distributed.use_bf16(params.precision):
         training.autocast_to_bf16(built)
     return training.Engine(
-        built, arguments, train, validation, padding_id=0, batch_size=params.batch_size,
+        built, arguments, train, validation, padding_id=built.config.pad_token_id or 0,
+        batch_size=params.batch_size,
         judge=finetune.judge, checkpoints=unfinished,
         knobs=params.finetune.model_copy(update={"checkpoint_steps": steps + 1}),
     )  # fmt: skip

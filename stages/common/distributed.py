@@ -7,6 +7,7 @@ status. A run that torchrun started by hand, on one host or on several, is left 
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from datetime import timedelta
@@ -82,6 +83,9 @@ def _torchrun(module: str, count: int) -> None:
             message = message["message"]
         if not message or message == "<NONE>":
             message = f"process {first} of {count} ended with status {status}; its output is above."
+            if status == 128 + signal.SIGKILL:
+                message += (" Nothing but a kill ends it so, as a rule for want of memory: set "
+                            "finetune.micro_batch_size, lower max_length or raise zero_stage.")  # fmt: skip
         console.fail(message, status)
     except SignalException as error:
         sys.exit(128 + error.sigval)

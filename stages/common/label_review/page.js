@@ -266,7 +266,7 @@
     if (d.more) $("text").append(el("span", "control", `${number(d.more)} more characters`));
 
     const decision = decisions.get(d.id) ?? {};
-    $("verdict").replaceChildren("Labelled", chip(s.given), ...(s.suggested === s.given ? [", and the model agrees"] : ["looks like", chip(s.suggested)]));
+    $("verdict").replaceChildren("Labelled", chip(s.given), "looks like", chip(s.suggested));
     $("labels").replaceChildren(...names.map((name, label) => labelRow(s, label, decision.label === name)));
     $("accept-button").querySelector("bdi").replaceChildren(...shown(names[s.suggested]));
     $("keep-button").querySelector("bdi").replaceChildren(...shown(names[s.given]));
@@ -290,12 +290,7 @@
   }
 
   function reasons(s) {
-    const out = [];
-    if (s.suggested !== s.given) {
-      out.push([`By models that had not seen this document, and by how often such labels are wrong, it is `, chip(s.given), ` with ${percent(s.p[s.given])} and `, chip(s.suggested), ` with ${percent(s.p[s.suggested])}`]);
-    } else {
-      out.push([`Models that had not seen this document agree with `, chip(s.given), `, but give it only ${percent(s.p[s.given])}`]);
-    }
+    const out = [[`By models that had not seen this document, and by how often such labels are wrong, it is `, chip(s.given), ` with ${percent(s.p[s.given])} and `, chip(s.suggested), ` with ${percent(s.p[s.suggested])}`]];
     if (s.near.length) {
       const labelled = (label) => s.near.filter(([n]) => documents[n].label === label).length;
       const [all, like, same] = [s.near.length, labelled(s.suggested), labelled(s.given)];
