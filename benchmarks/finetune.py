@@ -333,7 +333,10 @@ def stage_engine(
     steps: int,
     unfinished: checkpoints.Checkpoints,
 ) -> training.Engine:
-    """Return the engine as stages.finetune builds it, to stop after ``steps``, without checkpoints."""
+    """Return the engine of stages.finetune, to stop after ``steps``, without checkpoints.
+
+    Dropout, frozen layers, LoRA and the like are the model's own, whatever params.yaml says.
+    """
     config = AutoConfig.from_pretrained(encoder.pretrained_folder())
     stage, _ = memory.zero_stage(
         params.zero_stage, *training.size_of(config), params.finetune.offload

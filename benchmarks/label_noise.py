@@ -68,7 +68,8 @@ def main() -> None:
         for name, found in detectors(data, rows, given, true, arguments.models):
             print(f"{name:40}{figures(found, wrong)}", flush=True)
             if 0 < real.sum() < len(rows) and noise.startswith("human"):
-                part = found._replace(score=found.score[real], flagged=found.flagged[real])
+                part = found._replace(score=found.score[real], flagged=found.flagged[real],
+                                      rate=float("nan"))  # of all documents # fmt: skip
                 print(
                     f"{f'  on the {real.sum():,} labelled by people':40}{figures(part, wrong[real])}"
                 )

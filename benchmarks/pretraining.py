@@ -36,6 +36,9 @@ def main() -> None:
     documents = options.documents or len(train)
     if options.epochs < 1 or not 0 < documents <= len(train):
         raise UserError(f"--epochs: 1 or more; --documents: 1 to {len(train):,}.")
+    if not (encoder.PRETRAINED / encoder.POINTER).is_file():
+        raise UserError(f"{encoder.PRETRAINED} is no base model any more: set pretrain.epochs to 0 and run "
+                        "`dvc repro pretrain`.")  # fmt: skip
     labels = corpus.LABELS / "train.parquet"
     texts = [corpus.CLEAN / f"{split}.parquet" for split in SPLITS]
     rate = {"pretrain.lr": options.lr} if options.lr else {}

@@ -2,10 +2,10 @@
 
     python -m stages.clean
 
-The test set is repaired and otherwise left as it was released. Every training document that goes
+The test set gets the same text steps and is otherwise left as it was released. Every training document that goes
 is kept in data/clean/dropped.parquet with its reason: rows in = rows out + rows dropped.
 
-- ``empty``: nothing is left after repair.
+- ``empty``: nothing is left of the text when repaired.
 - ``leak``: a near-duplicate of a test document.
 - ``duplicate``: the same text as another document with the same label.
 - ``other_label``: the same text as others, most of which carry another label.

@@ -61,7 +61,8 @@ def main() -> None:
     others = [seed for seed in params.study.seeds if seed != params.seed]
     runs = {seed: train_one(params, seed) for seed in (params.seed, *others)}
     if distributed.rank() == 0:
-        with files.atomic_folder(corpus.FINETUNED) as out:
+        room = runs[params.seed].room("the trained model")
+        with room, files.atomic_folder(corpus.FINETUNED) as out:
             shutil.copytree(runs[params.seed].folder / FINISHED, out, dirs_exist_ok=True)
             for seed in others:
                 shutil.copytree(runs[seed].folder / FINISHED, out / "seeds" / str(seed))
@@ -149,7 +150,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
 
     # ---- save
     if distributed.rank() == 0:
-        with files.atomic_folder(finished) as out:
+        with unfinished.room("the trained model"), files.atomic_folder(finished) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_text(out / "history.csv", as_csv(engine.history))

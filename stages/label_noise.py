@@ -108,7 +108,7 @@ def main() -> None:
     # ---- show the suspects to a person, with the best other label for each
     rows = np.flatnonzero(suspect)
     rows = rows[np.argsort(rank[rows], kind="stable")]
-    others = np.where(np.eye(len(classes), dtype=bool)[given], -1, honest)[rows]
+    others = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities)[rows]
     near = (neighbours.by_words(texts, rows) if vectors is None
             else neighbours.by_vectors(vectors, rows))  # fmt: skip
     reasons = issue_types.in_words(noticed, rows, train["id"].to_list())

@@ -55,7 +55,7 @@ class Guessing(training.Engine):
         "length": "pretrain.block_length",
         "zero": "zero_stage",
     }
-    calmer = "Lower pretrain.lr"
+    calmer = "Lower pretrain.lr or set precision: fp32"
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
@@ -142,7 +142,7 @@ def main() -> None:
 
     # ---- save
     if distributed.rank() == 0:
-        with files.atomic_folder(encoder.PRETRAINED) as out:
+        with unfinished.room("the model"), files.atomic_folder(encoder.PRETRAINED) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_json(out / "pretraining.json", {"base_model": "none" if knobs.from_scratch else params.model,

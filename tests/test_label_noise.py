@@ -92,6 +92,8 @@ def test_an_action_touches_suspects_alone(made_up, action):
     assert [*after] == [i for i in before if i not in suspect or action != "drop"]
     changed = {i for i in after if after[i] != before[i]}
     assert changed <= suspect
+    assert summary["labels_changed"] == len(changed)
+    assert 0.5 < summary["expected_precision"] <= 1
     assert bool(changed) == (action == "relabel")
     errors = set(made_up.loc[made_up["label"] != made_up["true"], "id"])
     weight = trained.set_index("id")["weight"]
@@ -166,7 +168,7 @@ def test_random_labels_can_still_be_looked_at(made_up, capsys):
     summary = json.loads((corpus.LABELS / "summary.json").read_text())
     assert summary["noise_rate_to"] > 0.5
     assert summary["documents_out"] == 180
-    assert "the suspects are guesses" in " ".join(capsys.readouterr().err.split())
+    assert "the suspects are guesses" in " ".join(capsys.readouterr().out.split())
 
 
 def test_classes_renamed_among_themselves_are_no_errors(made_up):

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
-from stages.common import corpus, files, masking
+from stages.common import corpus, files, fold_training, masking, memory
 from stages.common.errors import UserError
 from stages.common.params import read_params
-from stages.pretrain import own_config
+from stages.pretrain import Guessing, own_config
 from tests import tiny
 
 PARAMS = {"model": "base", "precision": "fp32", "pretrain__epochs": 3, "pretrain__batch_size": 8,
@@ -121,6 +121,28 @@ def test_processes_and_zero_stages_give_the_same_losses_and_perplexity(folder, r
         assert losses[i] == pytest.approx(losses[0], rel=1e-3)
         for key in ("perplexity_before", "perplexity_after"):
             assert found[i][key] == pytest.approx(found[0][key], rel=1e-3)
+
+
+def test_hidden_tokens_alone_are_scored_and_as_ever(tokenizer):
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1,
+                        num_attention_heads=2)  # fmt: skip
+    model = BertForMaskedLM(config).eval()
+    ids = torch.randint(5, 20, (3, 12))
+    labels = torch.where(torch.rand(3, 12) < 0.3, ids, masking.IGNORED)
+    whole = model(input_ids=ids).logits
+    with masking.hidden_only(model, labels):
+        few = model(input_ids=ids).logits
+    assert few.shape == (int((labels != masking.IGNORED).sum()), len(tokenizer))
+    torch.testing.assert_close(few, whole[labels != masking.IGNORED])
+    assert model(input_ids=ids).logits.shape == whole.shape
+
+
+def test_each_stage_names_its_own_levers():
+    for engine, knobs in ((Guessing, "pretrain."), (fold_training.Fold, "label_noise.")):
+        said = memory.out_of_memory(32, 128, 0, 10**7, 384, 6, engine.levers)
+        assert f"{knobs}batch_size: 16" in said
+        assert "finetune" not in said + engine.calmer
 
 
 def test_the_perplexity_after_is_that_of_the_model_that_was_saved(folder, runner):

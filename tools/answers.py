@@ -25,7 +25,7 @@ class Prediction:
     probabilities: dict[str, float]
     note: str | None
     read: str
-    """The text as the model read it: repaired, as in training."""
+    """The text as the model read it, after the steps of its training."""
 
     @property
     def confidence(self) -> float | None:

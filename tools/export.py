@@ -64,8 +64,9 @@ for text, scores in zip(texts, session.run(["logits"], inputs)[0]):
     print(labels[str(scores.argmax())], "|", text)
 ```
 
-Both take the likeliest class{threshold}. The texts of the training had entities, HTML and broken characters repaired first, and their spaces made single{steps}.
+Both take the likeliest class{threshold}. The texts of the training {steps}.
 """
+REPAIRED = "had entities, HTML and broken characters repaired first, and their spaces made single"
 INT8_NOTE = (
     " (`onnx/model_int8.onnx` is smaller and faster on processors with 8-bit dot products, VNNI)"
 )
@@ -228,10 +229,12 @@ def card(folder: Path, labels: list[str], count: int, accuracy: float) -> str:
 def _usage(out: Path, part: Path, graphs: Sequence[Path], decided: Decision) -> str:
     summary = part / "summary.json"
     steps = files.read_json(summary).get("clean", {}) if summary.is_file() else {}
+    repaired = steps.pop("repair", True)
+    read = REPAIRED if repaired else "were read as they came"
     taken = [name.replace("_", " ") for name, on in steps.items() if on]
     return USAGE.format(folder=out, graph=FP32, int8=INT8_NOTE if INT8 in graphs else "",
                         threshold="" if decided.rule == "argmax" else f"; better take {decided.in_words()}",
-                        steps=f"; then: {', '.join(taken)}" if taken else "")  # fmt: skip
+                        steps=read + (f"; then: {', '.join(taken)}" if taken else ""))  # fmt: skip
 
 
 if __name__ == "__main__":

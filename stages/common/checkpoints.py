@@ -106,10 +106,12 @@ class Checkpoints:
                 raise
             if part:
                 shutil.rmtree(part, ignore_errors=True)
-            kept = f"The checkpoint of step {self.steps()[-1]} is kept" if self.steps() else "None"
+            kept = self.steps()
+            way_out = (f"The checkpoint of step {kept[-1]} is kept: free some space, then the same "
+                       "command goes on from there." if kept else
+                       "There is no checkpoint yet: free some space, then start again.")  # fmt: skip
             raise UserError(
-                f"No space left on the disk of {self.folder} for {what}. "
-                f"{kept}: free some space, then the same command goes on from there."
+                f"No space left on the disk of {self.folder} for {what}. {way_out}"
             ) from None
 
     def _seal(self, part: Path, step: int) -> None:
@@ -148,7 +150,8 @@ def _disk_is_full(error: BaseException, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     # torch's own message of a failed write says nothing of the disk.
-    unsaid = isinstance(error, OSError | RuntimeError) and shutil.disk_usage(folder).free < 2**20
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    unsaid = isinstance(error, OSError | RuntimeError) and shutil.disk_usage(there).free < 2**20
     return unsaid or "No space left" in str(error)
 
 

@@ -84,8 +84,8 @@ def _torchrun(module: str, count: int) -> None:
         if not message or message == "<NONE>":
             message = f"process {first} of {count} ended with status {status}; its output is above."
             if status == 128 + signal.SIGKILL:
-                message += (" Nothing but a kill ends it so, as a rule for want of memory: set "
-                            "finetune.micro_batch_size, lower max_length or raise zero_stage.")  # fmt: skip
+                message += (" Nothing but a kill ends it so, as a rule for want of memory: smaller "
+                            "batches, shorter texts or a higher zero_stage need less.")  # fmt: skip
         console.fail(message, status)
     except SignalException as error:
         sys.exit(128 + error.sigval)

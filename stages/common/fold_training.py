@@ -109,7 +109,8 @@ def probabilities(
             engine = _engine(data, folder, tokenizer.pad_token_id, result.shape[1], settings,
                              seed + int(number), unfinished)  # fmt: skip
             engine.fit()
-            with files.atomic_file(kept) as part, part.open("wb") as out:
+            room = unfinished.room("what a fold's model says")
+            with room, files.atomic_file(kept) as part, part.open("wb") as out:
                 np.save(out, np.mean(engine.said, axis=0))
             engine.obey()
             del engine

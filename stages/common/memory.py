@@ -29,7 +29,9 @@ def device_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // here
 
 
-def states_bytes(stage: int, parameters: int, processes: int, largest_layer: int = 0) -> int:
+def states_bytes(
+    stage: int, parameters: int, processes: int, largest_layer: int = 0, offload: str = "none"
+) -> int:
     """Return what weights, gradients and optimizer take on one device, in bytes.
 
     ZeRO-2 and 3 by DeepSpeed's own estimators. ZeRO-0 keeps 16 bytes a parameter (fp32 weights and
@@ -41,12 +43,17 @@ def states_bytes(stage: int, parameters: int, processes: int, largest_layer: int
     if stage == 0:
         return 16 * parameters
     if stage == 1:
-        return 8 * parameters + 12 * parameters // processes
+        return 8 * parameters + (12 * parameters // processes if offload == "none" else 0)
+    away = offload != "none"
     if stage == 2:
-        need = estimate_zero2_model_states_mem_needs(parameters, processes, cpu_offload=False)
+        need = estimate_zero2_model_states_mem_needs(parameters, processes, cpu_offload=away)
     else:
         need = estimate_zero3_model_states_mem_needs(
-            parameters, largest_layer, processes, cpu_offload=False, cpu_offload_params=False
+            parameters,
+            largest_layer,
+            processes,
+            cpu_offload=away,
+            cpu_offload_params=offload == "all",
         )
     return int(need[1])
 
@@ -65,9 +72,9 @@ def zero_stage(
     processes = distributed.world_size()
     room = min(distributed.gather(device_bytes())) * ROOM_FOR_STATES
     for stage in {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "all": (3,)}[offload]:
-        need = states_bytes(stage, parameters, processes, largest_layer)
+        need = states_bytes(stage, parameters, processes, largest_layer, offload)
         if need <= room or stage == 3:
-            fits = "fit" if need <= room else "do not fit; consider finetune.offload: all"
+            fits = "fit" if need <= room else "do not fit"
             return stage, f"{need / 1e9:.2f} GB of states {fits} in {room / 1e9:.1f} GB a process"
     raise AssertionError
 
@@ -88,8 +95,10 @@ def out_of_memory(
     def gigabytes(count: float) -> str:
         return f"{max(count, 0) / 1e9:.2f} GB"
 
+    # A micro-batch is one process's, any other batch that of all together.
+    together = 1 if levers["batch"] == LEVERS["batch"] else processes
     saved = {
-        "batch": (f": {max(batch // 2, 1)}", activations / 2, ""),
+        "batch": (f": {max(batch // 2, 1) * together}", activations / 2, ""),
         "length": (f": {length // 2}", activations / 2, ""),
         "recomputing": (": true", activations * 0.7, ""),
         "zero": (": 3", states - states_bytes(3, parameters, processes), ""),

@@ -104,7 +104,7 @@ class Engine(Trainer):
     judges_before = False
     levers: ClassVar = memory.LEVERS
     """What makes a run need less memory, by its key in params.yaml."""
-    calmer = "Lower lr, clip harder (finetune.max_gradient_norm)"
+    calmer = "Lower lr, clip harder (finetune.max_gradient_norm) or set precision: fp32"
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class Engine(Trainer):
             raise UserError(
                 f"The {what} is {norm if math.isfinite(loss) else loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
                 f"documents {', '.join(ids)}.\n"
-                f"{self.calmer} or set precision: fp32. " + self._kept()
+                f"{self.calmer}. {self._kept()}"
             )
         return loss
 
@@ -455,10 +455,11 @@ class _Flow(TrainerCallback):
         if not deepspeed.zero_optimization():
             from deepspeed.runtime.utils import clip_grad_norm_
 
-            # DeepSpeed's own, but that it forgets the norm.
+            # DeepSpeed's own, but that it forgets the norm, and without a limit does not look at it.
+            limit = deepspeed.gradient_clipping() or math.inf
+            deepspeed.gradient_clipping = lambda: limit
             deepspeed.clip_fp32_gradients = lambda: setattr(
-                deepspeed, "_global_grad_norm",
-                clip_grad_norm_(deepspeed.module.parameters(), deepspeed.gradient_clipping()),
+                deepspeed, "_global_grad_norm", clip_grad_norm_(deepspeed.module.parameters(), limit)
             )  # fmt: skip
         if self._engine.judges_before and not self._engine.before:
             self._engine.before = self._engine.figures()

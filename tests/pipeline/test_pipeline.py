@@ -54,7 +54,7 @@ def test_a_killed_repro_goes_on_and_ends_in_the_same_lock(built, clones):
     other = clones[1]
     lock, kept = other.path / "dvc.lock", other.path / "params.yaml"
     before = lock.read_text(), kept.read_text()
-    tiny.set_params(other.path, lr=2e-5, finetune__checkpoint_steps=5)
+    tiny.set_params(other.path, lr=2e-5, finetune__checkpoint_steps=5, processes=1)
     other.dvc("repro", "finetune")
     undisturbed = lock.read_text()
     lock.write_text(before[0])
