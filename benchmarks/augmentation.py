@@ -4,10 +4,10 @@
     python -m benchmarks.augmentation --documents 500 --methods none,swap --seeds 0    (a quick look)
 
 The training documents of the pipeline, or a random part of them, the same for every method under
-one seed; its validation set chooses the epoch, its test set is read at the end. Every method gets
-as many optimizer steps: where copies double the documents, the epochs are halved. All else is as
-in params.yaml. A method that the base model cannot do (``masked`` without a head for guessing
-words) is left out, and said to be.
+one seed; its validation set, or as large a part of it, chooses the epoch, its test set is read at
+the end. Every method gets as many optimizer steps: where copies double the documents, the epochs
+are halved. All else is as in params.yaml. A method that the base model cannot do (``masked``
+without a head for guessing words) is left out, and said to be.
 """
 
 import argparse
@@ -36,6 +36,7 @@ COPYING = ("swap", "synonyms", "masked")
 EPOCHS = {"500": 12, "2000": 8, "all": 2}
 """Passes over so many documents, where there are no copies: enough to fit the smaller sets, too."""
 SPLITS = ("validation", "test")
+VALIDATION = corpus.CLEAN / "validation.parquet"
 
 
 def main() -> None:
@@ -86,7 +87,10 @@ def measure(train: pd.DataFrame, method: str, seed: int, epochs: int) -> dict[st
         passes = epochs // (1 + COPIES) if method in COPYING else epochs
         changes = {"seed": seed, "epochs": passes, "augment.copies": COPIES, **METHODS[method]}
         changes = {"augment.method": "none", "study.seeds": [], **changes}
-        furnish(folder, changes, [corpus.CLEAN / f"{split}.parquet" for split in SPLITS])
+        furnish(folder, changes, [corpus.CLEAN / "test.parquet"])
+        validation = corpus.read_table(VALIDATION)
+        part = validation.sample(min(len(train), len(validation)), random_state=seed).sort_index()
+        corpus.write_table(folder / VALIDATION, part, tuple(part))
         return fine_tuned(folder, SPLITS)
 
 

@@ -48,6 +48,7 @@ def main() -> None:
         "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2]
     )
     parser.add_argument("--epochs", type=int, default=2, help="of the transformer")
+    parser.add_argument("--documents", type=int, help="train on so many; another choice every seed")
     options = parser.parse_args()
     for name, chosen, known in (
         ("--models", options.models, MODELS),
@@ -71,13 +72,14 @@ def main() -> None:
             cleaned["train"] = cleaned["train"][cleaned["train"]["id"].isin(rows_kept)]
         found: dict[str, list[float]] = {model: [] for model in options.models}
         for seed in options.seeds:
-            accuracies = measure(cleaned, options.models, seed, options.epochs)
+            train = cleaned["train"]
+            if options.documents:
+                train = train.sample(options.documents, random_state=seed).sort_index()
+            accuracies = measure(cleaned | {"train": train}, options.models, seed, options.epochs)
             for model, accuracy in accuracies.items():
                 found[model].append(accuracy)
                 console.say(f"{recipe}, seed {seed}, {model}: {accuracy:.4f}")
-        rows.append(
-            (recipe, f"{len(cleaned['train']):,}", *(spread(found[m]) for m in options.models))
-        )
+        rows.append((recipe, f"{len(train):,}", *(spread(found[m]) for m in options.models)))
     console.table(
         f"accuracy on {len(tables['test']):,} test documents, {len(options.seeds)} seed(s)",
         ("text", "documents", *options.models),
@@ -110,7 +112,8 @@ def measure(
         learnt = train[~held_out].assign(weight=1.0)
         corpus.write_table(folder / corpus.LABELS / "train.parquet", learnt, (*columns, "weight"))
         baselines = [model for model in models if model != "transformer"]
-        changes = {"seed": seed, "epochs": epochs, "baselines.models": baselines or ["tfidf"]}
+        changes = {"seed": seed, "epochs": epochs, "baselines.models": baselines or ["tfidf"],
+                   "baselines.flipped_shares": []}  # fmt: skip
         furnish(folder, changes)
         if baselines:
             run("baselines", folder)

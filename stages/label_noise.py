@@ -57,6 +57,7 @@ def main() -> None:
         rate = lq.noise_rate(probabilities[~known], given[~known])
         wrong[~known] = lq.error_probability(rank[~known], rate.estimate)
         suspect[~known] = lq.suspects(rank[~known], wrong[~known], settings.precision)
+    precision = float(wrong[suspect].mean()) if suspect.any() else None  # expected
     best = probabilities.argmax(axis=1)
     honest = lq.calibrated(posterior, given, wrong).round(6)
 
@@ -83,8 +84,7 @@ def main() -> None:
         "noise_rate": round(rate.estimate, 4),
         "noise_rate_from": round(rate.lower, 4),
         "noise_rate_to": round(rate.upper, 4),
-        # how many of the suspects are expected to be wrong
-        "expected_precision": round(float(wrong[suspect].mean()), 4) if suspect.any() else None,
+        "expected_precision": None if precision is None else round(precision, 4),
         "model": settings.model,
         "action": settings.action,
         "documents_out": len(result),
@@ -119,10 +119,8 @@ def main() -> None:
     issue_types.show(noticed)
     console.say(f"estimated share of wrong labels: {rate.estimate:.1%} "
                 f"(between {rate.lower:.1%} and {rate.upper:.1%})")  # fmt: skip
-    if suspect.any():
-        console.say(
-            f"{suspect.sum():,} suspects, of which {wrong[suspect].mean():.0%} should be wrong"
-        )
+    if precision is not None:
+        console.say(f"{suspect.sum():,} suspects, of which {precision:.0%} should be wrong")
     console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out, "
                 f"{changed:,} labels changed")  # fmt: skip
     console.outputs(corpus.LABELS, page.PAGE)

@@ -22,7 +22,7 @@ from transformers import (
     AutoModelForMaskedLM,
     BertConfig,
     BertForMaskedLM,
-    PreTrainedTokenizerFast,  # fmt: skip
+    PreTrainedTokenizerFast,
     TrainingArguments,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -36,7 +36,7 @@ from stages.common import (
     files,
     kernels,
     masking,
-    memory,  # fmt: skip
+    memory,
     training,
 )
 from stages.common.errors import UserError

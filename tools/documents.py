@@ -44,10 +44,7 @@ def steps_of(model: Path) -> TextSteps:
     if recorded is None:
         return PLAIN
     try:
-        older = {"repair": True}  # models from before it could be switched off
-        return TextSteps.model_validate(
-            older | recorded if isinstance(recorded, dict) else recorded
-        )
+        return TextSteps.model_validate(recorded)
     except ValidationError as error:
         raise files.damaged(path, f"clean: {error.errors()[0]['msg']}") from None
 

@@ -14,6 +14,7 @@ import pytest
 from tests import tiny
 
 HOSTS = ("cleantune-a", "cleantune-b")
+LINKS = ("ct-a", "ct-b")
 ADDRESSES = ("10.213.7.1", "10.213.7.2")
 
 
@@ -39,8 +40,8 @@ pytestmark = [
 def hosts():
     for name in HOSTS:
         assert ip("netns", "add", name).returncode == 0
-    ip("link", "add", "ct-a", "type", "veth", "peer", "name", "ct-b")
-    for name, link, address in zip(HOSTS, ("ct-a", "ct-b"), ADDRESSES, strict=True):
+    ip("link", "add", LINKS[0], "type", "veth", "peer", "name", LINKS[1])
+    for name, link, address in zip(HOSTS, LINKS, ADDRESSES, strict=True):
         ip("link", "set", link, "netns", name)
         for words in (("addr", "add", f"{address}/24", "dev", link), ("link", "set", link, "up"),
                       ("link", "set", "lo", "up")):  # fmt: skip
@@ -52,8 +53,7 @@ def hosts():
 
 def start(folder, host):
     """Start training on one host, with the command that the README gives."""
-    link = ("ct-a", "ct-b")[host]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": link}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LINKS[host]}
     command = ["ip", "netns", "exec", HOSTS[host], sys.executable, "-m", "torch.distributed.run",
                "--nnodes=2", "--nproc-per-node=1", f"--node-rank={host}",
                f"--master-addr={ADDRESSES[0]}", "--master-port=29400",
@@ -88,26 +88,28 @@ def test_two_hosts_give_the_losses_of_one(hosts, runner, tmp_path):
     assert "best epoch" not in said(tmp_path / "two", 1), "only rank 0 speaks"
 
 
-def test_a_host_that_dies_ends_the_run_with_a_message_and_a_checkpoint(hosts, tmp_path):
+@pytest.mark.parametrize("dying", [1, 0], ids=["the other", "the master"])
+def test_a_host_that_dies_ends_the_run_with_a_message_and_a_checkpoint(hosts, tmp_path, dying):
     prepare(tmp_path, epochs=1000, finetune__checkpoint_steps=2,
             finetune__early_stopping_patience=1000)  # fmt: skip
     running = [start(tmp_path, host) for host in (0, 1)]
+    living = running[1 - dying]
     end = time.monotonic() + 120
     while not list(tmp_path.glob(".checkpoints/finetune/*/step-*")):
         assert time.monotonic() < end, said(tmp_path, 0)
         time.sleep(0.1)
     # As a power cut does: nothing is closed, nothing arrives any more.
-    ip("-n", HOSTS[1], "link", "set", "ct-b", "down")
-    os.killpg(running[1].pid, 9)
+    ip("-n", HOSTS[dying], "link", "set", LINKS[dying], "down")
+    os.killpg(running[dying].pid, 9)
     cut = time.monotonic()
     try:
-        assert running[0].wait(60) != 0
+        assert living.wait(60) != 0
     finally:
-        if running[0].poll() is None:
-            os.killpg(running[0].pid, 9)
-        ip("-n", HOSTS[1], "link", "set", "ct-b", "up")
-        running[1].wait()
-    output = said(tmp_path, 0)
+        if living.poll() is None:
+            os.killpg(living.pid, 9)
+        ip("-n", HOSTS[dying], "link", "set", LINKS[dying], "up")
+        running[dying].wait()
+    output = said(tmp_path, 1 - dying)
     assert "lost touch with another process" in output, output
     assert "The checkpoint of step" in output
     assert time.monotonic() - cut < 60
