@@ -88,6 +88,11 @@ def autocast_to_bf16(model: torch.nn.Module) -> None:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+    embeddings = getattr(model.base_model, "embeddings", None)
+    if device == "cpu" and embeddings is not None:
+        # Between its matrix products torch goes on in the precision that it is given; embeddings,
+        # in fp32, would have every sum and norm after them in fp32, which takes a tenth longer.
+        embeddings.register_forward_hook(lambda _module, _given, vectors: vectors.bfloat16())
 
 
 class Stopped(SystemExit):
