@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from tokenizers import BertWordPieceTokenizer
-from tokenizers.processors import BertProcessing
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import RobertaProcessing
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -181,14 +181,19 @@ def refuse_what_cannot_guess(params: Params, base: Path, tokenizer: Any) -> None
 
 
 def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
-    """Train a WordPiece tokenizer on the corpus; it frames a text as BERT's does."""
-    pieces = BertWordPieceTokenizer(lowercase=True)
-    pieces.train_from_iterator(texts, vocab_size=vocabulary, min_frequency=2, show_progress=False)
-    ends = [(token, pieces.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
-    pieces.post_processor = BertProcessing(*ends)
-    build: Any = PreTrainedTokenizerFast
+    """Train a tokenizer of byte-level pieces on the corpus; it frames a text as BERT's does.
+
+    The same texts give the same pieces, in every process and every run. WordPiece's trainer breaks
+    ties by the order of a hash map (huggingface/tokenizers#1794).
+    """
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
              "mask_token": "[MASK]"}  # fmt: skip
+    pieces = ByteLevelBPETokenizer(add_prefix_space=True, lowercase=True)
+    pieces.train_from_iterator(texts, vocab_size=vocabulary, min_frequency=2, show_progress=False,
+                               special_tokens=[*names.values()])  # fmt: skip
+    ends = [(token, pieces.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    pieces.post_processor = RobertaProcessing(*ends)
+    build: Any = PreTrainedTokenizerFast
     return build(tokenizer_object=pieces._tokenizer, model_max_length=length, **names)
 
 

@@ -11,8 +11,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertFo
 from stages.common import corpus, files, fold_training, masking, memory
 from stages.common.errors import UserError
 from stages.common.params import read_params
-from stages.pretrain import Guessing, own_config
+from stages.pretrain import Guessing, own_config, own_tokenizer
 from tests import tiny
+from tests.conftest import REPOSITORY
 
 PARAMS = {"model": "base", "precision": "fp32", "pretrain__epochs": 3, "pretrain__batch_size": 8,
           "pretrain__block_length": 32, "pretrain__lr": 1e-2}  # fmt: skip
@@ -172,7 +173,7 @@ def test_a_killed_run_ends_in_the_same_bytes(folder, runner):
 
 
 def test_from_scratch_trains_its_own_tokenizer_and_shape(folder, runner):
-    shape = {"vocabulary": 120, "layers": 1, "hidden": 32}
+    shape = {"vocabulary": 400, "layers": 1, "hidden": 32}
     pretrain(folder, runner, pretrain__from_scratch=True,
              **{f"pretrain__{k}": v for k, v in shape.items()})  # fmt: skip
     out = folder / "models/pretrained"
@@ -184,6 +185,15 @@ def test_from_scratch_trains_its_own_tokenizer_and_shape(folder, runner):
     assert (framed[0], framed[-1]) == ("[CLS]", "[SEP]"), (
         "fine-tuning reads its answer at the first"
     )
+
+
+def test_the_same_texts_give_the_same_tokenizer():
+    texts = (REPOSITORY / "data/sample/train.csv").read_text(encoding="utf-8").splitlines()
+    trained = [own_tokenizer(texts, 2000, 128) for _ in range(3)]
+    contents = {each.backend_tokenizer.to_str() for each in trained}
+    assert len(contents) == 1, "ties are not broken by the texts alone"
+    read = trained[0](texts[0])["input_ids"]
+    assert texts[0].lower() in trained[0].decode(read)
 
 
 def test_from_scratch_without_an_epoch_is_refused(folder):

@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import f1_score, precision_score, recall_score
-from tokenizers import BertWordPieceTokenizer
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel
 
 from stages import evaluate
 from stages.common import batches, classifier, corpus, decision, files, metrics
 from stages.common.errors import UserError
 from stages.common.params import read_params
+from stages.pretrain import own_tokenizer
 from tests import tiny
 from tests.conftest import REPOSITORY
 from tools import explore, export, predict
@@ -53,12 +53,7 @@ def write_project(folder: Path, name: str) -> None:
         shutil.copy(REPOSITORY / path, folder / path)
     with (folder / sample).open(newline="") as file:
         texts = [row["text"] for row in csv.DictReader(file)]
-    wordpieces = BertWordPieceTokenizer()
-    wordpieces.train_from_iterator(texts, vocab_size=1000, show_progress=False)
-    PreTrainedTokenizerFast(
-        tokenizer_object=wordpieces._tokenizer, pad_token="[PAD]", unk_token="[UNK]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-    ).save_pretrained(folder / "tiny-model")  # fmt: skip
+    own_tokenizer(texts, 1000, 48).save_pretrained(folder / "tiny-model")
     torch.manual_seed(0)
     BertModel(BertConfig(
         vocab_size=1000, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,

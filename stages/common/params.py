@@ -171,7 +171,7 @@ class Pretrain(Section):
     """Of a block's tokens; of these 80 % become [MASK], 10 % a random token, 10 % stay."""
     whole_words: bool
     from_scratch: bool
-    vocabulary: Annotated[int, Field(ge=100)]
+    vocabulary: Annotated[int, Field(ge=300)]
     layers: Annotated[int, Field(ge=1)]
     hidden: Annotated[int, Field(ge=8, multiple_of=8)]
     """Width of the model; about one head of attention for every 32."""
