@@ -191,8 +191,8 @@ def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
     pieces = ByteLevelBPETokenizer(add_prefix_space=True, lowercase=True)
     pieces.train_from_iterator(texts, vocab_size=vocabulary, min_frequency=2, show_progress=False,
                                special_tokens=[*names.values()])  # fmt: skip
-    ends = [(token, pieces.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
-    pieces.post_processor = RobertaProcessing(*ends)
+    last, first = ((token, pieces.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
+    pieces.post_processor = RobertaProcessing(last, first)
     build: Any = PreTrainedTokenizerFast
     return build(tokenizer_object=pieces._tokenizer, model_max_length=length, **names)
 
