@@ -1,4 +1,4 @@
-"""Dropout and attention for a CPU do what torch's and transformers' own do."""
+"""Dropout, attention and bf16 for a CPU do what torch's and transformers' own do."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config
 
-from stages.common import kernels
+from stages.common import kernels, training
 
 TINY = {
     "bert": BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -73,3 +73,20 @@ def test_training_uses_our_dropout_everywhere_and_a_saved_model_does_not_know(tm
     assert kinds == {kernels.Dropout}
     ours.save_pretrained(tmp_path)
     assert kernels.ATTENTION not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's norms are in fp32")
+def test_bf16_holds_between_the_products_and_weights_and_gradients_stay_in_fp32():
+    plain, half = model("bert").eval(), model("bert").eval()
+    half.load_state_dict(plain.state_dict())
+    training.autocast_to_bf16(half)
+    passed = []
+    for layer in half.bert.encoder.layer:
+        layer.register_forward_hook(lambda _layer, given, out: passed.extend([given[0], out]))
+    ids = torch.randint(2, 50, (3, 9))
+    logits = [m(input_ids=ids).logits for m in (plain, half)]
+    assert {vectors.dtype for vectors in passed} == {torch.bfloat16}
+    torch.testing.assert_close(logits[1].float(), logits[0], atol=0.01, rtol=0.02)
+    logits[1].sum().backward()
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
+    assert {p.grad.dtype for p in half.parameters()} == {torch.float32}
