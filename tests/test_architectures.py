@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from stages.common import classifier, corpus, encoder, files, kernels, masking, optimizers
+from stages.common import classifier, corpus, encoder, files, kernels, masking, optimizers, training
 from stages.common.errors import UserError
 from stages.common.explanations import explain
 from tests import architectures, tiny
@@ -133,6 +133,22 @@ def test_sped_up_it_says_the_same_and_still_drops(untrained):
     kernels.speed_up(again)
     shares = {m.p for m in again.modules() if isinstance(m, torch.nn.Dropout)}
     assert shares == {0.5}, "finetune.dropout reaches every layer"
+
+
+def test_in_bf16_it_says_nearly_the_same_and_learns_the_same_weights(untrained):
+    _, folder = untrained
+    plain, half = (classifier.load(folder) for _ in range(2))
+    kernels.speed_up(half.model)
+    training.autocast_to_bf16(half.model)
+    tokens = plain.encode(TEXTS)
+    np.testing.assert_allclose(half.logits(tokens), plain.logits(tokens), atol=0.03)
+    learnt = []
+    for each in (plain, half):
+        each.model.train()(**each.pad(tokens)).logits.float().square().sum().backward()
+        weights = each.model.named_parameters()
+        learnt.append({name: p.grad.dtype for name, p in weights if p.grad is not None})
+    assert learnt[0] == learnt[1]
+    assert set(learnt[1].values()) == {torch.float32}
 
 
 def test_attributions_add_up_to_the_score_and_cover_every_word(untrained):
