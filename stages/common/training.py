@@ -93,6 +93,7 @@ def autocast_to_bf16(model: torch.nn.Module) -> None:
         # Between its matrix products torch goes on in the precision that it is given; embeddings,
         # in fp32, would have every sum and norm after them in fp32, which takes a tenth longer.
         embeddings.register_forward_hook(lambda _module, _given, vectors: vectors.bfloat16())
+    module: Any  # torch takes what modules hold for tensors
     for module in model.modules():
         if hasattr(module, "q_bias"):
             # DeBERTa adds these weights to its queries, which makes them fp32, and then fills what
