@@ -119,12 +119,12 @@ class Checkpoints:
         listing = {}
         for path in sorted(p for p in part.rglob("*") if p.is_file()):
             listing[path.relative_to(part).as_posix()] = files.sha256(path)
-            _sync(path)
+            sync(path)
         files.write_json(part / LISTING, listing)
-        _sync(part / LISTING)
+        sync(part / LISTING)
         shutil.rmtree(self.path(step), ignore_errors=True)
         part.replace(self.path(step))
-        _sync(self.folder)
+        sync(self.folder)
         for old in self.steps()[:-KEPT]:
             shutil.rmtree(self.path(old))
 
@@ -155,7 +155,7 @@ def _disk_is_full(error: BaseException, folder: Path) -> bool:
     return unsaid or "No space left" in str(error)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file, or the names in a folder, survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

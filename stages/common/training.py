@@ -31,7 +31,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from stages.common import batches, console, distributed, files, memory, optimizers, training_logs
-from stages.common.checkpoints import Checkpoints
+from stages.common.checkpoints import Checkpoints, sync
 from stages.common.errors import UserError
 from stages.common.params import Finetune
 
@@ -381,6 +381,9 @@ class Engine(Trainer):
                 if self.knobs.lora_rank:  # a copy: folding in and out again would round the weights
                     whole, weights = copy.deepcopy(whole).merge_and_unload(), None
                 whole.save_pretrained(folder, state_dict=weights)
+                for path in folder.iterdir():
+                    sync(path)
+            sync(self.best_folder.parent)
         distributed.barrier()
 
     def _kept(self) -> str:
