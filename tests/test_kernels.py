@@ -4,7 +4,14 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    ElectraConfig,
+    GPT2Config,
+    RobertaConfig,
+)
 
 from stages.common import kernels, training
 
@@ -15,11 +22,17 @@ TINY = {
                        bos_token_id=1, eos_token_id=1),
 }  # fmt: skip
 
+BERT_LIKE = {
+    kind: config(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                 intermediate_size=32, pad_token_id=0)
+    for kind, config in (("bert", BertConfig), ("electra", ElectraConfig), ("roberta", RobertaConfig))
+}  # fmt: skip
 
-def model(kind):
+
+def model(kind, attention="eager"):
     torch.manual_seed(0)
-    config = copy.deepcopy(TINY[kind])
-    return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    config = copy.deepcopy((TINY | BERT_LIKE)[kind])
+    return AutoModelForSequenceClassification.from_config(config, attn_implementation=attention)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
@@ -63,6 +76,43 @@ def test_attention_gives_the_scores_and_gradients_of_eager_attention(kind):
     ids[mask == 0] = 7  # what stands in the padding is not looked at
     if kind == "bert":  # gpt2 finds its last token by the padding's id
         torch.testing.assert_close(ours(input_ids=ids, attention_mask=mask).logits, logits[1])
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", sorted(BERT_LIKE))
+def test_the_last_layer_for_the_first_token_alone_gives_the_whole_models_scores_and_gradients(
+    kind, attention
+):
+    whole, ours = model(kind, attention).eval(), model(kind, attention).eval()
+    kernels.answer_from_first_token(ours)
+    ours = copy.deepcopy(ours)
+    computed = []
+    ours.base_model.encoder.layer[-1].register_forward_hook(
+        lambda _layer, _given, out: computed.append(out.shape)
+    )
+    ids = torch.randint(2, 50, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = mask[2, 2:] = 0
+    for given in ({"attention_mask": mask}, {}):
+        scores = [m(input_ids=ids, **given).logits for m in (whole, ours)]
+        torch.testing.assert_close(scores[1], scores[0])
+        for each in scores:
+            each.logsumexp(1).sum().backward()
+    assert computed == [(3, 1, 16)] * 2
+    for a, b in zip(whole.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad)
+
+
+def test_who_reads_every_token_gets_every_token():
+    guessing = AutoModelForMaskedLM.from_config(copy.deepcopy(TINY["bert"])).eval()
+    ids = torch.randint(2, 50, (3, 9))
+    before = guessing(input_ids=ids).logits
+    kernels.answer_from_first_token(guessing)
+    assert torch.equal(guessing(input_ids=ids).logits, before)
+    last = model("gpt2").eval()
+    before = last(input_ids=ids).logits
+    kernels.answer_from_first_token(last)
+    assert torch.equal(last(input_ids=ids).logits, before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU keeps torch's own")

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification
 
-from stages.common import corpus, encoder, files
+from stages.common import corpus, encoder, files, kernels
 from stages.common.errors import UserError
 
 SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds`
@@ -135,6 +135,7 @@ def load(folder: Path = corpus.FINETUNED) -> Classifier:
         raise _unusable(folder, f"its weights lack {absent}: not a fine-tuned classifier")
     labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
     encoder.set_padding(model.config, tokenizer.pad_token_id)
+    kernels.answer_from_first_token(model)
     # a tokenizer that knows no limit says 1e30
     limits = [tokenizer.model_max_length, encoder.position_limit(model.config)]
     max_length = min([int(n) for n in limits if n and n < 1e9], default=512)
