@@ -7,10 +7,11 @@ Every contender trains the same model on as many documents of data/tokens with t
 batch, learning rate and schedule, each in a process of its own. They take turns, a round of a few
 steps each, so that a machine that slows down slows all of them; the first round is warm-up and the
 median of the others counts. ``arithmetic`` is the rate of useful work (six operations for each
-weight of a layer and each real token, two where the layer is frozen) over what the machine's own matrix product reaches between
-the rounds of the same run. ``padding`` is the tokens computed for each real one, ``accuracy`` is on
-the validation documents after the last round. Some batches hold longer documents than others, so a
-round's rate is taken in real tokens a second; ``docs/s`` is that rate for documents of mean length.
+weight of a layer and each real token that it computes, two where the layer is frozen) over what the
+machine's own matrix product reaches between the rounds of the same run. ``padding`` is the tokens
+computed for each real one, ``accuracy`` is on the validation documents after the last round. Some
+batches hold longer documents than others, so a round's rate is taken in real tokens a second;
+``docs/s`` is that rate for documents of mean length.
 """
 
 import argparse
@@ -204,7 +205,7 @@ class Task:
     validation: batches.TokenDataset
     steps: int
     pace: Pace
-    seen: dict[str, int]  # tokens computed so far: ``real`` ones, and with padding
+    seen: dict[str, int]  # computed so far: documents, ``real`` tokens, and with padding
 
 
 def work(name: str, params: Params, steps: int, rounds: int) -> None:
@@ -213,19 +214,14 @@ def work(name: str, params: Params, steps: int, rounds: int) -> None:
         batches.TokenDataset(corpus.read_table(path))
         for path in (finetune.TRAIN, finetune.VALIDATION)
     )
-    seen = {"real": 0, "padded": 0}
+    seen = {"documents": 0, "real": 0, "padded": 0}
     task = Task(params, train, validation, steps * rounds, Pace(steps, seen), seen)
     trained = TRAIN[name](task)
     memory_used = peak_memory()
-    operations = sum(  # for each token
-        p.numel() * (6 if p.requires_grad else 2)
-        for n, p in trained.named_parameters()
-        if p.dim() == 2 and optimizers.BLOCK.search(n)
-    )
     say(
         {
-            **task.seen,
-            "operations": operations,
+            **seen,
+            "operations": operations(trained, seen["documents"] / seen["real"]),
             "memory": memory_used,
             "accuracy": accuracy(trained, validation),
         }
@@ -311,6 +307,22 @@ TRAIN: dict[str, Callable[[Task], Any]] = {
 # ---- what all share ----------------------------------------------------------------------------
 
 
+def operations(trained: torch.nn.Module, documents: float) -> float:
+    """Return the operations of the layers' weights for each real token, ``documents`` to a token."""
+    once = {  # computed for one token of a document
+        id(parameter)
+        for layer in trained.modules()
+        if isinstance(layer, kernels.FirstTokenLayer)
+        for name, parameter in layer.named_parameters()
+        if not name.startswith(("attention.self.key.", "attention.self.value."))
+    }
+    return sum(
+        p.numel() * (6 if p.requires_grad else 2) * (documents if id(p) in once else 1)
+        for n, p in trained.named_parameters()
+        if p.dim() == 2 and optimizers.BLOCK.search(n)
+    )
+
+
 def model() -> Any:
     """Return a fresh classifier."""
     torch.manual_seed(0)
@@ -324,6 +336,7 @@ def counted(built: Any, seen: dict[str, int]) -> Any:
 
     def count(module: Any, _arguments: Any, batch: dict[str, Any]) -> None:
         if module.training:
+            seen["documents"] += len(batch["input_ids"])
             seen["padded"] += batch["input_ids"].numel()
             seen["real"] += int(batch["attention_mask"].sum())
 

@@ -16,6 +16,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 ATTENTION = "cpu_training"
 FIRST_TOKEN_READERS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 """Model types whose classification heads read the first token of the last layer and no other."""
+MASKED_BY_ADDITION = ("eager", "sdpa", ATTENTION)
+"""Kinds of attention with a mask of (documents, 1, queries, keys), which can be cut to one query."""
 LEVELS = 1 << 16
 """Steps of a share of dropout: 16 random bits decide each activation."""
 
@@ -82,7 +84,7 @@ def attend(
     return torch.matmul(shares, value).transpose(1, 2).contiguous(), None
 
 
-class _FirstToken:
+class FirstTokenLayer(nn.Module):
     """The last layer of a BERT-like encoder, for the first token alone: (documents, 1, features).
 
     Keys and values are those of all tokens; the query, and all that follows from it, is one.
@@ -125,12 +127,11 @@ def answer_from_first_token(model: Any) -> None:
     if (
         config.model_type in FIRST_TOKEN_READERS
         and type(model).__name__.endswith("ForSequenceClassification")
-        and config._attn_implementation
-        in ("eager", "sdpa", ATTENTION)  # whose masks are (n, 1, t, t)
+        and config._attn_implementation in MASKED_BY_ADDITION
     ):
         layer = model.base_model.encoder.layer[-1]
-        if not isinstance(layer, _FirstToken):
-            layer.__class__ = type(type(layer).__name__, (_FirstToken, type(layer)), {})
+        if not isinstance(layer, FirstTokenLayer):
+            layer.__class__ = type(type(layer).__name__, (FirstTokenLayer, type(layer)), {})
 
 
 def speed_up(model: Any) -> None:
