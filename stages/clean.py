@@ -2,8 +2,9 @@
 
     python -m stages.clean
 
-The test set gets the same text steps and is otherwise left as it was released. Every training document that goes
-is kept in data/clean/dropped.parquet with its reason: rows in = rows out + rows dropped.
+The test set gets the same text steps and is otherwise left as it was released. Every training
+document that goes is kept in data/clean/dropped.parquet with its reason:
+rows in = rows out + rows dropped.
 
 - ``empty``: nothing is left of the text when repaired.
 - ``leak``: a near-duplicate of a test document.

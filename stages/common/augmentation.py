@@ -1,7 +1,8 @@
 """Changed copies of training documents: words swapped and left out, or replaced by like ones.
 
 Made after the split, of the documents that finetune learns from and of no others. What a copy says
-follows from ``seed``, the document's text and id, and the copy's number. ``augment.method: cutoff`` makes no copies: see ``stages.common.cutoff``.
+follows from ``seed``, the document's text and id, and the copy's number. ``augment.method: cutoff``
+makes no copies: see ``stages.common.cutoff``.
 """
 
 import re

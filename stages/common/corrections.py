@@ -5,11 +5,11 @@ One row a document, sorted by dataset and id, so that a review is a small `git d
     dataset,id,text_sha256,old_label,new_label,note
     ag_news,train-17,9f86d081884c7d65,World,Business,about the bank
 
-``dataset`` is the entry of ``datasets`` in params.yaml; rows about another one than the data at hand
-are passed over, and kept. ``text_sha256`` is the first 16 hex digits of the SHA-256 of the document as data/raw has it (see
-``fingerprints``); ``old_label`` is its label there. Both must still hold, so a file made for
-another version of the data is recognised instead of relabelling strangers. A row whose labels are
-equal says that a person looked and found the label right.
+``dataset`` is the entry of ``datasets`` in params.yaml; rows about another one than the data at
+hand are passed over, and kept. ``text_sha256`` is the first 16 hex digits of the SHA-256 of the
+document as data/raw has it (see ``fingerprints``); ``old_label`` is its label there. Both must
+still hold, so a file made for another version of the data is recognised instead of relabelling
+strangers. A row whose labels are equal says that a person looked and found the label right.
 """
 
 import csv

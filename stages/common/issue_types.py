@@ -40,7 +40,8 @@ def find_issue_types(
     ``labels`` (n,) count from 0, ``probabilities`` (n, classes) come from models that have not seen
     the document. Columns: for each of ``MEANING`` that could be looked for, ``is_TYPE`` (bool) and
     ``TYPE_score`` (0, surely, to 1). Without ``vectors`` (n, size), or with few documents, that is
-    the label and the class imbalance only. ``nearest`` is the position of the nearest other document, with vectors.
+    the label and the class imbalance only. ``nearest`` is the position of the nearest other
+    document, with vectors.
     """
     n = len(labels)
     single: dict[str, Any] = {"find_label_issues_kwargs": {"n_jobs": 1}}

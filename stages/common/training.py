@@ -62,8 +62,9 @@ def deepspeed_config(
     """Return ``ds_config.json`` with the ZeRO stage and offload of params.yaml merged in.
 
     ``offload`` is ``none``, ``optimizer`` or ``all`` (the parameters too; DeepSpeed does so at
-    ZeRO-3 only, and offloads nothing at ZeRO-0). Raises ``UserError`` when the file brings its own optimizer or scheduler: DeepSpeed's differ
-    from torch's (logarithmic warm-up, a step's shift) and would change the result.
+    ZeRO-3 only, and offloads nothing at ZeRO-0). Raises ``UserError`` when the file brings its own
+    optimizer or scheduler: DeepSpeed's differ from torch's (logarithmic warm-up, a step's shift)
+    and would change the result.
     """
     config: dict[str, Any] = files.read_json(path)
     for key in ("optimizer", "scheduler"):

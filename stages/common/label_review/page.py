@@ -61,9 +61,10 @@ def write_page(
 ) -> None:
     """Write the page for ``suspects`` among ``documents`` (cleaned: id, title, text, label).
 
-    ``dataset`` is the name that an export gives in each row. ``raw`` has the same documents, and maybe more, as data/raw has them: what a correction is
-    about. ``corrections`` is what ``read_corrections`` returned for them. The bytes depend on the
-    arguments alone. Raises ``ValueError`` when a suspect is not in ``raw``.
+    ``dataset`` is the name that an export gives in each row. ``raw`` has the same documents, and
+    maybe more, as data/raw has them: what a correction is about. ``corrections`` is what
+    ``read_corrections`` returned for them. The bytes depend on the arguments alone. Raises
+    ``ValueError`` when a suspect is not in ``raw``.
     """
     content = _content(names, documents, raw, suspects, corrections) | {"dataset": dataset}
     template, style, script = (
