@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
-from stages.common import corpus, files, fold_training, masking, memory
+from stages.common import corpus, encoder, files, fold_training, masking, memory
 from stages.common.errors import UserError
 from stages.common.params import read_params
 from stages.pretrain import Guessing, own_config, own_tokenizer
@@ -108,6 +108,8 @@ def test_it_learns_and_finetune_goes_on_from_it(folder, runner):
     assert record["perplexity_after"] < record["perplexity_before"] / 1.2
     assert not list(folder.glob(".checkpoints/pretrain/*"))
     runner.run(folder, epochs=1)
+    summary = files.read_json(folder / "models/finetuned/summary.json")
+    assert summary["base_model"] == "base, pretrained further"
 
 
 def test_processes_and_zero_stages_give_the_same_losses_and_perplexity(folder, runner):
@@ -179,6 +181,7 @@ def test_from_scratch_trains_its_own_tokenizer_and_shape(folder, runner):
     out = folder / "models/pretrained"
     config = files.read_json(out / "config.json")
     assert (config["num_hidden_layers"], config["hidden_size"]) == (1, 32)
+    assert encoder.base_model(out) == "BERT pretrained from scratch"
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert "[UNK]" not in tokenizer.tokenize("w1 w2 w3")
     framed = tokenizer.convert_ids_to_tokens(tokenizer("w1")["input_ids"])

@@ -16,6 +16,7 @@ from stages.common.params import Model
 WEIGHTS = "model.safetensors"
 PRETRAINED = Path("models/pretrained")
 POINTER = "base_model.json"
+RECORD = "pretraining.json"
 PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")  # a model on the Hub, and its commit
 
 COUNT_FROM_PADDING = (  # RoBERTa's family: a text's first token has the place after that of padding
@@ -163,10 +164,11 @@ def vectors(
 
 
 def base_model(pretrained: Path = PRETRAINED) -> str:
-    """Return the name of the model that fine-tuning starts from."""
+    """Return what to call the model that fine-tuning starts from: pretrained here, or as it is."""
     if (pretrained / POINTER).is_file():
         return str(files.read_json(pretrained / POINTER)["model"])
-    return str(pretrained)
+    base = files.read_json(pretrained / RECORD)["base_model"]
+    return "BERT pretrained from scratch" if base == "none" else f"{base}, pretrained further"
 
 
 def _from_hub(entry: Model) -> Path:
