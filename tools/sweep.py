@@ -5,7 +5,8 @@ python -m tools.sweep space.yaml --workers 2   # two trials at a time
 python -m tools.sweep space.yaml --apply       # put the best trial's values into params.yaml
 
 The space file says what is varied and how (space.yaml is one, with comments). A trial runs the
-pipeline up to `finetune`: the test set is not read. Those that end well are DVC experiments.
+pipeline up to `finetune`: nothing is measured on the test set. Those that end well are DVC
+experiments.
 """
 
 import argparse
