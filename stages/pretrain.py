@@ -40,7 +40,7 @@ from stages.common import (
     training,
 )
 from stages.common.errors import UserError
-from stages.common.params import Finetune, Params, read_params
+from stages.common.params import Params, read_params
 
 READS = ("seed", "model", "models", "pretrain", "zero_stage", "precision", "processes")
 TRAIN, VALIDATION = corpus.LABELS / "train.parquet", corpus.CLEAN / "validation.parquet"
@@ -134,7 +134,7 @@ def main() -> None:
     # ---- train
     engine = Guessing(
         model, args, train, validation, padding_id=tokenizer.pad_token_id,
-        batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=plain_knobs(),
+        batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=training.PLAIN,
     )  # fmt: skip
     engine.collators = [masking.Masker(data, tokenizer, params.seed, knobs.masked_share, knobs.whole_words)
                         for data in (train, validation)]  # fmt: skip
@@ -216,20 +216,9 @@ def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder), seed=params.seed, num_train_epochs=knobs.epochs,
         per_device_train_batch_size=math.ceil(knobs.batch_size / distributed.world_size()),
-        per_device_eval_batch_size=32, learning_rate=knobs.lr, warmup_steps=0.1, max_grad_norm=1.0,
+        per_device_eval_batch_size=32, learning_rate=knobs.lr,
+        warmup_steps=training.PLAIN.warmup, max_grad_norm=training.PLAIN.max_gradient_norm,
         deepspeed=training.deepspeed_config(stage), **training.QUIET,
-    )  # fmt: skip
-
-
-def plain_knobs() -> Finetune:
-    """Return the engine's other knobs, which pretraining does not vary."""
-    return Finetune(
-        optimizer="adamw", momentum=0.9, scheduler="linear", warmup=0.1, weight_decay=0.01, l1=0.0,
-        dropout=None, class_weights="none", label_smoothing=0.0, r_drop=0.0,
-        layer_lr_decay=1.0, freeze_layers=0, lora_rank=0,
-        early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
-        checkpoint_steps=100, offload="none", gradient_checkpointing=False,
-        tensorboard=False, profiler=False,
     )  # fmt: skip
 
 
