@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
+from stages.common import corpus, corrections, files
 from tests import tiny
 from tests.pipeline.conftest import Project
 
@@ -81,6 +82,26 @@ def test_a_second_repro_does_nothing(built):
     assert built.ran(built.dvc("repro")) == []
     assert "up to date" in built.dvc("status")
     assert built.git("status", "--short") == ""
+
+
+def test_a_reviewed_label_is_one_line_in_git_and_runs_the_stages_that_read_it(built, tmp_path):
+    source = files.read_json(built.path / corpus.SOURCE)
+    document = corpus.read_table(built.path / corpus.RAW / "train.parquet").head(1)
+    old = document["label"].iloc[0]
+    names = source["labels"][old], source["labels"][(old + 1) % len(source["labels"])]
+    row = source["dataset"], document["id"].iloc[0], *corrections.fingerprints(document), *names, ""
+    export = tmp_path / "export.csv"
+    export.write_text(f"{','.join(corrections.COLUMNS)}\n{','.join(row)}\n")
+    kept = (built.path / corrections.CORRECTIONS).read_text()
+    try:
+        built.run("python", "-m", "tools.review", "apply", str(export))
+        changed = " ".join(built.git("diff", "--stat").split())
+        assert changed == "data/corrections.csv | 1 + 1 file changed, 1 insertion(+)"
+        stale = [{"changed deps": {"data/corrections.csv": "modified"}}]
+        assert json.loads(built.dvc("status", "--json")) == {"clean": stale, "label_noise": stale}
+        assert built.ran(built.dvc("repro", "--dry")) == ["clean", "label_noise"]
+    finally:
+        (built.path / corrections.CORRECTIONS).write_text(kept)
 
 
 def test_an_experiment_runs_only_what_depends_on_its_param(built):
