@@ -27,8 +27,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from benchmarks import noises
+from stages.common import console, label_views
 from stages.common import label_quality as lq
-from stages.common import label_views
 from stages.common.duplicates import Shingles, Similar
 from stages.common.params import read_params
 from stages.label_noise import ROUNDS
@@ -124,8 +124,8 @@ def detectors(
         settings = params.label_noise.model_copy(update={"model": name})
         return label_views.look(texts, given, fold, settings, params.models, 0, vectors)[0]
 
-    prior = lq.class_prior(true, "auto")
-    ceiling = lq.true_label_probabilities(views_of("ensemble"), true, prior, fold, rounds=1)
+    prior = lq.class_prior(true, params.label_noise.prior)
+    ceiling = lq.true_label_probabilities(views_of("ensemble"), true, prior, fold, rounds=1)[0]
     yield (
         "(ensemble that learnt the true labels)",
         Found(
@@ -137,11 +137,11 @@ def detectors(
     )
     for name in models:
         views = views_of(name)
-        found = lq.true_label_probabilities(
-            views, given, lq.class_prior(given, "auto"), fold, rounds=ROUNDS
-        )
+        prior = lq.class_prior(given, params.label_noise.prior)
+        rounds = lq.true_label_probabilities(views, given, prior, fold, rounds=ROUNDS)
+        found = lq.over_rounds(rounds, prior)
         quality = lq.posterior(found, given)[own]
-        rate = lq.noise_rate(found, given).estimate
+        rate = lq.noise_rate(rounds[-1], given).estimate
         expected = lq.error_probability(quality, rate)
         yield f"ours, {name}", Found(1 - quality, lq.suspects(quality, expected), rate, found)
 
@@ -219,4 +219,4 @@ def recovered(accuracy: float, table: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -62,7 +62,8 @@ def read(train: Path, test: Path, human: Path, documents: int, keep: Path | None
     if kept and kept.is_file():
         vectors = np.load(kept)
     else:
-        folder = encoder.find("minilm", read_params(["models"]).models)
+        params = read_params(["models", "label_noise"])
+        folder = encoder.find(params.label_noise.encoder, params.models)
         vectors = encoder.vectors(text, folder, MAX_LENGTH, distributed.bf16_is_fast())
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
