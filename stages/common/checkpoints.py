@@ -3,7 +3,8 @@
 The fingerprint covers everything that decides the result: params, inputs, code, versions, number of
 processes and threads. So a run resumes only what it would itself have computed. A checkpoint is
 written beside its place, listed with the hash of every file, and takes its name in one rename;
-the last two are kept, and one that does not match its list is passed over.
+the last two are kept; one that does not match its list is passed over, and goes when the next one
+stands.
 """
 
 import errno
@@ -26,6 +27,7 @@ from stages.common.errors import UserError
 ROOT = Path(".checkpoints")
 KEPT = 2
 LISTING = "files.json"
+DAMAGED = ".damaged-"
 
 
 def fingerprint(params: Mapping[str, Any], inputs: Iterable[Path]) -> str:
@@ -67,14 +69,25 @@ class Checkpoints:
         return self.folder / f"step-{step}"
 
     def latest(self) -> Path | None:
-        """Return the newest undamaged checkpoint, or None; say which ones were passed over."""
+        """Return the newest undamaged checkpoint, or None; say which ones were passed over.
+
+        Rank 0 looks, for all: processes that went on from different ones would not fit together.
+        """
+        newest = distributed.gather(self._newest() if distributed.rank() == 0 else None)[0]
+        return None if newest is None else self.path(newest)
+
+    def _newest(self) -> int | None:
+        """Return the newest undamaged checkpoint's step; take their names from those passed over."""
         for step in reversed(self.steps()):
             fault = _fault(self.path(step))
             if fault is None:
-                return self.path(step)
+                return step
             console.say(
                 f"the checkpoint of step {step} is damaged ({fault}); trying the one before"
             )
+            aside = self.folder / f"{DAMAGED}{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            self.path(step).replace(aside)
         return None
 
     @contextmanager
@@ -125,8 +138,9 @@ class Checkpoints:
         shutil.rmtree(self.path(step), ignore_errors=True)
         part.replace(self.path(step))
         sync(self.folder)
-        for old in self.steps()[:-KEPT]:
-            shutil.rmtree(self.path(old))
+        old = [self.path(step) for step in self.steps()[:-KEPT]]
+        for path in (*old, *self.folder.glob(f"{DAMAGED}*")):
+            shutil.rmtree(path)
 
     def discard(self) -> None:
         """Remove all checkpoints of this run: it has ended well."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from stages.common import checkpoints as checkpoints_module
-from stages.common import files
+from stages.common import distributed, files
 from tests import tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "precision": "fp32",
@@ -42,6 +42,13 @@ def stop_at(folder, runner, step):
     """Run until the checkpoint of ``step`` stands, and kill."""
     run = runner.start(folder, before="kill_after_checkpoint", environment={"AT": str(step)})
     assert run.statuses == [-9], run.output
+
+
+def damage(folder, pattern):
+    """Cut the largest file that matches in half."""
+    largest = max(folder.rglob(pattern), key=lambda p: p.stat().st_size)
+    with largest.open("r+b") as file:
+        file.truncate(largest.stat().st_size // 2)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +87,49 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(runner, tmp_path, und
     stop_at(folder, runner, 6)
     kept = checkpoints(folder)
     assert [p.name for p in kept] == ["step-4", "step-6"]
-    largest = max(kept[-1].rglob("*.pt"), key=lambda p: p.stat().st_size)
-    with largest.open("r+b") as file:
-        file.truncate(largest.stat().st_size // 2)
+    damage(kept[-1], "*.pt")
     run = runner.start(folder)
     assert "checkpoint of step 6 is damaged" in run.output
     assert "going on from the checkpoint of step 4" in run.output
     assert outputs(folder) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("sound", "damaged", "written", "left"),
+    [([], [6, 8], [2, 4], [2, 4]), ([4], [6], [5], [4, 5]), ([4], [6], [8], [4, 8])],
+)
+def test_damaged_checkpoints_count_for_nothing(
+    workspace, monkeypatch, sound, damaged, written, left
+):
+    monkeypatch.setattr(checkpoints_module, "KEPT", 9)
+    run = checkpoints_module.Checkpoints("finetune", "run")
+
+    def write(step):
+        with run.write(step) as folder:
+            (folder / "weights.pt").write_bytes(bytes(100))
+
+    for step in sound + damaged:
+        write(step)
+    for step in damaged:
+        damage(run.path(step), "*.pt")
+    monkeypatch.setattr(checkpoints_module, "KEPT", 2)
+    assert run.latest() == (run.path(sound[-1]) if sound else None)
+    assert run.steps() == sound, "a message may name one"
+    for step in written:
+        write(step)
+    assert run.steps() == left
+    assert run.latest() == run.path(left[-1])
+    assert {p.name for p in run.folder.iterdir()} == {f"step-{step}" for step in left}
+
+
+def test_all_processes_go_on_from_the_checkpoint_that_rank_0_found(workspace, monkeypatch):
+    run = checkpoints_module.Checkpoints("finetune", "run")
+    for step in (2, 4):
+        with run.write(step) as folder:
+            (folder / "weights.pt").write_bytes(bytes(100))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(distributed, "gather", lambda _: [2, None])
+    assert run.latest() == run.path(2)
 
 
 @pytest.mark.parametrize("change", ["params", "data", "configuration"])
