@@ -8,7 +8,8 @@ goes on with the next.
 import gc
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from scipy.special import softmax
 from transformers import (
     AutoConfig,
@@ -34,6 +36,7 @@ from stages.common import (
     kernels,
     training,
 )
+from stages.common.errors import UserError
 from stages.common.params import LabelNoise
 
 STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
@@ -88,7 +91,9 @@ def probabilities(
     params["data"] = hashlib.sha256(decides.encode()).hexdigest()
     run = checkpoints.fingerprint(params, [folder, training.DEEPSPEED_CONFIG])
     unfinished = checkpoints.Checkpoints(STAGE, run)
-    limit = encoder.position_limit(AutoConfig.from_pretrained(folder, local_files_only=True))
+    with _loading(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    limit = encoder.position_limit(config)
     cut = min(max_length, limit or max_length)
     tokens = tokenizer(list(texts), truncation=True, max_length=cut)["input_ids"]
     result = np.empty((len(labels), int(labels.max()) + 1))
@@ -110,6 +115,15 @@ def probabilities(
             gc.collect()  # DeepSpeed's engine refers to itself: its memory would stay for a while
         result[held_out] = np.load(kept)
     return np.asarray(softmax(result, axis=1), np.float64)
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Turn what transformers raises for a model it cannot load into a ``UserError``."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} cannot be loaded as a text classifier: {error}") from None
 
 
 def _dataset(
@@ -141,9 +155,10 @@ def _engine(
         deepspeed=training.deepspeed_config(0), **training.QUIET,
     )  # fmt: skip
     set_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=classes, ignore_mismatched_sizes=True, local_files_only=True
-    )
+    with _loading(folder):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=classes, ignore_mismatched_sizes=True, local_files_only=True
+        )
     encoder.set_padding(model.config, padding_id)
     kernels.speed_up(model)
     if distributed.bf16_is_fast():
