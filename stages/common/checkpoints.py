@@ -2,9 +2,10 @@
 
 The fingerprint covers everything that decides the result: params, inputs, code, versions, number of
 processes and threads. So a run resumes only what it would itself have computed. A checkpoint is
-written beside its place, listed with the hash of every file, and takes its name in one rename;
-the last two are kept; one that does not match its list is passed over, and goes when the next one
-stands.
+written beside its place, listed with the hash of every file and of the best weights so far, which
+stand in a folder of their own, and takes its name in one rename. The last two are kept, and the
+best weights that they name; one that does not match its list is passed over, and goes when the next
+one stands.
 """
 
 import errno
@@ -59,6 +60,7 @@ class Checkpoints:
 
     def __init__(self, stage: str, run: str) -> None:
         self.folder = ROOT / stage / run
+        self._best: dict[str, str] = {}  # hashes of the best weights, as a checkpoint lists them
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints that stand, oldest first."""
@@ -74,7 +76,10 @@ class Checkpoints:
         Rank 0 looks, for all: processes that went on from different ones would not fit together.
         """
         newest = distributed.gather(self._newest() if distributed.rank() == 0 else None)[0]
-        return None if newest is None else self.path(newest)
+        if newest is None:
+            return None
+        self._best = _beside(self.path(newest))
+        return self.path(newest)
 
     def _newest(self) -> int | None:
         """Return the newest undamaged checkpoint's step; take their names from those passed over."""
@@ -129,18 +134,35 @@ class Checkpoints:
 
     def _seal(self, part: Path, step: int) -> None:
         """List the files of a checkpoint, make them durable, give it its name, drop the oldest."""
-        listing = {}
-        for path in sorted(p for p in part.rglob("*") if p.is_file()):
-            listing[path.relative_to(part).as_posix()] = files.sha256(path)
-            sync(path)
-        files.write_json(part / LISTING, listing)
+        files.write_json(part / LISTING, _durable(part) | self._best)
         sync(part / LISTING)
         shutil.rmtree(self.path(step), ignore_errors=True)
         part.replace(self.path(step))
         sync(self.folder)
-        old = [self.path(step) for step in self.steps()[:-KEPT]]
-        for path in (*old, *self.folder.glob(f"{DAMAGED}*")):
-            shutil.rmtree(path)
+        kept = [self.path(step) for step in self.steps()[-KEPT:]]
+        needed = {path.name for path in kept}
+        needed |= {Path(name).parts[1] for path in kept for name in _beside(path)}
+        for pattern in ("step-*", "best-*", f"{DAMAGED}*"):
+            for path in self.folder.glob(pattern):
+                if path.name not in needed:
+                    shutil.rmtree(path)
+
+    def best(self, step: int) -> Path:
+        """Return the folder of the weights of ``step``, the best of the run then."""
+        return self.folder / f"best-{step}"
+
+    @contextmanager
+    def write_best(self, step: int) -> Iterator[Path]:
+        """Yield a folder for rank 0 to write the best weights to; checkpoints from now on name it.
+
+        It stays as long as one of them is kept. Raises ``UserError`` when the disk is full.
+        """
+        room = self.room(f"the weights of step {step}")
+        with room, files.atomic_folder(self.best(step)) as part:
+            yield part
+            self._best = {f"../{self.best(step).name}/{name}": sha256
+                          for name, sha256 in _durable(part).items()}  # fmt: skip
+        sync(self.folder)
 
     def discard(self) -> None:
         """Remove all checkpoints of this run: it has ended well."""
@@ -148,11 +170,29 @@ class Checkpoints:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _durable(folder: Path) -> dict[str, str]:
+    """Make the files of a folder survive a loss of power; return their hashes by name."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        found[path.relative_to(folder).as_posix()] = files.sha256(path)
+        sync(path)
+    return found
+
+
+def _listing(checkpoint: Path) -> dict[str, str]:
+    listing: dict[str, str] = json.loads((checkpoint / LISTING).read_text(encoding="utf-8"))
+    return listing
+
+
+def _beside(checkpoint: Path) -> dict[str, str]:
+    """Return what a checkpoint lists of the best weights."""
+    return {name: sha for name, sha in _listing(checkpoint).items() if name.startswith("../")}
+
+
 def _fault(checkpoint: Path) -> str | None:
     """Say what is wrong with a checkpoint, None when nothing is."""
     try:
-        listing = json.loads((checkpoint / LISTING).read_text(encoding="utf-8"))
-        for name, sha256 in listing.items():
+        for name, sha256 in _listing(checkpoint).items():
             if files.sha256(checkpoint / name) != sha256:
                 return f"{name} has changed"
     except (OSError, ValueError) as error:

@@ -31,7 +31,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from stages.common import batches, console, distributed, files, memory, optimizers, training_logs
-from stages.common.checkpoints import Checkpoints, sync
+from stages.common.checkpoints import Checkpoints
 from stages.common.errors import UserError
 from stages.common.params import Finetune
 
@@ -380,21 +380,18 @@ class Engine(Trainer):
     @property
     def best_folder(self) -> Path:
         """Where the weights of the best epoch so far stand."""
-        return self.checkpoints.folder / f"best-{self.best['step']}"
+        return self.checkpoints.best(int(self.best["step"]))
 
     def _keep_best(self) -> None:
         """Write the weights, gathered from all processes, as a Hugging Face folder."""
         weights = self.accelerator.get_state_dict(self.model_wrapped)
         if distributed.rank() == 0:
-            room = self.checkpoints.room(f"the weights of step {self.state.global_step}")
-            with room, files.atomic_folder(self.best_folder) as folder:
+            with self.checkpoints.write_best(self.state.global_step) as folder:
                 whole: Any = self.model
                 if self.knobs.lora_rank:  # a copy: folding in and out again would round the weights
                     whole, weights = copy.deepcopy(whole).merge_and_unload(), None
-                whole.save_pretrained(folder, state_dict=weights)
-                for path in folder.iterdir():
-                    sync(path)
-            sync(self.best_folder.parent)
+                # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
+                whole.save_pretrained(folder, state_dict=weights, save_original_format=False)
         distributed.barrier()
 
     def _kept(self) -> str:

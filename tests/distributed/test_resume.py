@@ -122,6 +122,37 @@ def test_damaged_checkpoints_count_for_nothing(
     assert {p.name for p in run.folder.iterdir()} == {f"step-{step}" for step in left}
 
 
+def test_damaged_best_weights_fall_back_to_the_checkpoint_before(runner, tmp_path, undisturbed):
+    folder = prepare(tmp_path)
+    stop_at(folder, runner, 8)
+    assert [p.name for p in checkpoints(folder)] == ["step-6", "step-8"]
+    damage(checkpoints(folder)[-1].parent / "best-8", "model.safetensors")
+    run = runner.start(folder)
+    assert "checkpoint of step 8 is damaged" in run.output
+    assert "going on from the checkpoint of step 6" in run.output
+    assert outputs(folder) == undisturbed
+
+
+def test_the_best_weights_of_the_checkpoints_that_are_kept_stay_and_no_others(workspace):
+    run = checkpoints_module.Checkpoints("finetune", "run")
+    for step in range(10):
+        if step % 3 != 1:  # not every epoch is better
+            with run.write_best(step) as folder:
+                (folder / "model.safetensors").write_bytes(bytes(step + 1))
+        assert len(list(run.folder.glob("best-*"))) <= checkpoints_module.KEPT + 1
+        with run.write(step) as folder:
+            (folder / "weights.pt").write_bytes(bytes(100))
+    assert {p.name for p in run.folder.iterdir()} == {"step-8", "step-9", "best-8", "best-9"}
+    run = checkpoints_module.Checkpoints("finetune", "run")  # a run that goes on
+    assert run.latest() == run.path(9)
+    for step in (10, 11):
+        with run.write(step) as folder:
+            (folder / "weights.pt").write_bytes(bytes(100))
+    assert {p.name for p in run.folder.iterdir()} == {"step-10", "step-11", "best-9"}
+    shutil.rmtree(run.best(9))
+    assert run.latest() is None
+
+
 def test_all_processes_go_on_from_the_checkpoint_that_rank_0_found(workspace, monkeypatch):
     run = checkpoints_module.Checkpoints("finetune", "run")
     for step in (2, 4):
