@@ -24,6 +24,10 @@ from stages.common.errors import UserError
 HOST_LOST_AFTER = timedelta(seconds=45)
 PROCESS_LOST_AFTER = timedelta(minutes=30)
 
+# A process that is told to stop ends its step or evaluation and writes a checkpoint first; torchrun
+# would kill it after 30 seconds. Whoever cannot wait sends a second signal.
+STOPPED_WITHIN = timedelta(minutes=10)
+
 
 def rank() -> int:
     """Return this process's number among all, on every host."""
@@ -74,7 +78,8 @@ def _torchrun(module: str, count: int) -> None:
     try:
         torchrun: Any = run
         arguments: Any = parse_args
-        torchrun(arguments(["--standalone", f"--nproc-per-node={count}", "-m", module]))
+        patience = f"--shutdown-timeout={STOPPED_WITHIN.total_seconds():.0f}"
+        torchrun(arguments(["--standalone", f"--nproc-per-node={count}", patience, "-m", module]))
     except ChildFailedError as error:
         first, failure = error.get_first_failure()
         status = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode

@@ -423,11 +423,13 @@ class Engine(Trainer):
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 record = {"history": self.history, "best": self.best, "before": self.before}
                 (folder / "history.json").write_text(json.dumps(record))
-        if self.stopping:
+        # Asked again: a signal may have come since the step's exchange, as during an evaluation.
+        number = max(distributed.gather(self.stop_signal))
+        if number:
             console.say(
                 f"stopped at step {self.state.global_step}; the same command goes on from there"
             )
-            raise Stopped(128 + self.stopping)
+            raise Stopped(128 + number)
 
 
 def disagreement(logits: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import types
 
+import psutil
 import pytest
 import torch
 
@@ -249,13 +251,61 @@ def test_an_infinite_gradient_stops_before_it_is_kept(runner, tmp_path, stage, c
     assert [p.name for p in checkpoints(folder)] == ["step-2", "step-4"]
 
 
-def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(runner, tmp_path):
+# Told after the exchange of step 5: only step 6 learns it. Step 4 has a checkpoint to write, the
+# epoch ends with step 8 and is judged: both ask once more.
+@pytest.mark.parametrize(("told", "stopped"), [(5, 6), (4, 4), (8, 8)])
+def test_a_signal_to_one_of_two_processes_stops_both_at_one_step(runner, tmp_path, told, stopped):
     folder = prepare(tmp_path)
-    run = runner.start(folder, before="signal_one_after_the_exchange", environment={"AT": "4"},
-                       processes=2)  # fmt: skip
+    run = runner.start(folder, before="signal_one_after_the_exchange",
+                       environment={"AT": str(told)}, processes=2)  # fmt: skip
     assert run.statuses == [143, 143], run.output
-    assert "stopped at step 5" in run.output
-    assert checkpoints(folder)[-1].name == "step-5"
+    assert f"stopped at step {stopped};" in run.output
+    assert checkpoints(folder)[-1].name == f"step-{stopped}"
+    assert ("epoch 1:" in run.output) == (stopped == 8)
+
+
+def start_command(folder):
+    """Start the stage as a person does, in two processes; return it and where its output goes."""
+    output = folder / "output.log"
+    with output.open("w") as file:
+        command = [sys.executable, "-m", "stages.finetune"]
+        return subprocess.Popen(command, cwd=folder, stdout=file, stderr=file), output
+
+
+def wait_for(condition, process):
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "ended too early"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_command_waits_for_its_processes_checkpoint(tmp_path):
+    folder = prepare(tmp_path)
+    tiny.set_params(folder, processes=2, epochs=1000, finetune__early_stopping_patience=1000)
+    command, output = start_command(folder)
+    wait_for(lambda: checkpoints(folder), command)
+    # A step that takes longer than the half minute after which torchrun would kill.
+    workers = psutil.Process(command.pid).children()
+    for worker in workers:
+        worker.suspend()
+    command.terminate()
+    time.sleep(33)
+    for worker in workers:
+        worker.resume()
+    assert command.wait(60) == 143, output.read_text()
+    said = output.read_text()
+    (step,) = re.findall(r"stopped at step (\d+); the same command goes on from there", said)
+    assert len(workers) == 2
+    assert not re.search("traceback|warning|error", said, re.IGNORECASE), said
+    assert checkpoints(folder)[-1].name == f"step-{step}"
+
+    command, output = start_command(folder)
+    wait_for(lambda: checkpoints(folder)[-1].name != f"step-{step}", command)
+    command.send_signal(signal.SIGINT)
+    assert command.wait(60) == 130, output.read_text()
+    assert f"going on from the checkpoint of step {step}" in output.read_text()
 
 
 def test_a_signal_at_the_end_of_a_run_keeps_the_next_seed_from_beginning(runner, tmp_path):
