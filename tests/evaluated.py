@@ -61,6 +61,8 @@ def write(folder: Path) -> None:
     hostile = tables["test"].index[3:9]  # wrongly labelled, so that some are surely mistakes
     tables["test"].loc[hostile, "text"] += " " + HOSTILE
     tables["test"].loc[hostile, "label"] = (tables["test"].loc[hostile, "label"] + 1) % 3
+    tables["train"].loc[:8, "title"] += " (AFP)"
+    tables["train"].loc[9:13, "title"] += " (AP)"
     columns = (*corpus.TEXT_COLUMNS, "group")
     for split, table in tables.items():
         corpus.write_table(folder / corpus.CLEAN / f"{split}.parquet", table, columns)
@@ -77,7 +79,7 @@ def write(folder: Path) -> None:
     example = {"id": "train-1", "before": "<b>bold</b>", "after": "bold"}
     repairs = {"html_tags": {"documents": 1, "examples": [example]}}
     cleaning = {"dropped": {"leak": 2}, "repairs": repairs,
-                "near_duplicates": {"groups": 0, "documents": 0, "largest": 1}}  # fmt: skip
+                "near_duplicates": {"groups": 2, "documents": 5, "largest": 3}}  # fmt: skip
     files.write_json(folder / corpus.CLEAN / "summary.json", cleaning)
     files.write_json(folder / corpus.LABELS / "summary.json", {"documents": 180, "suspects": 20})
     source = {

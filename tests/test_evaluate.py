@@ -187,6 +187,24 @@ def test_the_page_counts_the_documents_that_were_learned_from(project):
         assert re.search(rf"<td>{name}</td><td>{count}</td><td>60</td>", text), name
 
 
+def test_frequent_words_agencies_and_duplicates_on_the_page_are_those_of_the_documents(project):
+    text = (project / "reports/evaluation.html").read_text()
+    learned = pd.concat([corpus.read_table(corpus.LABELS / "train.parquet"),
+                         corpus.read_table(corpus.CLEAN / "validation.parquet")])  # fmt: skip
+    for k, name in enumerate(evaluated.NAMES[:2]):
+        own = learned[learned["label"] == k]
+        said = [set(document.split()) for document in corpus.full_text(own)]
+        shown = re.search(rf"Most frequent words in {name}: (\w+) ([\d.]+)%, (\w+) ([\d.]+)%", text)
+        assert shown
+        shares = [np.mean([word in document for document in said]) for word in shown.group(1, 3)]
+        assert [f"{100 * share:.1f}" for share in shares] == list(shown.group(2, 4))
+        assert shares[0] >= max(np.mean([w in d for d in said]) for w in evaluated.WORDS[k])
+        reported = own["title"].str.endswith("(AFP)").sum()
+        assert re.search(rf"by class\. AFP: [^;]*{name} {reported}\b", text)
+    assert re.search("<td>leak</td><td>2</td><td[^>]*>a near-duplicate of a test document", text)
+    assert re.search("<td>5</td><td[^>]*>2 groups, the largest of 3", text)
+
+
 def test_every_run_writes_the_same_bytes(project):
     before = outputs(project)
     shutil.rmtree(project / "metrics")

@@ -58,11 +58,30 @@ def test_what_is_counted():
     assert exploration.agencies(rows)[0] == ("AP", {0: 1, 1: 1})
 
 
+@pytest.mark.parametrize("longest", [1, 23, 24, 47, 100])
+def test_lengths_that_are_equally_frequent_give_a_flat_line(longest):
+    found = exploration.length_shares({"a": [*range(longest + 1)] * 2, "b": [longest]})
+    shares = found["shares"]["a"]
+    assert len(shares) == len(found["middles"]) <= 24
+    assert shares[:-1] == pytest.approx([shares[0]] * len(shares[:-1]))
+    assert sum(shares) == pytest.approx(1)
+    assert found["shares"]["b"][-1] == 1
+
+
+def test_lengths_in_tokens_are_told_by_class():
+    rows = table(("", "x y", 0), ("", "x", 1), ("", "y", 1))
+    tokens = pd.DataFrame({"label": [1, 0, 1], "length": [3, 4, 3]})
+    spread = exploration.explore(rows, ["a", "b"], tokens)["length_shares"]["tokens"]
+    assert [np.dot(of, spread["middles"]) for of in spread["shares"].values()] == [4, 3]
+    assert "tokens" not in exploration.explore(rows, ["a", "b"])["length_shares"]
+
+
 def test_what_sets_a_class_apart_is_what_the_others_lack():
     rows = [("", f"common goal n{i}", 0) for i in range(20)]
     rows += [("", f"common share n{i}", 1) for i in range(20)]
     found = exploration.phrases_by_class([t for _, t, _ in rows], np.repeat([0, 1], 20), ["x", "y"])
-    assert found["x"]["frequent"][0] == "common"
+    assert next(iter(found["x"]["frequent"].items())) == ("common", 1.0)
+    assert found["y"]["frequent"]["common share"] == 1.0
     assert set(found["x"]["distinctive"][:2]) == {"goal", "common goal"}
     assert set(found["y"]["distinctive"][:2]) == {"share", "common share"}
 

@@ -30,8 +30,8 @@ def main() -> None:
     cleaning = files.read_json(corpus.CLEAN / "summary.json")
     tokens = None
     if all(path.is_file() for path in TOKENS):
-        tables = [corpus.read_table(path, ("id", "length")) for path in TOKENS]
-        tokens = [n for t in tables for n in t["length"][corpus.originals(t["id"])]]
+        tokens = pd.concat([corpus.read_table(path, ("id", "label", "length")) for path in TOKENS])
+        tokens = tokens[corpus.originals(tokens["id"])]
     found = explore(pd.concat(parts, ignore_index=True), corpus.label_names(), tokens)
     found["cleaning"] = cleaning
     if arguments.json:

@@ -30,14 +30,16 @@ def lengths(counts: Iterable[int]) -> dict[str, float]:
 def length_shares(by_class: dict[str, list[int]], bins: int = 24) -> dict[str, Any]:
     """Return how the lengths of each class spread: the bins' middles, and its share in each.
 
-    The bins are of equal width and reach to the length that 995 of 1000 documents stay below; what
-    is longer counts into the last.
+    Each holds as many whole lengths as the others, or the line would be jagged; there are at most
+    ``bins``, up to the length that 995 of 1000 documents do not exceed. What is longer counts into
+    the last.
     """
-    every = np.concatenate([np.array(counts, dtype=float) for counts in by_class.values()])
-    top = max(float(np.quantile(every, 0.995)), 1.0)
-    edges = np.linspace(0, top, bins + 1)
+    every = np.concatenate([np.array(counts) for counts in by_class.values()])
+    top = max(int(np.quantile(every, 0.995, method="higher")), 1)
+    width = top // bins + 1
+    edges = np.arange(top // width + 2) * width
     return {
-        "middles": ((edges[1:] + edges[:-1]) / 2).tolist(),
+        "middles": ((edges[1:] + edges[:-1] - 1) / 2).tolist(),
         "shares": {
             name: (np.histogram(np.minimum(counts, top), edges)[0] / len(counts)).tolist()
             for name, counts in by_class.items()
@@ -61,12 +63,13 @@ def vocabulary(texts: Sequence[str]) -> dict[str, Any]:
 
 def phrases_by_class(
     texts: Sequence[str], labels: NDArray[np.int64], classes: Sequence[str], top: int = 8
-) -> dict[str, dict[str, list[str]]]:
+) -> dict[str, dict[str, Any]]:
     """Return of each class the most frequent phrases and those that set it apart.
 
-    Phrases are one or two words, English stop words left out, counted once a document. What sets
-    a class apart is ranked by log-odds against the other classes with an informative Dirichlet
-    prior, divided by its deviation (Monroe, Colaresi and Quinn 2008, equations 16, 20 and 22).
+    Phrases are one or two words, English stop words left out, counted once a document; the frequent
+    ones come with the share of the class's documents that have them. What sets a class apart is
+    ranked by log-odds against the other classes with an informative Dirichlet prior, divided by its
+    deviation (Monroe, Colaresi and Quinn 2008, equations 16, 20 and 22).
     """
     counter = CountVectorizer(
         tokenizer=_spoken, token_pattern=None, lowercase=False, ngram_range=(1, 2), binary=True,
@@ -75,20 +78,23 @@ def phrases_by_class(
     try:
         table = counter.fit_transform(texts)
     except ValueError:  # scikit-learn's way to say that no phrase stands twice
-        return {name: {"frequent": [], "distinctive": []} for name in classes}
+        return {name: {"frequent": {}, "distinctive": []} for name in classes}
     names = counter.get_feature_names_out()
     whole = np.asarray(table.sum(axis=0)).ravel().astype(float)
     prior = whole / whole.sum() * 1000  # pseudo-counts, as many as a thousand phrases
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):
-        inside = np.asarray(table[labels == label].sum(axis=0)).ravel() + prior
+        own = labels == label
+        counts = np.asarray(table[own].sum(axis=0)).ravel()
+        most = [i for i in np.argsort(-counts, kind="stable")[:top] if counts[i]]
+        inside = counts + prior
         outside = whole + 2 * prior - inside
         odds = np.log(inside / (inside.sum() - inside)) - np.log(
             outside / (outside.sum() - outside)
         )
         z = odds / np.sqrt(1 / inside + 1 / outside)
         found[name] = {
-            "frequent": names[np.argsort(-inside, kind="stable")[:top]].tolist(),
+            "frequent": {str(names[i]): float(counts[i] / own.sum()) for i in most},
             "distinctive": names[np.argsort(-z, kind="stable")[:top]].tolist(),
         }
     return found
@@ -112,11 +118,11 @@ def agencies(table: pd.DataFrame, top: int = 10) -> list[tuple[str, dict[int, in
 
 
 def explore(
-    table: pd.DataFrame, classes: Sequence[str], tokens: Iterable[int] | None = None
+    table: pd.DataFrame, classes: Sequence[str], tokens: pd.DataFrame | None = None
 ) -> dict[str, Any]:
     """Describe the documents of a table with title, text and label.
 
-    ``tokens`` are their lengths in the model's tokens, if those are known.
+    ``tokens`` has the label and the length of each in the model's tokens, if those are known.
     """
     texts = corpus.full_text(table)
     labels = table["label"].to_numpy()
@@ -126,12 +132,16 @@ def explore(
     counted = {
         name: [len(text.split()) for text in said] for name, said in by_class.items() if said
     }
+    in_tokens = {}
+    if tokens is not None:
+        in_tokens = {classes[at]: of.tolist() for at, of in tokens.groupby("label")["length"]}
     return {
         "documents": len(table),
         "classes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
         "length_in_words": {name: lengths(words_of) for name, words_of in counted.items()},
-        "length_shares": length_shares(counted),
-        "length_in_tokens": None if tokens is None else lengths(tokens),
+        "length_in_tokens": None if tokens is None else lengths(tokens["length"]),
+        "length_shares": {unit: length_shares(of)
+                          for unit, of in (("words", counted), ("tokens", in_tokens)) if of},
         "vocabulary": vocabulary(texts),
         "phrases": phrases_by_class(texts, labels, classes),
         "agencies": [
@@ -139,4 +149,4 @@ def explore(
             for name, found in agencies(table)
         ],
         "examples": {name: said[len(said) // 2][:300] for name, said in by_class.items() if said},
-    }
+    }  # fmt: skip

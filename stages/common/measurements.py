@@ -165,12 +165,12 @@ def compare(
 def explore_learned_from(tables: dict[str, pd.DataFrame], names: list[str]) -> dict[str, Any]:
     """Describe the documents of train and validation: see `stages.common.exploration`."""
     learned = ("train", "validation")
-    tokens = [
-        corpus.read_table(corpus.TOKENS / f"{split}.parquet", ("id", "length")) for split in learned
-    ]
-    lengths = [table[corpus.originals(table["id"])] for table in tokens]
+    tokens = pd.concat([
+        corpus.read_table(corpus.TOKENS / f"{split}.parquet", ("id", "label", "length"))
+        for split in learned
+    ])  # fmt: skip
     together = pd.concat([tables[split] for split in learned], ignore_index=True)
-    return explore(together, names, pd.concat(lengths)["length"])
+    return explore(together, names, tokens[corpus.originals(tokens["id"])])
 
 
 def measure_slices(

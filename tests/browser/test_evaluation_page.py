@@ -62,7 +62,11 @@ def test_every_section_and_chart_is_there_and_fits_a_narrow_screen(page):
                     "What it should not be used for"):  # fmt: skip
         assert opened.get_by_role("heading", name=heading, exact=True).count() == 1
     charts = opened.locator("figure svg")
-    assert charts.count() == 13
+    assert charts.count() == 18
+    named = " ".join(chart.get_attribute("aria-label") or "" for chart in charts.all())
+    for name in ("length in words", "length in tokens", "Agencies and places by class. AFP: World",
+                 *(f"Most frequent words in {name}" for name in evaluated.NAMES)):  # fmt: skip
+        assert name in named
     for chart in charts.all():
         assert chart.get_attribute("aria-label")
         box = chart.bounding_box()

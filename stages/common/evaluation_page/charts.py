@@ -5,6 +5,7 @@ The same numbers give the same bytes: no date, no random ids.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ INK, SOFT, LINE, ACCENT, SHEET = COLOURS
 SERIES = {f"#0607{k:02x}": f"var(--c{k})" for k in range(8)}
 """One colour a class; from the ninth class on they come again."""
 SERIES_COLOURS = tuple(SERIES)
+SHOWN_WORD = 20  # characters
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK,
     "axes.edgecolor": LINE, "axes.labelcolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
@@ -34,7 +36,8 @@ def draw(
 
     ``name`` keeps the ids inside apart from those of other charts on the page.
     """
-    with mpl.rc_context(SETTINGS | {"svg.hashsalt": name}):
+    with mpl.rc_context(SETTINGS | {"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # that our font lacks; a browser has others
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
@@ -122,3 +125,51 @@ def bars(
         axes.set(xlabel=label, xlim=(0, 1.12))
 
     return draw(name, title, (7, 0.9 + 0.3 * len(values)), paint)
+
+
+def stacked(
+    name: str, title: str, rows: Mapping[str, Mapping[str, int]], parts: Sequence[str], label: str
+) -> str:
+    """Draw counts as horizontal bars, the first row on top, each made of one piece a part."""
+
+    def paint(axes: Axes) -> None:
+        ends = np.zeros(len(rows))
+        for k, part in enumerate(parts):
+            counts = np.array([of.get(part, 0) for of in rows.values()])
+            axes.barh(range(len(rows)), counts, left=ends, height=0.62, label=plain(part),
+                      color=SERIES_COLOURS[k % len(SERIES_COLOURS)])  # fmt: skip
+            ends += counts
+        for i, end in enumerate(ends):
+            axes.text(end + 0.01 * ends.max(), i, f"{int(end):,}", va="center", fontsize=9)
+        axes.set_yticks(range(len(rows)), [plain(row) for row in rows])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel=label, xlim=(0, 1.12 * ends.max()))
+        axes.legend(loc="lower right")  # the shortest bars are there
+
+    said = "; ".join(
+        f"{row}: {', '.join(f'{part} {count:,}' for part, count in of.items())}"
+        for row, of in rows.items()
+    )
+    return draw(name, f"{title}. {said}", (5, 4), paint)
+
+
+def words(name: str, title: str, shares: Mapping[str, float], colour: int, top: float) -> str:
+    """Draw shares as bars with their words on them, in the colour of a class; ``top`` ends the axis."""
+
+    def paint(axes: Axes) -> None:
+        where = range(len(shares))
+        axes.barh(where, list(shares.values()), height=0.86, alpha=0.35,
+                  color=SERIES_COLOURS[colour % len(SERIES_COLOURS)])  # fmt: skip
+        for i, (word, share) in enumerate(shares.items()):
+            short = word if len(word) <= SHOWN_WORD else f"{word[: SHOWN_WORD - 1]}…"
+            axes.text(0.03 * top, i, plain(short), va="center", fontsize=9)
+            axes.text(
+                1.32 * top, i, f"{share:.1%}", ha="right", va="center", color=SOFT, fontsize=9
+            )
+        axes.set(xlim=(0, 1.32 * top))
+        axes.invert_yaxis()
+        axes.set_axis_off()
+
+    said = ", ".join(f"{word} {share:.1%}" for word, share in shares.items())
+    return draw(name, f"{title}: {said}", (2.3, 0.1 + 0.19 * len(shares)), paint)

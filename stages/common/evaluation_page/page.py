@@ -26,6 +26,15 @@ HEADLINE = (
     ("nll", "NLL, nats"), ("brier", "Brier score"), ("ece", "Calibration error (ECE)"),
 )  # fmt: skip
 SHOWN_TEXT = 2_000  # characters of a mistake
+DROPPED = {
+    "empty": "nothing is left of the text when repaired",
+    "leak": "a near-duplicate of a test document",
+    "duplicate": "the same text as another document, with the same label",
+    "other_label": "the same text as others, most of which carry another label",
+    "conflicting_labels": "the same text under several labels, none of which has the majority",
+    "near_duplicate": "like an earlier document",
+}
+"""Why `clean` drops a document of train."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ def write(
     ``labels`` has shape (documents,), ``probabilities`` and ``calibrated`` (documents, classes);
     ``history`` is finetune's.
     """
-    content = asdict(findings) | {"headline": HEADLINE, "limits": limits(findings)}
+    content = asdict(findings) | {"headline": HEADLINE, "limits": limits(findings), "why": DROPPED}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html"]), keep_trailing_newline=True,
@@ -207,15 +216,29 @@ def _charts(
         "robustness": charts.bars("robustness", "Accuracy on changed texts",
                                   findings.robustness["accuracy"], "accuracy",
                                   findings.robustness["intervals"]),
-        "lengths": charts.curves("lengths", "Documents by their length", {
-            name: (findings.corpus["length_shares"]["middles"], shares)
-            for name, shares in findings.corpus["length_shares"]["shares"].items()
-        }, ("words", "share of the class")),
         "classes": charts.bars("classes", "Share of each class", {
             f"{name} ({count:,})": count / findings.corpus["documents"]
             for name, count in findings.corpus["classes"].items()
         }, "share of train and validation"),
     }  # fmt: skip
+    for unit, spread in findings.corpus["length_shares"].items():
+        drawn[f"lengths in {unit}"] = charts.curves(
+            f"lengths-in-{unit}", f"Documents by their length in {unit}",
+            {name: (spread["middles"], shares) for name, shares in spread["shares"].items()},
+            (unit, "share of the class"),
+        )  # fmt: skip
+    frequent = {name: of["frequent"] for name, of in findings.corpus["phrases"].items()}
+    most = max((share for shares in frequent.values() for share in shares.values()), default=0.0)
+    for k, (name, shares) in enumerate(frequent.items()):
+        if shares:
+            drawn[f"frequent in {name}"] = charts.words(
+                f"frequent-{k}", f"Most frequent words in {name}", shares, k, most
+            )
+    agencies = {agency["name"]: agency["by_class"] for agency in findings.corpus["agencies"]}
+    if agencies:
+        drawn["agencies"] = charts.stacked(
+            "agencies", "Agencies and places by class", agencies, names, "documents"
+        )
     flipped = findings.robustness["tfidf_by_share_of_flipped_labels"]
     if flipped:
         line = {"tfidf": ([float(share) for share in flipped], list(flipped.values()))}
