@@ -1,6 +1,7 @@
-"""Fine-tuning as transformers' own Trainer does it, without DeepSpeed or anything of ours.
+"""Fine-tuning by transformers' own Trainer, without DeepSpeed: its loss, optimizer and clipping.
 
-Only the order of the batches is taken from the project. Writes ``plain.safetensors``.
+The model, with what makes it fast, the order of the batches and what keeps Trainer quiet are the
+project's. Writes ``plain.safetensors``.
 """
 
 from pathlib import Path

@@ -464,6 +464,39 @@ def _out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _clip_as_torch_does(deepspeed: Any) -> None:
+    """Let DeepSpeed clip gradients like torch to the last bit, where a process has them all at hand.
+
+    At ZeRO-0 its own would also forget the norm, and without a limit not look at it.
+    """
+    limit = deepspeed.gradient_clipping() or math.inf
+    module, zero = deepspeed.module, deepspeed.optimizer
+    if not deepspeed.zero_optimization():
+        deepspeed.gradient_clipping = lambda: limit
+        deepspeed.clip_fp32_gradients = lambda: setattr(
+            deepspeed, "_global_grad_norm", torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+        )  # fmt: skip
+    elif (
+        distributed.world_size() == 1
+        and deepspeed.zero_optimization_stage() < 3
+        and not zero.cpu_offload
+    ):
+
+        def norm() -> torch.Tensor:
+            found: dict[Any, torch.Tensor] = {}
+            for group, parameters in enumerate(zero.params_in_partition):
+                found |= zip(parameters, zero.averaged_gradients[group], strict=False)
+            return torch.nn.utils.get_total_norm(
+                [found[p] for p in module.parameters() if p in found]
+            )
+
+        def clip(gradients: list[torch.Tensor], norm: torch.Tensor) -> None:
+            for gradient in gradients:
+                gradient.mul_((limit / (norm + 1e-6)).clamp(max=1))
+
+        zero.scaled_global_norm, zero.unscale_and_clip_grads = norm, clip
+
+
 class _Flow(TrainerCallback):
     """When to note, judge and save: checkpoints every N steps and after each epoch's evaluation."""
 
@@ -477,15 +510,7 @@ class _Flow(TrainerCallback):
         if distributed.world_size() == 1 and not deepspeed.zero_optimization():
             # Else it joins all gradients and takes them apart again, to exchange them with nobody.
             deepspeed.enable_backward_allreduce = False
-        if not deepspeed.zero_optimization():
-            from deepspeed.runtime.utils import clip_grad_norm_
-
-            # DeepSpeed's own, but that it forgets the norm, and without a limit does not look at it.
-            limit = deepspeed.gradient_clipping() or math.inf
-            deepspeed.gradient_clipping = lambda: limit
-            deepspeed.clip_fp32_gradients = lambda: setattr(
-                deepspeed, "_global_grad_norm", clip_grad_norm_(deepspeed.module.parameters(), limit)
-            )  # fmt: skip
+        _clip_as_torch_does(deepspeed)
         if self._engine.judges_before and not self._engine.before:
             self._engine.before = self._engine.figures()
 

@@ -138,11 +138,7 @@ def test_zero_in_one_process_is_plain_trainer_bit_for_bit(runner, tmp_path, prec
     plain = runner.start(tmp_path, module="tests.plain_trainer", **{**PARAMS, **changes})
     assert plain.statuses == [0], plain.output
     expected = load_file(tmp_path / "plain.safetensors")
-    for zero_stage in (1, 2):
+    for zero_stage in (0, 1, 2):
         runner.run(tmp_path, zero_stage=zero_stage)
-        weights = saved(tmp_path)
-        assert weights.keys() == expected.keys()
-        # Clipping divides by the norm in another order: the last bit may differ.
-        last_bits = 5e-4 if clip else 0  # Adam magnifies it where the gradient is all but 0
-        for name, value in expected.items():
-            torch.testing.assert_close(weights[name], value, rtol=0, atol=last_bits)
+        assert min(row["gradient_norm"] for row in tiny.history(tmp_path)) > clip, "not clipped"
+        torch.testing.assert_close(saved(tmp_path), expected, rtol=0, atol=0)
