@@ -157,8 +157,9 @@ def check(train: pd.DataFrame, result: pd.DataFrame, kappa: float, action: str) 
     )
     if kappa < UNRELATED:
         found = (
-            f"The labels in {TRAIN} hardly follow from the texts: models that have not seen a "
-            f"document agree with its label little beyond chance (kappa {kappa:.2f})"
+            f"The labels in {TRAIN} hardly follow from the texts, or these are too few to learn it "
+            "from: models that have not seen a document agree with its label little beyond chance "
+            f"(kappa {kappa:.2f})"
         )
         if action != "keep":
             raise UserError(
