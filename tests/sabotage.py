@@ -8,13 +8,15 @@ import errno
 import json
 import os
 import signal
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from stages.common import checkpoints, training
+from stages.common import checkpoints, distributed, training
 
 
 def kill_after_checkpoint() -> None:
@@ -39,6 +41,18 @@ def signal_at_step() -> None:
         return step(self, *args)
 
     setattr(training.Engine, "training_step", signalled)  # noqa: B010 - mypy allows no other assignment to a method
+
+
+def slow_disk() -> None:
+    """Need longer to make a checkpoint durable than a step waits for a process."""
+    seal = checkpoints.Checkpoints._seal
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(9)
+        seal(*arguments)
+
+    setattr(checkpoints.Checkpoints, "_seal", slowly)  # noqa: B010 - mypy allows no other assignment to a method
+    distributed.STEP_LOST_AFTER = timedelta(seconds=5)
 
 
 def disk_full_after_two_checkpoints() -> None:

@@ -5,12 +5,15 @@ others through torchrun (of the stage's own module, on a free port), waits, and 
 status. A run that torchrun started by hand, on one host or on several, is left as it is.
 """
 
+import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,10 +22,13 @@ from transformers import set_seed
 from stages.common import console
 from stages.common.errors import UserError
 
-# How long a process waits for the others before it gives up. A process that dies closes its
-# connections and is noticed at once; a host that loses power or its network closes nothing.
-HOST_LOST_AFTER = timedelta(seconds=45)
+# How long a process waits for the others before it gives up: in training, where all do the same;
+# and elsewhere, as while rank 0 writes everybody's weights. A process that dies closes its
+# connections and is noticed at once. A host that loses power or its network closes nothing: the
+# kernel asks whether it is still there, however long the wait may be.
+STEP_LOST_AFTER = timedelta(seconds=45)
 PROCESS_LOST_AFTER = timedelta(minutes=30)
+HOST_LOST_AFTER = timedelta(seconds=30)
 
 # A process that is told to stop ends its step or evaluation and writes a checkpoint first; torchrun
 # would kill it after 30 seconds. Whoever cannot wait sends a second signal.
@@ -131,14 +137,44 @@ def _connect() -> None:
     """
     from accelerate import PartialState
 
-    several_hosts = world_size() > int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
-    timeout = HOST_LOST_AFTER if several_hosts else PROCESS_LOST_AFTER
-    # DeepSpeed opens groups of its own, for which it cannot be told a timeout.
+    # DeepSpeed opens groups of its own for the steps, for which it cannot be told a timeout.
     c10d: Any = torch.distributed.distributed_c10d
+    timeout = STEP_LOST_AFTER if _several_hosts() else PROCESS_LOST_AFTER
     c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
-    PartialState(backend=None if torch.cuda.is_available() else "gloo", timeout=timeout)
+    backend = None if torch.cuda.is_available() else "gloo"
+    PartialState(backend=backend, timeout=PROCESS_LOST_AFTER)
     del os.environ["ACCELERATE_USE_DEEPSPEED"]
+    watch_hosts()
+
+
+def _several_hosts() -> bool:
+    return world_size() > int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+
+
+def watch_hosts() -> None:
+    """Have the kernel end the connections of now to a host that is silent for ``HOST_LOST_AFTER``.
+
+    gloo and NCCL have no setting for it, hence the way through this process's open files.
+    """
+    if not _several_hosts():
+        return
+    patience = int(HOST_LOST_AFTER.total_seconds())
+    options = {
+        socket.TCP_KEEPIDLE: patience // 3,  # then ask
+        socket.TCP_KEEPINTVL: patience // 6,
+        socket.TCP_USER_TIMEOUT: 1000 * patience,
+    }
+    for path in Path("/proc/self/fd").iterdir():
+        if path.is_socket():
+            # Not all are TCP, and libraries close some as they please.
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(int(path.name))) as connection,
+            ):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in options.items():
+                    connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _threads(processes: int) -> int:
@@ -189,9 +225,11 @@ def gather(value: Any) -> list[Any]:
 def lost_touch(error: BaseException) -> bool:
     """Tell whether an error means that another process cannot be reached any more."""
     known = ("closed by peer", "reset by peer", "Timed out waiting", "timed out", "Broken pipe",
-             "No route to host", "not reachable", "NCCL")  # fmt: skip
+             "No route to host", "not reachable", "ncclRemoteError", "ncclSystemError",
+             "collective operation timeout", "communicator was aborted")  # fmt: skip
+    network = torch.distributed.DistNetworkError | torch.distributed.DistStoreError
     return world_size() > 1 and (
-        isinstance(error, torch.distributed.DistError) or any(part in str(error) for part in known)
+        isinstance(error, network) or any(part in str(error) for part in known)
     )
 
 

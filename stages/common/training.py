@@ -192,10 +192,11 @@ class Engine(Trainer):
             if _out_of_memory(error):
                 raise UserError(self._levers()) from None
             if distributed.lost_touch(error):
+                met = str(error).partition("\n")[0]
                 raise UserError(
                     "This process has lost touch with another process: killed, out of memory, or its "
                     f"host or network is down; its own output may say. {self._kept()}"
-                    "The same command, on every host, goes on from there."
+                    f"The same command, on every host, goes on from there.\nIt met: {met}"
                 ) from None
             raise
         finally:
@@ -271,7 +272,8 @@ class Engine(Trainer):
         """
         shared = torch.stack([self._step_loss, self._step_loss.new_tensor(self.stop_signal)])
         if distributed.world_size() > 1:
-            torch.distributed.all_reduce(shared)
+            deepspeed: Any = self.deepspeed  # whose group waits no longer than a step may take
+            torch.distributed.all_reduce(shared, group=deepspeed.data_parallel_group)
         loss = shared[0].item() / distributed.world_size()
         # A signal that came after the exchange counts from the next step on, in all processes alike.
         self.stopping = (self.stop_signal or signal.SIGTERM) if shared[1].item() else 0
@@ -511,6 +513,8 @@ class _Flow(TrainerCallback):
             # Else it joins all gradients and takes them apart again, to exchange them with nobody.
             deepspeed.enable_backward_allreduce = False
         _clip_as_torch_does(deepspeed)
+        distributed.watch_hosts()  # on DeepSpeed's connections too
+        distributed.barrier()  # nobody is later than the others now: they wait less in a step
         if self._engine.judges_before and not self._engine.before:
             self._engine.before = self._engine.figures()
 

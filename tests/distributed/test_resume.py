@@ -320,6 +320,29 @@ def test_a_signal_at_the_end_of_a_run_keeps_the_next_seed_from_beginning(runner,
     assert (folder / "models/finetuned/seeds/1/model.safetensors").is_file()
 
 
+def test_a_checkpoint_may_take_longer_than_a_step_waits_for_a_host(runner, tmp_path):
+    folder = prepare(tmp_path)
+    run = runner.start(folder, before="slow_disk", processes=2, epochs=2,
+                       environment={"LOCAL_WORLD_SIZE": "1"},  # as on two hosts
+                       finetune__checkpoint_steps=100)  # fmt: skip
+    assert run.statuses == [0, 0], run.output
+    assert run.seconds > 9
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.0.0.1]:4711", True),
+        ("NCCL error: ncclRemoteError: A call failed possibly due to a network error", True),
+        ("NCCL error: ncclInvalidUsage: This usually reflects invalid usage of NCCL", False),
+        ("CUDA error: device-side assert triggered", False),
+    ],
+)
+def test_not_every_error_of_nccl_means_a_lost_process(monkeypatch, said, lost):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert distributed.lost_touch(torch.distributed.DistBackendError(said)) is lost
+
+
 def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, undisturbed):
     folder = prepare(tmp_path)
     run = runner.start(folder, before="poison_step_6")
