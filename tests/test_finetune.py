@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -380,7 +381,7 @@ def test_auto_takes_the_first_stage_that_fits(monkeypatch):
     monkeypatch.setattr(distributed, "gather", lambda size: [2 * size] + [size] * 7)
     parameters, room = 1_000_000_000, memory.ROOM_FOR_STATES
     chosen = []
-    for gigabytes in (40, 20, 7, 2):
+    for gigabytes in (40, 20, 9, 2):
         monkeypatch.setattr(memory, "device_bytes", lambda size=gigabytes: size * 1e9)
         stage, why = memory.zero_stage("auto", parameters, 10_000_000)
         chosen.append(stage)
@@ -391,18 +392,80 @@ def test_auto_takes_the_first_stage_that_fits(monkeypatch):
     assert "it offloads nothing" in memory.zero_stage(0, 10, 10, "all")[1]
 
 
+@pytest.mark.parametrize(
+    ("stage", "offload", "gpu", "weights", "gradients", "optimizer", "gathered"),
+    [
+        (0, "none", True, 4, 4, 8, 0),
+        (0, "all", True, 4, 4, 8, 0),  # ZeRO-0 offloads nothing
+        (1, "none", True, 4, 4, 12 / 8, 0),  # the optimizer has a copy of the weights
+        (1, "optimizer", True, 4, 4, 0, 0),
+        (2, "none", True, 4, 4 / 8, 12 / 8, 0),
+        (2, "optimizer", True, 4, 0, 0, 0),
+        (2, "optimizer", False, 4, 4 / 8, 12 / 8, 0),  # to where it is already
+        (3, "none", True, 4 / 8, 4 / 8, 12 / 8, 8),
+        (3, "optimizer", True, 4 / 8, 0, 0, 8),
+        (3, "all", True, 0, 0, 0, 8),
+        (3, "all", False, 4 / 8, 4 / 8, 12 / 8, 8),
+    ],
+)
+def test_states_are_what_a_count_by_hand_says(
+    monkeypatch, stage, offload, gpu, weights, gradients, optimizer, gathered
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    expected = 8_000_000 * (weights + gradients + optimizer) + 1_000_000 * gathered
+    assert memory.states_bytes(stage, 8_000_000, 8, 1_000_000, offload) == expected
+
+
+RUN = memory.Run(
+    batch=2, length=8, recomputing=False, zero=2, offload="none", bf16=True,
+    parameters=8 * 10**9, largest_layer=10**9, hidden=16, layers=3, heads=4,
+)  # fmt: skip
+
+
+def test_activations_are_what_a_count_by_hand_says():
+    layer = 34 * 2 * 8 * 16 + 5 * 2 * 4 * 8 * 8  # features, and scores of attention
+    assert RUN.activations() == 3 * layer
+    assert replace(RUN, bf16=False).activations() == 2 * 3 * layer
+    assert replace(RUN, recomputing=True).activations() == layer + 3 * 2 * 2 * 8 * 16
+
+
+def test_a_lever_that_saves_nothing_is_not_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    said = memory.out_of_memory(RUN)
+    assert "about 48.00 GB a process for weights" in said
+    assert "micro_batch_size: 1 " in said
+    assert "max_length: 4 " in said
+    assert "gradient_checkpointing: true " in said
+    assert "zero_stage: 3       20.00 GB" in said  # of 48, 20 and the 8 of the largest layer stay
+    assert "offload: optimizer       16.00 GB" in said
+    used = replace(RUN, batch=1, recomputing=True, zero=3, offload="all")
+    assert memory.out_of_memory(used).count("\n") == 1, "only max_length is left"
+    assert "from ZeRO-1 on" in memory.out_of_memory(replace(RUN, zero=0))
+
+
+@pytest.mark.parametrize(
+    ("listed", "file"),
+    [("0::/job/step", "job/memory.max"), ("0::/elsewhere", "memory.max"),
+     ("3:cpu:/x\n2:memory:/job", "memory/job/memory.limit_in_bytes")],
+)  # fmt: skip
+def test_a_control_group_limits_the_memory(tmp_path, listed, file):
+    (tmp_path / "own").write_text(listed + "\n")
+    (tmp_path / "job/step").mkdir(parents=True)
+    (tmp_path / "job/step/memory.max").write_text("max\n")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("123456\n")
+    assert list(memory._limits(tmp_path / "own", tmp_path)) == [123456]
+    assert list(memory._limits(tmp_path / "none", tmp_path)) == []
+
+
 def test_running_out_of_memory_names_the_levers(folder, runner):
     run = runner.start(folder, before="out_of_memory")
     assert run.statuses == [1]
     assert "Traceback" not in run.output
-    for lever in (
-        "micro_batch_size: 4",
-        "max_length",
-        "gradient_checkpointing",
-        "zero_stage: 3",
-        "offload",
-    ):
+    for lever in ("micro_batch_size: 4", "max_length", "gradient_checkpointing"):
         assert lever in run.output
+    assert "zero_stage: 3" not in run.output, "of one process"
     assert run.output.count("GB") >= 7
 
 

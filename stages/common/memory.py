@@ -1,7 +1,10 @@
 """How much memory training takes, and the ZeRO stage that follows from it."""
 
 import os
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -26,7 +29,23 @@ def device_bytes() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // here
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(installed, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))) // here
+
+
+def _limits(own: Path, root: Path) -> Iterator[int]:
+    """Yield what a container, a job's scheduler or systemd lets this process and its kin have.
+
+    ``own`` lists the control groups that it is in, which lie under ``root``; those above limit too.
+    """
+    for line in own.read_text().splitlines() if own.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        name = {"": "memory.max", "memory": "memory.limit_in_bytes"}.get(controllers)
+        folder = root / controllers / group.lstrip("/")
+        for path in (folder, *folder.parents) if name else ():
+            limit = path / str(name)
+            if limit.exists() and (text := limit.read_text().strip()) != "max":
+                yield int(text)
 
 
 def states_bytes(
@@ -34,28 +53,29 @@ def states_bytes(
 ) -> int:
     """Return what weights, gradients and optimizer take on one device, in bytes.
 
-    ZeRO-2 and 3 by DeepSpeed's own estimators. ZeRO-0 keeps 16 bytes a parameter (fp32 weights and
-    gradients, two moments) everywhere; ZeRO-1 shares the moments.
+    ZeRO-0 keeps 16 bytes a parameter (fp32 weights and gradients, two moments) everywhere; ZeRO-1
+    has a second copy of the weights, which it shares together with the moments. ZeRO-2 and 3 by
+    DeepSpeed's own estimators, which take weights for 16 bits wide: ours are fp32, in bf16 too. On a
+    CPU nothing is won by offloading to where it is.
     """
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
+    away = offload != "none" and torch.cuda.is_available()
     if stage == 0:
         return 16 * parameters
     if stage == 1:
-        return 8 * parameters + (12 * parameters // processes if offload == "none" else 0)
-    away = offload != "none"
+        return 8 * parameters + (0 if away else 12 * parameters // processes)
     if stage == 2:
         need = estimate_zero2_model_states_mem_needs(parameters, processes, cpu_offload=away)
-    else:
-        need = estimate_zero3_model_states_mem_needs(
-            parameters,
-            largest_layer,
-            processes,
-            cpu_offload=away,
-            cpu_offload_params=offload == "all",
-        )
-    return int(need[1])
+        # Without offloading it also counts gradients of 16 bits beside those of 32: we have none.
+        return int(need[1]) + 2 * parameters - (0 if away else 2 * parameters // processes)
+    all_away = away and offload == "all"
+    need = estimate_zero3_model_states_mem_needs(
+        parameters, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
+    )
+    # The largest layer is gathered, and its gradient beside it.
+    return int(need[1]) + 4 * largest_layer + (0 if all_away else 2 * parameters // processes)
 
 
 def zero_stage(
@@ -79,37 +99,65 @@ def zero_stage(
     raise AssertionError
 
 
-def out_of_memory(
-    batch: int, length: int, stage: int, parameters: int, hidden: int, layers: int,
-    levers: dict[str, str] = LEVERS,
-) -> str:  # fmt: skip
-    """Return a message for a run that ran out of memory: what can be lowered, and what each saves.
+@dataclass(frozen=True)
+class Run:
+    """What decides how much memory a training run takes; the first five by their names in ``LEVERS``."""
 
-    ``levers`` has those of ``LEVERS`` that this run knows, by its own names.
+    batch: int  # documents that a process computes at once
+    length: int  # tokens of the longest
+    recomputing: bool
+    zero: int
+    offload: str
+    bf16: bool
+    parameters: int
+    largest_layer: int
+    hidden: int
+    layers: int
+    heads: int
+
+    def states(self) -> int:
+        """Return the bytes of weights, gradients and optimizer in one process."""
+        processes = distributed.world_size()
+        return states_bytes(self.zero, self.parameters, processes, self.largest_layer, self.offload)
+
+    def activations(self) -> int:
+        """Return the bytes of what the backward pass needs of the forward pass.
+
+        Korthikanti et al. (arXiv 2205.05198) for activations of 16 bits; in fp32 twice as much.
+        Recomputing keeps each layer's input, and all of the one layer that it is at.
+        """
+        each = self.batch * self.length * self.hidden * (1 if self.bf16 else 2)
+        layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
+        return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
+
+
+def out_of_memory(run: Run, levers: dict[str, str] = LEVERS) -> str:
+    """Return a message for a run that ran out of memory: what can be changed, and what each saves.
+
+    ``levers`` has those of ``LEVERS`` that this run knows, by its own names; one that is already
+    where it would be set, or that saves nothing here, is left out.
     """
-    processes = distributed.world_size()
-    # Korthikanti et al. (arXiv 2205.05198): about 34 bytes an activation of 16 bits, a layer.
-    activations = 34 * batch * length * hidden * layers
-    states = states_bytes(stage, parameters, processes)
-
-    def gigabytes(count: float) -> str:
-        return f"{max(count, 0) / 1e9:.2f} GB"
-
-    # A micro-batch is one process's, any other batch that of all together.
-    together = 1 if levers["batch"] == LEVERS["batch"] else processes
-    saved = {
-        "batch": (f": {max(batch // 2, 1) * together}", activations / 2, ""),
-        "length": (f": {length // 2}", activations / 2, ""),
-        "recomputing": (": true", activations * 0.7, ""),
-        "zero": (": 3", states - states_bytes(3, parameters, processes), ""),
-        "offload": (": optimizer", 8 * parameters / processes,
-                    " (of a GPU's memory, from ZeRO-1 on; on a CPU nothing)"),
+    changes: dict[str, dict[str, Any]] = {
+        "batch": {"batch": max(run.batch // 2, 1)},
+        "length": {"length": max(run.length // 2, 1)},
+        "recomputing": {"recomputing": True},
+        "zero": {"zero": 3},
+        "offload": {"offload": "optimizer" if run.offload == "none" else run.offload,
+                    "zero": max(run.zero, 1)},  # ZeRO-0 offloads nothing
     }  # fmt: skip
-    lines = [f"\n  {levers[kind]}{to}       {gigabytes(count)}{note}"
-             for kind, (to, count, note) in saved.items() if kind in levers]  # fmt: skip
+    # A micro-batch is one process's, any other batch that of all together.
+    together = 1 if levers["batch"] == LEVERS["batch"] else distributed.world_size()
+    lines = []
+    for kind, name in levers.items():
+        changed: Run = replace(run, **changes[kind])
+        saved = run.states() + run.activations() - changed.states() - changed.activations()
+        if saved > 0:
+            value = getattr(changed, kind)
+            value = value * together if kind == "batch" else str(value).lower()
+            note = " (from ZeRO-1 on)" if kind == "offload" and run.zero == 0 else ""
+            lines.append(f"\n  {name}: {value}       {saved / 1e9:.2f} GB{note}")
     return (
-        "Out of memory: training needs about "
-        f"{gigabytes(states)} a process for weights, gradients and optimizer, and "
-        f"{gigabytes(activations)} for activations. What would save how much a process:"
-        + "".join(lines)
+        f"Out of memory: training needs about {run.states() / 1e9:.2f} GB a process for weights, "
+        f"gradients and optimizer, and {run.activations() / 1e9:.2f} GB for activations."
+        f"{' What would save how much a process:' if lines else ''}{''.join(lines)}"
     )

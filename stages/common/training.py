@@ -91,7 +91,7 @@ def deepspeed_config(
     return config
 
 
-def autocast_to_bf16(model: torch.nn.Module) -> None:
+def autocast_to_bf16(model: Any) -> None:
     """Let ``model`` multiply in bf16 and keep its weights, gradients and optimizer in fp32.
 
     Inside the model rather than in DeepSpeed's config: there bf16 also rounds the gradients that
@@ -99,6 +99,7 @@ def autocast_to_bf16(model: torch.nn.Module) -> None:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+    model.multiplies_in_bf16 = True
     embeddings = getattr(model.base_model, "embeddings", None)
     if device == "cpu" and embeddings is not None:
         # Between its matrix products torch goes on in the precision that it is given; embeddings,
@@ -406,15 +407,21 @@ class Engine(Trainer):
         config: Any = self.accelerator.unwrap_model(self.model).config
         deepspeed: Any = self.args.deepspeed
         data: Any = self.train_dataset
-        return memory.out_of_memory(
+        parameters, largest_layer = count_parameters(self.model)
+        run = memory.Run(
             batch=self.args.per_device_train_batch_size,
             length=int(data.lengths.max()),
-            stage=deepspeed["zero_optimization"]["stage"],
-            parameters=count_parameters(self.model)[0],
+            recomputing=bool(self.args.activation_checkpointing),
+            zero=deepspeed["zero_optimization"]["stage"],
+            offload=self.knobs.offload,
+            bf16=hasattr(self.model, "multiplies_in_bf16"),
+            parameters=parameters,
+            largest_layer=largest_layer,
             hidden=config.hidden_size,
             layers=config.num_hidden_layers,
-            levers=self.levers,
+            heads=config.num_attention_heads,
         )
+        return memory.out_of_memory(run, self.levers)
 
     def _save_checkpoint(self, *_: Any) -> None:
         """Write all that the rest of the run follows from."""
