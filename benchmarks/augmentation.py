@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.cleaning import fine_tuned, furnish, spread
+from benchmarks.stage_runs import fine_tuned, furnish, spread
 from stages.common import augmentation, console, corpus, encoder
 from stages.common.errors import UserError
 

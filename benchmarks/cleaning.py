@@ -14,29 +14,21 @@ is trained by its own stage in a temporary folder, with the knobs of params.yaml
 """
 
 import argparse
-import os
-import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.common import classifier, console, corpus, encoder
+from benchmarks.stage_runs import fine_tuned, furnish, run, spread
+from stages.common import console, corpus
 from stages.common.errors import UserError
 from stages.common.params import TextSteps
 from stages.common.repair import prepare
-from tools.sweep import rewritten
 
 RECIPES = ("raw", "repaired", "article", "pipeline")
 MODELS = ("tfidf", "lstm", "transformer")
 VALIDATION_SHARE = 0.05
-CODE = Path(__file__).parents[1]
 
 
 def main() -> None:
@@ -124,50 +116,6 @@ def measure(
         if "transformer" in models:
             found["transformer"] = fine_tuned(folder, ("test",))["test"]
     return found
-
-
-def furnish(
-    folder: Path, changes: dict[str, Any], others: Sequence[Path] = (), base: Path = Path()
-) -> None:
-    """Give a folder what stages need beside documents: params.yaml with ``changes``, and ``others``.
-
-    The model to start from is the one in the project ``base``.
-    """
-    for path in (corpus.SOURCE, Path("ds_config.json"), *others):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / path)
-    shutil.copytree(base / encoder.PRETRAINED, folder / encoder.PRETRAINED)
-    own = Path("params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(rewritten(own, changes), encoding="utf-8")
-
-
-def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:
-    """Tokenize and fine-tune in a folder; return the model's accuracy on each split."""
-    run("tokenize_text", folder)
-    run("finetune", folder)
-    trained = classifier.load(folder / corpus.FINETUNED)
-    found = {}
-    for split in splits:
-        tokens = corpus.read_table(folder / corpus.TOKENS / f"{split}.parquet")
-        guesses = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
-        found[split] = float((guesses == tokens["label"].to_numpy()).mean())
-    return found
-
-
-def run(stage: str, folder: Path) -> None:
-    """Run one stage in a folder, silent unless it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}"], cwd=folder, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(CODE)},
-    )  # fmt: skip
-    if done.returncode:
-        raise UserError(f"stages.{stage} failed in the benchmark:\n{done.stderr[-2000:]}")
-
-
-def spread(values: list[float]) -> str:
-    """Return the mean, and the standard deviation where there are several."""
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.cleaning import CODE, furnish, run
 from benchmarks.scale import LINEAR, growth, numbers
+from benchmarks.stage_runs import CODE, furnish, run
 from stages import label_noise
 from stages.common import console, corpus, corrections
 from stages.common.errors import UserError

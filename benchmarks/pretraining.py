@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.cleaning import fine_tuned, furnish, run, spread
+from benchmarks.stage_runs import fine_tuned, furnish, run, spread
 from stages.common import console, corpus, encoder, files
 from stages.common.errors import UserError
 
