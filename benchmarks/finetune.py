@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import os
 import resource
 import statistics
@@ -67,6 +68,7 @@ CONTENDERS = {
     "frozen": f"{FROZEN} layers frozen",  # the same with `finetune.freeze_layers`
 }
 WIDTH = 128
+ENDED = "The contender {!r} ended early; its message is above."
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -96,6 +98,10 @@ def main() -> None:
             f"{documents // params.batch_size} steps of an epoch together."
         )
 
+    # As many threads for all: torch's own number counts cores that this process may not use.
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
     # ---- in turns
     workers = {name: start(name, options.steps, options.rounds) for name in CONTENDERS}
     paces: dict[str, list[float]] = {name: [] for name in CONTENDERS}  # real tokens a second
@@ -104,7 +110,7 @@ def main() -> None:
         for _ in range(options.rounds):
             rates.append(matrix_rate())
             for name, worker in workers.items():
-                told = ask(worker)
+                told = ask(name, worker)
                 paces[name].append(told["real"] / told["seconds"])
                 bar.advance()
 
@@ -113,7 +119,7 @@ def main() -> None:
     results = []
     for name, worker in workers.items():
         rate = statistics.median(paces[name][1:])
-        seen = ask(worker)
+        seen = ask(name, worker)
         results.append({
             "contender": CONTENDERS[name],
             "documents_per_second": rate / mean_length,
@@ -149,15 +155,19 @@ def start(name: str, steps: int, rounds: int) -> Any:
     assert worker.stdout
     while (line := worker.stdout.readline()) != "ready\n":
         if not line:
-            raise UserError(f"The contender {name!r} ended early; its message is above.")
+            raise UserError(ENDED.format(name))
     return worker
 
 
-def ask(worker: Any) -> Any:
+def ask(name: str, worker: Any) -> Any:
     """Let a worker do its next round, or its report after the last; return what it says."""
-    worker.stdin.write("go\n")
-    worker.stdin.flush()
-    return json.loads(worker.stdout.readline())
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    said = worker.stdout.readline()
+    if not said:
+        raise UserError(ENDED.format(name))
+    return json.loads(said)
 
 
 # ---- a worker ----------------------------------------------------------------------------------
@@ -175,7 +185,8 @@ class Pace(TrainerCallback):
 
     def wait(self) -> None:
         """Wait for the parent's word."""
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            sys.exit(1)  # the benchmark has ended
         self._start = clock()
 
     def step(self) -> None:
@@ -231,6 +242,8 @@ def work(name: str, params: Params, steps: int, rounds: int) -> None:
 def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
     """Train with transformers' Trainer as it comes, padding to ``width`` or the longest document."""
     params = task.params
+    # Of QUIET, what does more than keep Trainer quiet.
+    more = ("accelerator_config", "dataloader_pin_memory", "logging_nan_inf_filter")
     arguments = TrainingArguments(
         output_dir=tempfile.gettempdir(),
         max_steps=task.steps,
@@ -239,7 +252,7 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
         warmup_steps=params.finetune.warmup,
         bf16=bf16 and distributed.bf16_is_fast(),
         use_cpu=DEVICE == "cpu",
-        **{k: v for k, v in training.QUIET.items() if k != "accelerator_config"},
+        **{k: v for k, v in training.QUIET.items() if k not in more},
     )
 
     def collate(documents: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -316,10 +329,12 @@ def operations(trained: torch.nn.Module, documents: float) -> float:
         for name, parameter in layer.named_parameters()
         if not name.startswith(("attention.self.key.", "attention.self.value."))
     }
+    # ZeRO-3 keeps the true shape there.
+    shapes = {p: getattr(p, "ds_shape", p.shape) for p in trained.parameters()}
     return sum(
-        p.numel() * (6 if p.requires_grad else 2) * (documents if id(p) in once else 1)
+        math.prod(shapes[p]) * (6 if p.requires_grad else 2) * (documents if id(p) in once else 1)
         for n, p in trained.named_parameters()
-        if p.dim() == 2 and optimizers.BLOCK.search(n)
+        if len(shapes[p]) == 2 and optimizers.BLOCK.search(n)
     )
 
 
