@@ -46,6 +46,12 @@ from stages.common.params import Params, TextSteps, read_params
 
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
          "processes", "finetune", "augment", "study", "clean")  # fmt: skip
+# What changes nothing of the result. Of the processes, those count that there are.
+IMMATERIAL: dict[str, Any] = {
+    "study": True,
+    "processes": True,
+    "finetune": {"tensorboard", "profiler", "checkpoint_steps"},
+}
 FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
 SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
@@ -91,7 +97,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     )
     bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
-        params.model_dump(exclude={"study"}) | {"zero_stage": stage, "bf16": bf16},
+        params.model_dump(exclude=IMMATERIAL) | {"zero_stage": stage, "bf16": bf16},
         [TRAIN, VALIDATION, corpus.SOURCE, encoder.PRETRAINED, training.DEEPSPEED_CONFIG],
     )
     unfinished = checkpoints.Checkpoints("finetune", run)

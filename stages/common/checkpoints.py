@@ -28,6 +28,7 @@ from stages.common.errors import UserError
 ROOT = Path(".checkpoints")
 KEPT = 2
 LISTING = "files.json"
+LIBRARIES = ("accelerate", "deepspeed", "numpy", "peft", "torch", "transformers")
 DAMAGED = ".damaged-"
 
 
@@ -47,7 +48,7 @@ def fingerprint(params: Mapping[str, Any], inputs: Iterable[Path]) -> str:
         "params": params,
         "inputs": {str(p): files.sha256(p) for p in every if p.is_file()},
         "code": code,
-        "versions": {name: version(name) for name in ("torch", "transformers", "deepspeed")},
+        "versions": {name: version(name) for name in LIBRARIES},
         "processes": distributed.world_size(),
         "threads": torch.get_num_threads(),
         "device": "cuda" if torch.cuda.is_available() else "cpu",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import types
+from importlib.metadata import version
 
 import psutil
 import pytest
@@ -165,12 +166,24 @@ def test_all_processes_go_on_from_the_checkpoint_that_rank_0_found(workspace, mo
     assert run.latest() == run.path(2)
 
 
-@pytest.mark.parametrize("change", ["params", "data", "configuration"])
+def test_a_run_that_is_only_looked_at_in_another_way_goes_on(runner, tmp_path, undisturbed):
+    folder = prepare(tmp_path)
+    stop_at(folder, runner, 6)
+    run = runner.start(folder, finetune__checkpoint_steps=3, finetune__tensorboard=True,
+                       finetune__profiler=True, processes=1)  # fmt: skip
+    assert run.statuses == [0], run.output
+    assert "going on from the checkpoint of step 6" in run.output
+    assert outputs(folder) == undisturbed
+
+
+@pytest.mark.parametrize("change", ["params", "nested", "data", "configuration"])
 def test_a_run_that_differs_starts_from_nothing(runner, tmp_path, undisturbed, change):
     folder = prepare(tmp_path)
     stop_at(folder, runner, 4)
     if change == "params":
         tiny.set_params(folder, lr=2e-3)
+    elif change == "nested":
+        tiny.set_params(folder, finetune__label_smoothing=0.1)
     elif change == "data":
         shutil.copy(folder / "data/tokens/validation.parquet", folder / "data/tokens/train.parquet")
     else:
@@ -182,7 +195,7 @@ def test_a_run_that_differs_starts_from_nothing(runner, tmp_path, undisturbed, c
     assert "going on" not in run.output
 
 
-def test_the_fingerprint_follows_code_processes_and_threads(tmp_path, monkeypatch):
+def test_the_fingerprint_follows_code_processes_threads_and_libraries(tmp_path, monkeypatch):
     module = types.ModuleType("stages.extra")
     module.__file__ = str(tmp_path / "extra.py")
     (tmp_path / "extra.py").write_text("PASSES = 1")
@@ -195,7 +208,13 @@ def test_the_fingerprint_follows_code_processes_and_threads(tmp_path, monkeypatc
     seen.append(checkpoints_module.fingerprint({}, []))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     seen.append(checkpoints_module.fingerprint({}, []))
-    assert len(set(seen)) == 4
+    for library in ("accelerate", "deepspeed", "numpy", "peft", "torch", "transformers"):
+        versions = {library: "99"}
+        monkeypatch.setattr(
+            checkpoints_module, "version", lambda name, v=versions: v.get(name) or version(name)
+        )
+        seen.append(checkpoints_module.fingerprint({}, []))
+    assert len(set(seen)) == len(seen) == 10
 
 
 def test_a_full_disk_says_so_and_keeps_the_last_good_checkpoint(runner, tmp_path, undisturbed):
