@@ -78,10 +78,10 @@ class TokenDataset(Dataset[dict[str, Any]]):
 class Share(Sampler[list[Document]]):
     """The micro-batches of one process, epoch by epoch.
 
-    The weights are such that the sum of weighted losses,
-    averaged over processes and summed over the micro-batches of a step, is the weighted mean loss
-    of the global batch, however it was split. Class weights multiply that and are not divided by
-    their sum in the batch: a batch without the rare class would make too much of the others.
+    The weights are such that the sum of weighted losses, averaged over processes and summed over the
+    micro-batches of a step, is the weighted mean loss of the global batch, however it was split.
+    Class weights multiply that and are not divided by their sum in the batch: a batch without the
+    rare class would make too much of the others.
     """
 
     def __init__(

@@ -103,7 +103,7 @@ def _torchrun(module: str, count: int) -> None:
 
 
 def prepare(seed: int) -> None:
-    """Get this process ready for DeepSpeed; call it before anything that uses ``torch``.
+    """Get this process ready for DeepSpeed; call it before anything is computed.
 
     Fixes the number of threads (it changes CPU results in the last bits) and the seeds, stands in
     for a launcher where there was none, and keeps DeepSpeed from compiling C++ code and from

@@ -115,7 +115,7 @@ def autocast_to_bf16(model: Any) -> None:
 
 
 class Stopped(SystemExit):
-    """Training was told to stop (SIGTERM or SIGINT), and has written a checkpoint."""
+    """Training was told to stop (SIGTERM or SIGINT); what the same command goes on from is kept."""
 
 
 class Engine(Trainer):
@@ -259,7 +259,7 @@ class Engine(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Run one micro-batch; at the last of a step, agree on its loss and stop if it is not finite."""
+        """Run one micro-batch; note its loss and documents for ``agree`` at the end of the step."""
         self._step_rows += inputs.pop("rows")
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._step_loss += loss
@@ -473,6 +473,15 @@ def _out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _spare_one_process_the_exchange(deepspeed: Any) -> None:
+    """Keep DeepSpeed from exchanging gradients with nobody.
+
+    At ZeRO-0 it would join all gradients for it and take them apart again, in every step.
+    """
+    if distributed.world_size() == 1 and not deepspeed.zero_optimization():
+        deepspeed.enable_backward_allreduce = False
+
+
 def _clip_as_torch_does(deepspeed: Any) -> None:
     """Let DeepSpeed clip gradients like torch to the last bit, where a process has them all at hand.
 
@@ -514,12 +523,9 @@ class _Flow(TrainerCallback):
         self._rate = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Judge the model that training starts from, where that is asked for."""
-        deepspeed: Any = self._engine.deepspeed
-        if distributed.world_size() == 1 and not deepspeed.zero_optimization():
-            # Else it joins all gradients and takes them apart again, to exchange them with nobody.
-            deepspeed.enable_backward_allreduce = False
-        _clip_as_torch_does(deepspeed)
+        """Prepare DeepSpeed and the connections; judge the model as it is, where that is asked for."""
+        _spare_one_process_the_exchange(self._engine.deepspeed)
+        _clip_as_torch_does(self._engine.deepspeed)
         distributed.watch_hosts()  # on DeepSpeed's connections too
         distributed.barrier()  # nobody is later than the others now: they wait less in a step
         if self._engine.judges_before and not self._engine.before:
