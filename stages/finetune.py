@@ -4,9 +4,10 @@
 
 transformers' Trainer on DeepSpeed ZeRO, on every GPU there is, or in ``processes: N`` processes on
 a CPU. ``batch_size`` counts the documents of one optimizer step over all processes together, so
-that the number of processes changes the time it takes and not the result. A run that was
-interrupted goes on from its last checkpoint under ``.checkpoints/`` when started again. With
-``study.seeds`` the same is done for each further seed, into a folder beside the weights.
+that the number of processes changes the time it takes and not the result, but for which activations
+dropout leaves out. A run that was interrupted goes on from its last checkpoint under
+``.checkpoints/`` when started again. With ``study.seeds`` the same is done for each further seed,
+into a folder beside the weights.
 """
 
 import csv

@@ -528,6 +528,8 @@ class _Flow(TrainerCallback):
         _clip_as_torch_does(self._engine.deepspeed)
         distributed.watch_hosts()  # on DeepSpeed's connections too
         distributed.barrier()  # nobody is later than the others now: they wait less in a step
+        if distributed.rank():  # else all would leave out the same activations
+            torch.manual_seed(args.seed + distributed.rank())
         if self._engine.judges_before and not self._engine.before:
             self._engine.before = self._engine.figures()
 

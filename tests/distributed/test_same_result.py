@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from stages.common import corpus
 from tests import tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 16}
@@ -128,6 +129,18 @@ def test_the_loss_is_the_same_at_every_step(
 def test_r_drop_without_dropout_is_the_plain_loss(runner, tmp_path, alone, processes, params):
     losses = train(tmp_path, runner, "fp32", processes, finetune__r_drop=2.0, **params)
     assert losses == pytest.approx(alone["fp32"].losses, rel=SAME_LOSS["fp32"])
+
+
+def test_processes_leave_out_different_activations(runner, tmp_path):
+    tiny.write(tmp_path)
+    path = tmp_path / corpus.TOKENS / "train.parquet"
+    table = corpus.read_table(path)
+    same = {name: [table[name][0]] * len(table) for name in ("input_ids", "label", "length")}
+    corpus.write_table(path, table.assign(**same), tuple(table.columns))
+    params = {"finetune__dropout": 0.3, "epochs": 1, "precision": "fp32"}
+    one = runner.run(tmp_path, batch_size=1, **params)[0]
+    two = runner.run(tmp_path, batch_size=2, processes=2, **params)[0]
+    assert two != pytest.approx(one, rel=1e-3), "the mean of two equal losses"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
