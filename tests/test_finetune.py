@@ -106,6 +106,8 @@ def test_layer_lr_decay_slows_each_layer_by_the_same_share():
     assert rates["bert.encoder.layer.1.output.dense.weight"] == 0.5
     assert rates["bert.encoder.layer.0.output.dense.bias"] == 0.25
     assert rates["bert.embeddings.word_embeddings.weight"] == 0.125
+    knobs = fold_training.KNOBS.model_copy(update={"layer_lr_decay": 0.5})
+    assert min(g["lr"] for g in optimizers.build(built, 1.0, knobs).param_groups) == 0.125
 
 
 def test_freezing_more_layers_than_there_are_is_refused():
