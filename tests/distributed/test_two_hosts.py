@@ -6,6 +6,7 @@ They share the disk, as hosts of a run have to. Needs root and iproute2.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,10 +14,20 @@ import time
 import pytest
 
 from tests import tiny
+from tests.conftest import REPOSITORY
 
 HOSTS = ("cleantune-a", "cleantune-b")
 LINKS = ("ct-a", "ct-b")
 ADDRESSES = ("10.213.7.1", "10.213.7.2")
+# Stands in for ssh, for no host has a server here; hangs up at its end as the real one does with -tt.
+SSH = """#!/bin/sh
+[ "$1" = -ntt ] || exit 2
+case $2 in 10.213.7.1) end=a ;; 10.213.7.2) end=b ;; esac
+export OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=ct-$end
+setsid ip netns exec cleantune-$end sh -c "$3" &
+trap 'kill -HUP -$!' TERM
+wait $!
+"""
 
 
 def ip(*arguments):
@@ -76,6 +87,13 @@ def prepare(folder, **params):
     tiny.set_params(folder, **{**settings, **params})
 
 
+def wait_for_a_checkpoint(folder):
+    end = time.monotonic() + 120
+    while not list(folder.glob(".checkpoints/finetune/*/step-*")):
+        assert time.monotonic() < end, said(folder, 0)
+        time.sleep(0.1)
+
+
 def test_two_hosts_give_the_losses_of_one(hosts, runner, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -95,10 +113,7 @@ def test_a_host_that_dies_ends_the_run_with_a_message_and_a_checkpoint(hosts, tm
             finetune__early_stopping_patience=1000)  # fmt: skip
     running = [start(tmp_path, host) for host in (0, 1)]
     living = running[1 - dying]
-    end = time.monotonic() + 120
-    while not list(tmp_path.glob(".checkpoints/finetune/*/step-*")):
-        assert time.monotonic() < end, said(tmp_path, 0)
-        time.sleep(0.1)
+    wait_for_a_checkpoint(tmp_path)
     # As a power cut does: nothing is closed, nothing arrives any more.
     ip("-n", HOSTS[dying], "link", "set", LINKS[dying], "down")
     os.killpg(running[dying].pid, 9)
@@ -116,3 +131,42 @@ def test_a_host_that_dies_ends_the_run_with_a_message_and_a_checkpoint(hosts, tm
     assert re.search("It met: .*(timed out|No route to host)", output)
     assert time.monotonic() - cut < 60
     assert list(tmp_path.glob(".checkpoints/finetune/*/step-*"))
+
+
+def start_from_the_readme(folder):
+    """Start the loop over a hostfile that the README gives, word for word but for the GPUs."""
+    text = (REPOSITORY / "README.md").read_text()
+    (loop,) = re.findall(r"in `hostfile`.*?```\n(.*?)```", text, re.DOTALL)
+    (folder / "hostfile").write_text("\n".join(ADDRESSES))  # without a newline at its end
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "bin").mkdir()
+    (folder / "bin/ssh").write_text(SSH)
+    (folder / "bin/ssh").chmod(0o755)
+    with (folder / "host-0.log").open("w") as output:
+        return subprocess.Popen(
+            ["bash", "-c", loop.replace("--nproc-per-node=gpu", "--nproc-per-node=1")], cwd=folder,
+            env=os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}"},
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def test_the_readmes_loop_trains_on_all_hosts(hosts, tmp_path):
+    prepare(tmp_path)
+    assert start_from_the_readme(tmp_path).wait(120) == 0, said(tmp_path, 0)
+    assert len(tiny.losses(tmp_path)) == 8
+    assert "2 process(es)" in said(tmp_path, 0)
+    assert "ended with status 0" in said(tmp_path, 0)
+
+
+def test_ctrl_c_ends_the_readmes_loop_on_all_hosts(hosts, tmp_path):
+    prepare(tmp_path, epochs=1000, finetune__checkpoint_steps=2,
+            finetune__early_stopping_patience=1000)  # fmt: skip
+    loop = start_from_the_readme(tmp_path)
+    wait_for_a_checkpoint(tmp_path)
+    os.killpg(loop.pid, signal.SIGINT)
+    assert loop.wait(60) == 1, said(tmp_path, 0)
+    assert "ended with status 1" in said(tmp_path, 0)
+    end = time.monotonic() + 60
+    while any(ip("netns", "pids", host).stdout for host in hosts):
+        assert time.monotonic() < end, "still running"
+        time.sleep(0.1)
