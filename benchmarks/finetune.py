@@ -379,7 +379,7 @@ def stage_engine(
     arguments.max_steps = steps
     built = model()
     kernels.speed_up(built)
-    optimizers.freeze(built, frozen)
+    optimizers.freeze(built, params.finetune.freeze_embeddings, frozen)
     if distributed.use_bf16(params.precision):
         training.autocast_to_bf16(built)
     return training.Engine(

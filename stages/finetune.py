@@ -126,7 +126,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         local_files_only=True,
     )
     kernels.speed_up(model)
-    optimizers.freeze(model, params.finetune.freeze_layers)
+    optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     if bf16:
         training.autocast_to_bf16(model)
     model = optimizers.with_lora(model, params.finetune.lora_rank)

@@ -189,7 +189,7 @@ def test_layers_are_told_apart_for_freezing_and_learning_rates(untrained):
     assert all(levels[name] == 3 for name in levels if name.split(".")[0] in heads)
     body = [name for name in levels if levels[name] == 3 and name.split(".")[0] not in heads]
     assert all("norm" in name or "ln_f" in name or "pooler" in name for name in body), body
-    optimizers.freeze(model, 1)
+    optimizers.freeze(model, False, 1)
     assert {levels[n] for n, p in model.named_parameters() if p.requires_grad} == {2, 3}
 
 

@@ -112,7 +112,7 @@ def test_layer_lr_decay_slows_each_layer_by_the_same_share():
 
 def test_freezing_more_layers_than_there_are_is_refused():
     with pytest.raises(UserError, match="3 is more than the model's 2 layers"):
-        optimizers.freeze(model(), 3)
+        optimizers.freeze(model(), False, 3)
 
 
 @pytest.mark.parametrize(("kind", "left"), [("adamw", 0.499), ("adam", 0.49), ("sgd", 0.499)])
@@ -152,11 +152,17 @@ def test_the_learning_rate_warms_up_and_follows_the_scheduler(folder, runner, sc
     assert rates[-1] < 5e-4 if last == 0 else rates[-1] == last
 
 
-def test_frozen_layers_do_not_move_and_the_others_do(folder, runner):
-    runner.run(folder, finetune__freeze_layers=1)
+@pytest.mark.parametrize(
+    ("knob", "parts"),
+    [
+        ({"freeze_embeddings": True}, ["embeddings"]),
+        ({"freeze_layers": 1}, ["embeddings", "layer.0"]),
+    ],
+)
+def test_what_is_frozen_does_not_move_and_the_rest_does(folder, runner, knob, parts):
+    runner.run(folder, **{f"finetune__{name}": value for name, value in knob.items()})
     for name, distance in moved(folder).items():
-        frozen = "embeddings" in name or "layer.0" in name
-        assert (distance == 0) == frozen, name
+        assert (distance == 0) == any(part in name for part in parts), name
 
 
 def test_lora_learns_a_change_of_low_rank_and_saves_a_plain_model(folder, runner):

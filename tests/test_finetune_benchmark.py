@@ -27,7 +27,7 @@ def test_operations_are_what_a_count_by_hand_says(model):
     kernels.speed_up(model)  # the last layer: keys and values of all tokens, the rest of one in ten
     last = 2 * 8 * 8 + (LAYER - 2 * 8 * 8) / 10
     assert finetune.operations(model, 1 / 10) == pytest.approx(6 * (LAYER + last))
-    optimizers.freeze(model, 1)  # forward alone: a third
+    optimizers.freeze(model, False, 1)  # forward alone: a third
     assert finetune.operations(model, 1 / 10) == pytest.approx(2 * LAYER + 6 * last)
 
 

@@ -81,8 +81,8 @@ def l1(model: nn.Module) -> torch.Tensor:
     ).sum()
 
 
-def freeze(model: nn.Module, layers: int) -> None:
-    """Keep the embeddings and the lowest ``layers`` blocks as they are; 0 freezes nothing.
+def freeze(model: nn.Module, embeddings: bool, layers: int) -> None:
+    """Keep the embeddings, or these and the lowest ``layers`` blocks, as they are.
 
     Raises ``UserError`` when the model has fewer blocks.
     """
@@ -91,7 +91,7 @@ def freeze(model: nn.Module, layers: int) -> None:
         raise UserError(
             f"finetune.freeze_layers: {layers} is more than the model's {blocks} layers."
         )
-    if layers:
+    if embeddings or layers:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(depth(name, blocks) > layers)
 

@@ -234,6 +234,7 @@ class Finetune(Section):
     r_drop: Annotated[float, Field(ge=0)]
     """Weight of half the symmetric KL divergence between two passes; 0 makes one pass."""
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)]
+    freeze_embeddings: bool
     freeze_layers: Annotated[int, Field(ge=0)]
     lora_rank: Annotated[int, Field(ge=0)]
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)]
