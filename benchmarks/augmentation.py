@@ -6,7 +6,7 @@
 The training documents of the pipeline, or a random part of them, the same for every method under
 one seed; its validation set, or as large a part of it, chooses the epoch, its test set is read at
 the end. Every method gets as many optimizer steps: where copies double the documents, the epochs
-are halved. All else is as in params.yaml. A method that the base model cannot do (``masked``
+are halved, and no run ends early. All else is as in params.yaml. A method that the base model cannot do (``masked``
 without a head for guessing words) is left out, and said to be.
 """
 
@@ -86,7 +86,8 @@ def measure(train: pd.DataFrame, method: str, seed: int, epochs: int) -> dict[st
         corpus.write_table(folder / corpus.LABELS / "train.parquet", train, columns)
         passes = epochs // (1 + COPIES) if method in COPYING else epochs
         changes = {"seed": seed, "epochs": passes, "augment.copies": COPIES, **METHODS[method]}
-        changes = {"augment.method": "none", "study.seeds": [], **changes}
+        changes |= {"finetune.early_stopping_patience": passes, "study.seeds": []}
+        changes = {"augment.method": "none", **changes}
         furnish(folder, changes, [corpus.CLEAN / "test.parquet"])
         validation = corpus.read_table(VALIDATION)
         part = validation.sample(min(len(train), len(validation)), random_state=seed).sort_index()

@@ -272,7 +272,7 @@ def with_loop(task: Task) -> Any:
     built = counted(model().to(DEVICE), task.seen)
     kernels.speed_up(built)
     if distributed.use_bf16(params.precision):
-        training.autocast_to_bf16(built)
+        kernels.autocast_to_bf16(built)
     built.train()
     optimizer = optimizers.build(built, params.lr, params.finetune)
     schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
@@ -373,7 +373,7 @@ def stage_engine(
     """
     config = AutoConfig.from_pretrained(encoder.pretrained_folder())
     stage, _ = memory.zero_stage(
-        params.zero_stage, *training.size_of(config), params.finetune.offload
+        params.zero_stage, *memory.size_of(config), params.finetune.offload
     )
     arguments = finetune.arguments(params, stage, unfinished.folder)
     arguments.max_steps = steps
@@ -381,7 +381,7 @@ def stage_engine(
     kernels.speed_up(built)
     optimizers.freeze(built, params.finetune.freeze_embeddings, frozen)
     if distributed.use_bf16(params.precision):
-        training.autocast_to_bf16(built)
+        kernels.autocast_to_bf16(built)
     return training.Engine(
         built, arguments, train, validation, padding_id=built.config.pad_token_id or 0,
         batch_size=params.batch_size,

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.common import classifier, corpus, encoder
+from stages.common import classifier, corpus, encoder, files
 from stages.common.errors import UserError
+from stages.common.params import read_params
 from tools.sweep import rewritten
 
 CODE = Path(__file__).parents[1]
@@ -31,6 +32,13 @@ def furnish(
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path)
     shutil.copytree(base / encoder.PRETRAINED, folder / encoder.PRETRAINED)
+    pointer = folder / encoder.PRETRAINED / encoder.POINTER
+    if pointer.is_file():
+        record = files.read_json(pointer)
+        files.write_json(pointer, record | {"model": _from_there(record["model"])})
+    params = read_params(("model", "label_noise"))
+    models = {"model": params.model, "label_noise.encoder": params.label_noise.encoder}
+    changes = {key: _from_there(model) for key, model in models.items()} | changes
     own = Path("params.yaml").read_text(encoding="utf-8")
     (folder / "params.yaml").write_text(rewritten(own, changes), encoding="utf-8")
 
@@ -46,6 +54,11 @@ def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:
         guesses = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
         found[split] = float((guesses == tokens["label"].to_numpy()).mean())
     return found
+
+
+def _from_there(model: str) -> str:
+    """Return the name of a model so that it holds in any folder."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def run(stage: str, folder: Path) -> None:

@@ -10,8 +10,6 @@ dropout leaves out. A run that was interrupted goes on from its last checkpoint 
 into a folder beside the weights.
 """
 
-import csv
-import io
 import math
 import shutil
 from pathlib import Path
@@ -42,6 +40,8 @@ from stages.common import (
     memory,
     optimizers,
     training,
+    training_logs,
+    zero,
 )
 from stages.common.params import Params, TextSteps, read_params
 
@@ -94,12 +94,12 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     folder = encoder.pretrained_folder()
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     stage, why = memory.zero_stage(
-        params.zero_stage, *training.size_of(config), params.finetune.offload
+        params.zero_stage, *memory.size_of(config), params.finetune.offload
     )
     bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
         params.model_dump(exclude=IMMATERIAL) | {"zero_stage": stage, "bf16": bf16},
-        [TRAIN, VALIDATION, corpus.SOURCE, encoder.PRETRAINED, training.DEEPSPEED_CONFIG],
+        [TRAIN, VALIDATION, corpus.SOURCE, encoder.PRETRAINED, zero.CONFIG],
     )
     unfinished = checkpoints.Checkpoints("finetune", run)
     finished = unfinished.folder / FINISHED
@@ -128,11 +128,11 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     kernels.speed_up(model)
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     if bf16:
-        training.autocast_to_bf16(model)
+        kernels.autocast_to_bf16(model)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} "
-        f"classes, {training.count_parameters(model)[0]:,} parameters\n"
+        f"classes, {memory.count_parameters(model)[0]:,} parameters\n"
         f"{distributed.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
         + (f"\nseed {seed}" if params.study.seeds else "")
     )
@@ -160,7 +160,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         with unfinished.room("the trained model"), files.atomic_folder(finished) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
-            files.write_text(out / "history.csv", as_csv(engine.history))
+            files.write_text(out / "history.csv", training_logs.as_csv(engine.history))
             chosen_by = {"macro_f1": round(engine.best["macro_f1"], 6)}
             files.write_json(out / "validation.json", chosen_by)  # DVC compares experiments by it
             files.write_json(out / "summary.json", summary(engine, names, train, params.clean))
@@ -185,7 +185,7 @@ def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
         warmup_steps=params.finetune.warmup,
         max_grad_norm=params.finetune.max_gradient_norm,
         activation_checkpointing=params.finetune.gradient_checkpointing,
-        deepspeed=training.deepspeed_config(stage, params.finetune.offload),
+        deepspeed=zero.config(stage, params.finetune.offload),
         **training.QUIET,
     )
 
@@ -197,15 +197,6 @@ def judge(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, f
         "accuracy": float(accuracy_score(labels, guesses)),
         "macro_f1": float(f1_score(labels, guesses, average="macro", zero_division=0)),
     }
-
-
-def as_csv(history: list[dict[str, float]]) -> str:
-    """Return the history as CSV: one row a step, validation figures on each epoch's last."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, training.HISTORY_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
 
 
 def summary(

@@ -11,18 +11,12 @@ With ``pretrain.from_scratch`` weights and tokenizer start from nothing but that
 import math
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-import torch
-from tokenizers import ByteLevelBPETokenizer
-from tokenizers.processors import RobertaProcessing
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
-    BertConfig,
     BertForMaskedLM,
-    PreTrainedTokenizerFast,
     TrainingArguments,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -34,53 +28,18 @@ from stages.common import (
     distributed,
     encoder,
     files,
+    from_scratch,
     kernels,
     masking,
     memory,
     training,
+    zero,
 )
 from stages.common.errors import UserError
 from stages.common.params import Params, read_params
 
 READS = ("seed", "model", "models", "pretrain", "zero_stage", "precision", "processes")
 TRAIN, VALIDATION = corpus.LABELS / "train.parquet", corpus.CLEAN / "validation.parquet"
-
-
-class Guessing(training.Engine):
-    """Train to guess hidden tokens."""
-
-    judges_before = True
-    levers: ClassVar = {
-        "batch": "pretrain.batch_size",
-        "length": "pretrain.block_length",
-        "zero": "zero_stage",
-    }
-    calmer = "Lower pretrain.lr or set precision: fp32"
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
-        losses = masking.mean_losses(self.logits(model, inputs), inputs["labels"])
-        loss: torch.Tensor = (losses * inputs["weights"]).sum()
-        return loss
-
-    def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """Return the scores of every hidden token: (hidden, vocabulary)."""
-        with masking.hidden_only(self.model, inputs["labels"]):
-            found = super().logits(model, inputs)
-        return found if found.dim() == 2 else found[inputs["labels"] != masking.IGNORED]
-
-    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-        """Return the mean loss of each block, (blocks, 1): all logits would fill the memory."""
-        return masking.mean_losses(logits, inputs["labels"])[:, None]
-
-    def figures(self) -> dict[str, float]:
-        """Return the loss and the perplexity over all hidden tokens, each counted once."""
-        loss = float(np.average(self.predict_all()[:, 0], weights=self.validation.weights))
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
-
-    def score(self, figures: dict[str, float]) -> float:
-        """Return what chooses the best epoch."""
-        return -figures["loss"]
 
 
 def main() -> None:
@@ -97,7 +56,10 @@ def main() -> None:
     texts = [corpus.full_text(corpus.read_table(path)) for path in (TRAIN, VALIDATION)]
     knobs = params.pretrain
     if knobs.from_scratch:
-        base, tokenizer = None, own_tokenizer(texts[0], knobs.vocabulary, knobs.block_length)
+        base, tokenizer = (
+            None,
+            from_scratch.own_tokenizer(texts[0], knobs.vocabulary, knobs.block_length),
+        )
     else:
         base = encoder.find(params.model, params.models)
         tokenizer = encoder.load_tokenizer(base)
@@ -105,12 +67,12 @@ def main() -> None:
     train, validation = (masking.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
     config = (AutoConfig.from_pretrained(base, local_files_only=True) if base
-              else own_config(params, len(tokenizer)))  # fmt: skip
-    stage, why = memory.zero_stage(params.zero_stage, *training.size_of(config))
+              else from_scratch.own_config(knobs, len(tokenizer)))  # fmt: skip
+    stage, why = memory.zero_stage(params.zero_stage, *memory.size_of(config))
     bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
-        params.model_dump() | {"zero_stage": stage, "bf16": bf16},
-        [TRAIN, VALIDATION, training.DEEPSPEED_CONFIG, *([base] if base else [])],
+        params.model_dump(exclude={"processes"}) | {"zero_stage": stage, "bf16": bf16},
+        [TRAIN, VALIDATION, zero.CONFIG, *([base] if base else [])],
     )
     unfinished = checkpoints.Checkpoints("pretrain", run)
 
@@ -126,13 +88,13 @@ def main() -> None:
         model = BertForMaskedLM(config)
     kernels.speed_up(model)
     if bf16:
-        training.autocast_to_bf16(model)
+        kernels.autocast_to_bf16(model)
     console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
-                f"{training.count_parameters(model)[0]:,} parameters; {distributed.world_size()} "
+                f"{memory.count_parameters(model)[0]:,} parameters; {distributed.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train
-    engine = Guessing(
+    engine = masking.Guessing(
         model, args, train, validation, padding_id=tokenizer.pad_token_id,
         batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=training.PLAIN,
     )  # fmt: skip
@@ -180,36 +142,6 @@ def refuse_what_cannot_guess(params: Params, base: Path, tokenizer: Any) -> None
     encoder.refuse_longer("pretrain.block_length", params.pretrain.block_length, base)
 
 
-def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
-    """Train a tokenizer of byte-level pieces on the corpus; it frames a text as BERT's does.
-
-    The same texts give the same pieces, in every process and every run. WordPiece's trainer breaks
-    ties by the order of a hash map (huggingface/tokenizers#1794).
-    """
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
-             "mask_token": "[MASK]"}  # fmt: skip
-    pieces = ByteLevelBPETokenizer(add_prefix_space=True, lowercase=True)
-    pieces.train_from_iterator(texts, vocab_size=vocabulary, min_frequency=2, show_progress=False,
-                               special_tokens=[*names.values()])  # fmt: skip
-    last, first = ((token, pieces.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
-    pieces.post_processor = RobertaProcessing(last, first)
-    build: Any = PreTrainedTokenizerFast
-    return build(tokenizer_object=pieces._tokenizer, model_max_length=length, **names)
-
-
-def own_config(params: Params, vocabulary: int) -> BertConfig:
-    """Return the shape of a BERT of our own."""
-    knobs = params.pretrain
-    heads = max(1, knobs.hidden // 32)
-    while knobs.hidden % heads:  # each has the same share of the width
-        heads -= 1
-    return BertConfig(
-        vocab_size=vocabulary, hidden_size=knobs.hidden, num_hidden_layers=knobs.layers,
-        num_attention_heads=heads, intermediate_size=4 * knobs.hidden,
-        max_position_embeddings=max(512, knobs.block_length),
-    )  # fmt: skip
-
-
 def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
     """Return Trainer's arguments."""
     knobs = params.pretrain
@@ -218,7 +150,7 @@ def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
         per_device_train_batch_size=math.ceil(knobs.batch_size / distributed.world_size()),
         per_device_eval_batch_size=32, learning_rate=knobs.lr,
         warmup_steps=training.PLAIN.warmup, max_grad_norm=training.PLAIN.max_gradient_norm,
-        deepspeed=training.deepspeed_config(stage), **training.QUIET,
+        deepspeed=zero.config(stage), **training.QUIET,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def main() -> None:
     )
     kernels.speed_up(model)
     if distributed.use_bf16(params.precision):
-        training.autocast_to_bf16(model)
+        kernels.autocast_to_bf16(model)
     data = batches.TokenDataset(corpus.read_table(finetune.TRAIN))
     trainer = Plain(model, args, train_dataset=data)
     trainer.model_accepts_loss_kwargs = False  # else its loss grows with accumulation

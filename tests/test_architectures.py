@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from stages.common import classifier, corpus, encoder, files, kernels, masking, optimizers, training
+from stages.common import classifier, corpus, encoder, files, kernels, masking, optimizers
 from stages.common.errors import UserError
 from stages.common.explanations import explain
 from tests import architectures, tiny
@@ -139,7 +139,7 @@ def test_in_bf16_it_says_nearly_the_same_and_learns_the_same_weights(untrained):
     _, folder = untrained
     plain, half = (classifier.load(folder) for _ in range(2))
     kernels.speed_up(half.model)
-    training.autocast_to_bf16(half.model)
+    kernels.autocast_to_bf16(half.model)
     tokens = plain.encode(TEXTS)
     np.testing.assert_allclose(half.logits(tokens), plain.logits(tokens), atol=0.03)
     learnt = []

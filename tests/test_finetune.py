@@ -17,7 +17,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
-from stages.common import distributed, files, fold_training, memory, optimizers, training
+from stages.common import (
+    distributed,
+    files,
+    fold_training,
+    memory,
+    optimizers,
+    training,
+    training_logs,
+    zero,
+)
 from stages.common.errors import UserError
 from tests import tiny
 
@@ -254,7 +263,7 @@ def test_micro_batches_and_recomputing_change_what_is_computed_at_once(
      (3, "optimizer", {"optimizer"}), (3, "all", {"optimizer", "param"})],
 )  # fmt: skip
 def test_offload_moves_what_the_stage_can_move(stage, offload, away):
-    config = training.deepspeed_config(stage, offload)["zero_optimization"]
+    config = zero.config(stage, offload)["zero_optimization"]
     assert config["stage"] == stage
     found = {n.removeprefix("offload_"): v["device"] for n, v in config.items() if "offload_" in n}
     assert found == dict.fromkeys(away, "cpu")
@@ -275,7 +284,7 @@ def test_the_folder_is_complete_and_names_the_classes(plain):
     assert AutoTokenizer.from_pretrained(out).model_max_length == 128
     with (out / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == training.HISTORY_COLUMNS
+    assert tuple(rows[0]) == training_logs.HISTORY_COLUMNS
     assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
     judged = [float(row["validation_macro_f1"]) for row in rows if row["validation_macro_f1"]]
     summary = files.read_json(out / "summary.json")
@@ -358,7 +367,7 @@ def test_an_optimizer_in_ds_config_is_refused(tmp_path):
     path = tmp_path / "ds_config.json"
     path.write_text('{"optimizer": {"type": "AdamW"}}')
     with pytest.raises(UserError, match="remove 'optimizer'"):
-        training.deepspeed_config(2, path=path)
+        zero.config(2, path=path)
 
 
 @pytest.mark.slow

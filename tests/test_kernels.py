@@ -13,7 +13,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from stages.common import kernels, training
+from stages.common import kernels
 
 TINY = {
     "bert": BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -129,7 +129,7 @@ def test_training_uses_our_dropout_everywhere_and_a_saved_model_does_not_know(tm
 def test_bf16_holds_between_the_products_and_weights_and_gradients_stay_in_fp32():
     plain, half = model("bert").eval(), model("bert").eval()
     half.load_state_dict(plain.state_dict())
-    training.autocast_to_bf16(half)
+    kernels.autocast_to_bf16(half)
     passed = []
     for layer in half.bert.encoder.layer:
         layer.register_forward_hook(lambda _layer, given, out: passed.extend([given[0], out]))

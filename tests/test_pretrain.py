@@ -10,8 +10,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertFo
 
 from stages.common import corpus, encoder, files, fold_training, masking, memory
 from stages.common.errors import UserError
+from stages.common.from_scratch import own_config, own_tokenizer
+from stages.common.masking import Guessing
 from stages.common.params import read_params
-from stages.pretrain import Guessing, own_config, own_tokenizer
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -210,5 +211,5 @@ def test_from_scratch_without_an_epoch_is_refused(folder):
 @pytest.mark.parametrize(("hidden", "heads"), [(8, 1), (104, 2), (256, 8)])
 def test_heads_share_the_width_evenly(folder, hidden, heads):
     tiny.set_params(folder, pretrain__hidden=hidden)
-    shape = own_config(read_params(["pretrain"], folder / "params.yaml"), 100)
+    shape = own_config(read_params(["pretrain"], folder / "params.yaml").pretrain, 100)
     assert shape.num_attention_heads == heads

@@ -47,9 +47,8 @@ def project(tmp_path, monkeypatch):
         Path(name).write_bytes((REPOSITORY / name).read_bytes())
     base = tmp_path / "base"
     tiny.write_model(base, dropout=0.0)
-    # by their whole path, which holds in the studies' own folders, too
-    tiny.set_params(tmp_path, model=str(base), label_noise__encoder=str(base), **PARAMS)
-    pointer = {"model": str(base), "entry": None, "sha256": files.sha256(base / encoder.WEIGHTS)}
+    tiny.set_params(tmp_path, model="base", label_noise__encoder="base", **PARAMS)
+    pointer = {"model": "base", "entry": None, "sha256": files.sha256(base / encoder.WEIGHTS)}
     files.write_json(encoder.PRETRAINED / encoder.POINTER, pointer)
     files.write_json(corpus.SOURCE, {"dataset": "custom", "labels": tiny.CLASSES})
     rng = np.random.default_rng(0)

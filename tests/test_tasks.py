@@ -22,8 +22,8 @@ from transformers import BertConfig, BertModel
 from stages import evaluate
 from stages.common import batches, classifier, corpus, decision, files, metrics
 from stages.common.errors import UserError
+from stages.common.from_scratch import own_tokenizer
 from stages.common.params import read_params
-from stages.pretrain import own_tokenizer
 from tests import tiny
 from tests.conftest import REPOSITORY
 from tools import explore, export, predict

@@ -133,6 +133,7 @@ def vectors(
     Raises ``UserError`` when the folder's files do not fit together.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModel
 
     load_silently()
@@ -142,7 +143,7 @@ def vectors(
         model = AutoModel.from_pretrained(
             folder, use_safetensors=True, dtype=torch.float32, **options
         ).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} cannot be loaded as a text encoder: {error}") from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)

@@ -35,6 +35,7 @@ from stages.common import (
     files,
     kernels,
     training,
+    zero,
 )
 from stages.common.errors import UserError
 from stages.common.params import LabelNoise
@@ -89,7 +90,7 @@ def probabilities(
     decides = json.dumps([list(texts), labels.tolist(), fold.tolist(), seed, max_length])
     params = {name: getattr(settings, name) for name in ("epochs", "lr", "batch_size")}
     params["data"] = hashlib.sha256(decides.encode()).hexdigest()
-    run = checkpoints.fingerprint(params, [folder, training.DEEPSPEED_CONFIG])
+    run = checkpoints.fingerprint(params, [folder, zero.CONFIG])
     unfinished = checkpoints.Checkpoints(STAGE, run)
     with _loading(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -152,7 +153,7 @@ def _engine(
         per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=64,
         learning_rate=settings.lr, warmup_steps=KNOBS.warmup, max_grad_norm=KNOBS.max_gradient_norm,
         # one process shares its optimizer with nobody
-        deepspeed=training.deepspeed_config(0), **training.QUIET,
+        deepspeed=zero.config(0), **training.QUIET,
     )  # fmt: skip
     set_seed(seed)
     with _loading(folder):
@@ -162,6 +163,6 @@ def _engine(
     encoder.set_padding(model.config, padding_id)
     kernels.speed_up(model)
     if distributed.bf16_is_fast():
-        training.autocast_to_bf16(model)
+        kernels.autocast_to_bf16(model)
     return Fold(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,
                 judge=lambda *_: {}, checkpoints=unfinished, knobs=KNOBS)  # fmt: skip

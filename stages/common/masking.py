@@ -1,16 +1,17 @@
-"""Masked-language training data: packed blocks of text, and which tokens to hide."""
+"""Masked-language training: packed blocks of text, which tokens to hide, and how to learn them."""
 
+import math
 import string
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from stages.common import batches
+from stages.common import batches, training
 
 IGNORED = -100  # the label of a token that is not to be guessed
 
@@ -137,3 +138,40 @@ def mean_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     block = hidden.nonzero()[:, 0]
     sums = torch.zeros(len(labels), device=logits.device).index_add(0, block, losses)
     return sums / hidden.sum(1).clamp(min=1)
+
+
+class Guessing(training.Engine):
+    """Train to guess hidden tokens."""
+
+    judges_before = True
+    levers: ClassVar = {
+        "batch": "pretrain.batch_size",
+        "length": "pretrain.block_length",
+        "zero": "zero_stage",
+    }
+    calmer = "Lower pretrain.lr or set precision: fp32"
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
+        losses = mean_losses(self.logits(model, inputs), inputs["labels"])
+        loss: torch.Tensor = (losses * inputs["weights"]).sum()
+        return loss
+
+    def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the scores of every hidden token: (hidden, vocabulary)."""
+        with hidden_only(self.model, inputs["labels"]):
+            found = super().logits(model, inputs)
+        return found if found.dim() == 2 else found[inputs["labels"] != IGNORED]
+
+    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the mean loss of each block, (blocks, 1): all logits would fill the memory."""
+        return mean_losses(logits, inputs["labels"])[:, None]
+
+    def figures(self) -> dict[str, float]:
+        """Return the loss and the perplexity over all hidden tokens, each counted once."""
+        loss = float(np.average(self.predict_all()[:, 0], weights=self.validation.weights))
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
+
+    def score(self, figures: dict[str, float]) -> float:
+        """Return what chooses the best epoch."""
+        return -figures["loss"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from stages.common import distributed
 
@@ -160,4 +161,26 @@ def out_of_memory(run: Run, levers: dict[str, str] = LEVERS) -> str:
         f"Out of memory: training needs about {run.states() / 1e9:.2f} GB a process for weights, "
         f"gradients and optimizer, and {run.activations() / 1e9:.2f} GB for activations."
         f"{' What would save how much a process:' if lines else ''}{''.join(lines)}"
+    )
+
+
+def size_of(config: Any) -> tuple[int, int]:
+    """Return what ``count_parameters`` would of the classifier that ``config`` describes."""
+    build: Any = AutoModelForSequenceClassification.from_config
+    with torch.device("meta"):
+        return count_parameters(build(config))
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """Return how many parameters a model has, and the largest of its modules alone."""
+    counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
+    alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
+             for module in model.modules()]  # fmt: skip
+    return sum(counts.values()), max(alone)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Tell whether an error is one of the many faces of too little memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in str(error) or "out of memory" in str(error)
     )

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import (
-    AutoModelForSequenceClassification,
     PreTrainedModel,
     Trainer,
     TrainerCallback,
@@ -30,15 +29,21 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
-from stages.common import batches, console, distributed, files, memory, optimizers, training_logs
+from stages.common import (
+    batches,
+    console,
+    distributed,
+    files,
+    memory,
+    optimizers,
+    training_logs,
+    zero,
+)
 from stages.common.checkpoints import Checkpoints
 from stages.common.errors import UserError
 from stages.common.params import Finetune
 
-HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "validation_loss",
-                   "validation_accuracy", "validation_macro_f1")  # fmt: skip
 LABELS = {"macro_f1": "macro-F1"}
-DEEPSPEED_CONFIG = Path("ds_config.json")
 
 PLAIN = Finetune(
     optimizer="adamw", momentum=0.9, scheduler="linear", warmup=0.1, weight_decay=0.01, l1=0.0,
@@ -64,54 +69,6 @@ QUIET: dict[str, Any] = {
     "dataloader_pin_memory": False,
     "logging_nan_inf_filter": False,
 }
-
-
-def deepspeed_config(
-    zero_stage: int, offload: str = "none", path: Path = DEEPSPEED_CONFIG
-) -> dict[str, Any]:
-    """Return ``ds_config.json`` with the ZeRO stage and offload of params.yaml merged in.
-
-    ``offload`` is ``none``, ``optimizer`` or ``all`` (the parameters too; DeepSpeed does so at
-    ZeRO-3 only, and offloads nothing at ZeRO-0). Raises ``UserError`` when the file brings its own
-    optimizer or scheduler: DeepSpeed's differ from torch's (logarithmic warm-up, a step's shift)
-    and would change the result.
-    """
-    config: dict[str, Any] = files.read_json(path)
-    for key in ("optimizer", "scheduler"):
-        if key in config:
-            raise UserError(f"{path}: remove {key!r}; params.yaml decides it, see `finetune`.")
-    zero = config.setdefault("zero_optimization", {})
-    zero["stage"] = zero_stage
-    if offload != "none" and zero_stage > 0:
-        zero["offload_optimizer"] = {"device": "cpu"}
-        # torch's optimizer, not DeepSpeed's cpu_adam: that one needs a C++ compiler.
-        config["zero_force_ds_cpu_optimizer"] = False
-        if offload == "all" and zero_stage == 3:
-            zero["offload_param"] = {"device": "cpu"}
-    return config
-
-
-def autocast_to_bf16(model: Any) -> None:
-    """Let ``model`` multiply in bf16 and keep its weights, gradients and optimizer in fp32.
-
-    Inside the model rather than in DeepSpeed's config: there bf16 also rounds the gradients that
-    processes exchange, and results would depend on their number.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
-    model.multiplies_in_bf16 = True
-    embeddings = getattr(model.base_model, "embeddings", None)
-    if device == "cpu" and embeddings is not None:
-        # Between its matrix products torch goes on in the precision that it is given; embeddings,
-        # in fp32, would have every sum and norm after them in fp32, which takes a tenth longer.
-        embeddings.register_forward_hook(lambda _module, _given, vectors: vectors.bfloat16())
-    module: Any  # torch takes what modules hold for tensors
-    for module in model.modules():
-        if hasattr(module, "q_bias"):
-            # DeBERTa adds these weights to its queries, which makes them fp32, and then fills what
-            # is masked with the smallest number of fp32: more than the products' bf16 can hold.
-            heads = module.transpose_for_scores
-            module.transpose_for_scores = lambda x, heads=heads: heads(x.bfloat16())
 
 
 class Stopped(SystemExit):
@@ -190,7 +147,7 @@ class Engine(Trainer):
                     self.bar.advance(int(self.history[-1]["step"]))
                 self.train(resume_from_checkpoint=str(latest) if latest else None)
         except (RuntimeError, MemoryError) as error:
-            if _out_of_memory(error):
+            if memory.ran_out(error):
                 raise UserError(self._levers()) from None
             if distributed.lost_touch(error):
                 met = str(error).partition("\n")[0]
@@ -407,7 +364,7 @@ class Engine(Trainer):
         config: Any = self.accelerator.unwrap_model(self.model).config
         deepspeed: Any = self.args.deepspeed
         data: Any = self.train_dataset
-        parameters, largest_layer = count_parameters(self.model)
+        parameters, largest_layer = memory.count_parameters(self.model)
         run = memory.Run(
             batch=self.args.per_device_train_batch_size,
             length=int(data.lengths.max()),
@@ -451,70 +408,6 @@ def disagreement(logits: torch.Tensor) -> torch.Tensor:
     return ((first.exp() - second.exp()) * (first - second)).sum(dim=1) / 2
 
 
-def size_of(config: Any) -> tuple[int, int]:
-    """Return what ``count_parameters`` would of the classifier that ``config`` describes."""
-    build: Any = AutoModelForSequenceClassification.from_config
-    with torch.device("meta"):
-        return count_parameters(build(config))
-
-
-def count_parameters(model: Any) -> tuple[int, int]:
-    """Return how many parameters a model has, and the largest of its modules alone."""
-    counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
-    alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
-             for module in model.modules()]  # fmt: skip
-    return sum(counts.values()), max(alone)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error is one of the many faces of too little memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        "can't allocate memory" in str(error) or "out of memory" in str(error)
-    )
-
-
-def _spare_one_process_the_exchange(deepspeed: Any) -> None:
-    """Keep DeepSpeed from exchanging gradients with nobody.
-
-    At ZeRO-0 it would join all gradients for it and take them apart again, in every step.
-    """
-    if distributed.world_size() == 1 and not deepspeed.zero_optimization():
-        deepspeed.enable_backward_allreduce = False
-
-
-def _clip_as_torch_does(deepspeed: Any) -> None:
-    """Let DeepSpeed clip gradients like torch to the last bit, where a process has them all at hand.
-
-    At ZeRO-0 its own would also forget the norm, and without a limit not look at it.
-    """
-    limit = deepspeed.gradient_clipping() or math.inf
-    module, zero = deepspeed.module, deepspeed.optimizer
-    if not deepspeed.zero_optimization():
-        deepspeed.gradient_clipping = lambda: limit
-        deepspeed.clip_fp32_gradients = lambda: setattr(
-            deepspeed, "_global_grad_norm", torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
-        )  # fmt: skip
-    elif (
-        distributed.world_size() == 1
-        and deepspeed.zero_optimization_stage() < 3
-        and not zero.cpu_offload
-    ):
-
-        def norm() -> torch.Tensor:
-            found: dict[Any, torch.Tensor] = {}
-            for group, parameters in enumerate(zero.params_in_partition):
-                found |= zip(parameters, zero.averaged_gradients[group], strict=False)
-            return torch.nn.utils.get_total_norm(
-                [found[p] for p in module.parameters() if p in found]
-            )
-
-        def clip(gradients: list[torch.Tensor], norm: torch.Tensor) -> None:
-            for gradient in gradients:
-                gradient.mul_((limit / (norm + 1e-6)).clamp(max=1))
-
-        zero.scaled_global_norm, zero.unscale_and_clip_grads = norm, clip
-
-
 class _Flow(TrainerCallback):
     """When to note, judge and save: checkpoints every N steps and after each epoch's evaluation."""
 
@@ -524,8 +417,8 @@ class _Flow(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Prepare DeepSpeed and the connections; judge the model as it is, where that is asked for."""
-        _spare_one_process_the_exchange(self._engine.deepspeed)
-        _clip_as_torch_does(self._engine.deepspeed)
+        zero.spare_one_process_the_exchange(self._engine.deepspeed)
+        zero.clip_as_torch_does(self._engine.deepspeed)
         distributed.watch_hosts()  # on DeepSpeed's connections too
         distributed.barrier()  # nobody is later than the others now: they wait less in a step
         if distributed.rank():  # else all would leave out the same activations

@@ -3,6 +3,8 @@
 All write below ``.logs/``, outside what DVC tracks, and change nothing of the result.
 """
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,8 @@ from transformers import TrainerCallback
 from stages.common import console, distributed, files
 
 ROOT = Path(".logs")
+HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "validation_loss",
+                   "validation_accuracy", "validation_macro_f1")  # fmt: skip
 PROFILED = {"skip_first": 2, "wait": 1, "warmup": 2, "active": 3, "repeat": 1}
 """Steps: the first ones still allocate and compile, three show what all others are like."""
 
@@ -29,6 +33,15 @@ def note_epochs(stage: str, epochs: int, history: list[dict[str, float]]) -> Non
              for row in history]  # fmt: skip
     record = {"of": epochs, "ended": [row for row in ended if row]}
     files.write_text(epochs_file(stage), json.dumps(record))  # a loss may be NaN here
+
+
+def as_csv(history: list[dict[str, float]]) -> str:
+    """Return the history as CSV: one row a step, validation figures on each epoch's last."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
 
 
 class TensorBoard(TrainerCallback):
