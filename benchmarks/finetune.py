@@ -20,6 +20,7 @@ import functools
 import json
 import math
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -65,6 +66,7 @@ CONTENDERS = {
     "trainer": "Trainer, bf16",  # each batch padded to its longest document
     "loop": "PyTorch loop",  # on our batches, model and optimizer: what DeepSpeed costs
     "ours": "ours",  # as stages.finetune
+    "whole": "embeddings learn",  # the same without `finetune.freeze_embeddings`
     "frozen": f"{FROZEN} layers frozen",  # the same with `finetune.freeze_layers`
 }
 WIDTH = 128
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     params = read_params(finetune.READS)
-    if options.worker in ("ours", "frozen"):
+    if options.worker in ("ours", "whole", "frozen"):
         # The others run as they would without us: in a process group Trainer would wrap its model.
         distributed.prepare(params.seed)
     if options.worker:
@@ -271,6 +273,7 @@ def with_loop(task: Task) -> Any:
     params, train = task.params, task.train
     built = counted(model().to(DEVICE), task.seen)
     kernels.speed_up(built)
+    optimizers.freeze(built, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     if distributed.use_bf16(params.precision):
         kernels.autocast_to_bf16(built)
     built.train()
@@ -294,13 +297,13 @@ def with_loop(task: Task) -> Any:
     return built
 
 
-def ours(task: Task, frozen: int = 0) -> Any:
-    """Train with the stage's own engine, the lowest ``frozen`` layers and the embeddings fixed."""
+def ours(task: Task, **changes: Any) -> Any:
+    """Train with the stage's own engine, and ``changes`` in `finetune` of params.yaml."""
+    knobs = task.params.finetune.model_copy(update=changes)
+    params = task.params.model_copy(update={"finetune": knobs})
     with tempfile.TemporaryDirectory() as folder:
         unfinished = checkpoints.Checkpoints("benchmark", Path(folder).name)
-        engine = stage_engine(
-            task.params, task.train, task.validation, task.steps, unfinished, frozen
-        )
+        engine = stage_engine(params, task.train, task.validation, task.steps, unfinished)
         counted(engine.model, task.seen)
         engine.add_callback(task.pace)
         engine.fit()
@@ -313,7 +316,8 @@ TRAIN: dict[str, Callable[[Task], Any]] = {
     "trainer": functools.partial(with_trainer, width=None, bf16=True),
     "loop": with_loop,
     "ours": ours,
-    "frozen": functools.partial(ours, frozen=FROZEN),
+    "whole": functools.partial(ours, freeze_embeddings=False),
+    "frozen": functools.partial(ours, freeze_layers=FROZEN),
 }
 
 
@@ -329,10 +333,18 @@ def operations(trained: torch.nn.Module, documents: float) -> float:
         for name, parameter in layer.named_parameters()
         if not name.startswith(("attention.self.key.", "attention.self.value."))
     }
+    blocks = optimizers.count_blocks(trained)
+    learning = [
+        optimizers.depth(n, blocks) for n, p in trained.named_parameters() if p.requires_grad
+    ]
+    lowest = min(learning, default=0)  # what it reads needs no gradient
+    reads = re.compile(rf"\.{lowest - 1}\.attention\.self\.(query|key|value)\.")
     # ZeRO-3 keeps the true shape there.
     shapes = {p: getattr(p, "ds_shape", p.shape) for p in trained.parameters()}
     return sum(
-        math.prod(shapes[p]) * (6 if p.requires_grad else 2) * (documents if id(p) in once else 1)
+        math.prod(shapes[p])
+        * (2 + 2 * p.requires_grad + 2 * (p.requires_grad and not reads.search(n)))
+        * (documents if id(p) in once else 1)
         for n, p in trained.named_parameters()
         if len(shapes[p]) == 2 and optimizers.BLOCK.search(n)
     )
@@ -365,7 +377,6 @@ def stage_engine(
     validation: batches.TokenDataset,
     steps: int,
     unfinished: checkpoints.Checkpoints,
-    frozen: int = 0,
 ) -> training.Engine:
     """Return the engine of stages.finetune, to stop after ``steps``, without checkpoints.
 
@@ -379,7 +390,7 @@ def stage_engine(
     arguments.max_steps = steps
     built = model()
     kernels.speed_up(built)
-    optimizers.freeze(built, params.finetune.freeze_embeddings, frozen)
+    optimizers.freeze(built, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     if distributed.use_bf16(params.precision):
         kernels.autocast_to_bf16(built)
     return training.Engine(

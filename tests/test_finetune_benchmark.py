@@ -27,8 +27,12 @@ def test_operations_are_what_a_count_by_hand_says(model):
     kernels.speed_up(model)  # the last layer: keys and values of all tokens, the rest of one in ten
     last = 2 * 8 * 8 + (LAYER - 2 * 8 * 8) / 10
     assert finetune.operations(model, 1 / 10) == pytest.approx(6 * (LAYER + last))
-    optimizers.freeze(model, False, 1)  # forward alone: a third
-    assert finetune.operations(model, 1 / 10) == pytest.approx(2 * LAYER + 6 * last)
+    # forward alone is a third; what reads from the fixed part hands no gradient down to it
+    optimizers.freeze(model, True, 0)
+    assert finetune.operations(model, 1 / 10) == pytest.approx(6 * (LAYER + last) - 2 * 3 * 8 * 8)
+    optimizers.freeze(model, False, 1)
+    handed = 2 * (2 + 1 / 10) * 8 * 8
+    assert finetune.operations(model, 1 / 10) == pytest.approx(2 * LAYER + 6 * last - handed)
 
 
 def test_operations_count_what_zero_3_has_cut_up(model):
