@@ -6,8 +6,8 @@
 The training documents of the pipeline, or a random part of them, the same for every method under
 one seed; its validation set, or as large a part of it, chooses the epoch, its test set is read at
 the end. Every method gets as many optimizer steps: where copies double the documents, the epochs
-are halved, and no run ends early. All else is as in params.yaml. A method that the base model cannot do (``masked``
-without a head for guessing words) is left out, and said to be.
+are halved, and no run ends early. All else is as in params.yaml. A method that the base model
+cannot do (``masked`` without a head for guessing words) is left out, and said to be.
 """
 
 import argparse

@@ -7,9 +7,9 @@ Every contender trains the same model on as many documents of data/tokens with t
 batch, learning rate and schedule, each in a process of its own. They take turns, a round of a few
 steps each, so that a machine that slows down slows all of them; the first round is warm-up and the
 median of the others counts. ``arithmetic`` is the rate of useful work (six operations for each
-weight of a layer and each real token that it computes, two where the layer is frozen) over what the
-machine's own matrix product reaches between the rounds of the same run. ``padding`` is the tokens
-computed for each real one, ``accuracy`` is on the validation documents after the last round. Some
+weight of a layer and each real token that it computes, two where the layer is frozen, four for
+queries, keys and values of the lowest layer that learns) over what the machine's own matrix product
+reaches between the rounds of the same run. ``padding`` is the tokens computed for each real one, ``accuracy`` is on the validation documents after the last round. Some
 batches hold longer documents than others, so a round's rate is taken in real tokens a second;
 ``docs/s`` is that rate for documents of mean length.
 """
@@ -70,6 +70,8 @@ CONTENDERS = {
     "frozen": f"{FROZEN} layers frozen",  # the same with `finetune.freeze_layers`
 }
 WIDTH = 128
+ATTENTION_INPUTS = ("query", "key", "value", "[qkv]_lin", "(query|key|value)_proj", "in_proj", "Wqkv",
+                    "c_attn")  # fmt: skip
 ENDED = "The contender {!r} ended early; its message is above."
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -338,7 +340,7 @@ def operations(trained: torch.nn.Module, documents: float) -> float:
         optimizers.depth(n, blocks) for n, p in trained.named_parameters() if p.requires_grad
     ]
     lowest = min(learning, default=0)  # what it reads needs no gradient
-    reads = re.compile(rf"\.{lowest - 1}\.attention\.self\.(query|key|value)\.")
+    reads = re.compile(rf"\.{lowest - 1}\.(.+\.)?({'|'.join(ATTENTION_INPUTS)})\.")
     # ZeRO-3 keeps the true shape there.
     shapes = {p: getattr(p, "ds_shape", p.shape) for p in trained.parameters()}
     return sum(
@@ -383,9 +385,8 @@ def stage_engine(
     Dropout, LoRA and the like are the model's own, whatever params.yaml says.
     """
     config = AutoConfig.from_pretrained(encoder.pretrained_folder())
-    stage, _ = memory.zero_stage(
-        params.zero_stage, *memory.size_of(config), params.finetune.offload
-    )
+    size = memory.size_of(config, params.finetune)
+    stage, _ = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
     arguments = finetune.arguments(params, stage, unfinished.folder)
     arguments.max_steps = steps
     built = model()

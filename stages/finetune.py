@@ -93,9 +93,8 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     names = corpus.label_names()
     folder = encoder.pretrained_folder()
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    stage, why = memory.zero_stage(
-        params.zero_stage, *memory.size_of(config), params.finetune.offload
-    )
+    size = memory.size_of(config, params.finetune)
+    stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
     bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
         params.model_dump(exclude=IMMATERIAL) | {"zero_stage": stage, "bf16": bf16},
@@ -130,9 +129,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     if bf16:
         kernels.autocast_to_bf16(model)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
+    learning, fixed, _ = memory.size(model)
     console.say(
-        f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} "
-        f"classes, {memory.count_parameters(model)[0]:,} parameters\n"
+        f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} classes\n"
+        f"{learning:,} of {learning + fixed:,} parameters learn\n"
         f"{distributed.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
         + (f"\nseed {seed}" if params.study.seeds else "")
     )

@@ -68,7 +68,7 @@ def main() -> None:
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
     config = (AutoConfig.from_pretrained(base, local_files_only=True) if base
               else from_scratch.own_config(knobs, len(tokenizer)))  # fmt: skip
-    stage, why = memory.zero_stage(params.zero_stage, *memory.size_of(config))
+    stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, training.PLAIN))
     bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
         params.model_dump(exclude={"processes"}) | {"zero_stage": stage, "bf16": bf16},
@@ -90,7 +90,7 @@ def main() -> None:
     if bf16:
         kernels.autocast_to_bf16(model)
     console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
-                f"{memory.count_parameters(model)[0]:,} parameters; {distributed.world_size()} "
+                f"{memory.size(model).learning:,} parameters; {distributed.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments, set_seed
 
 from stages import finetune
-from stages.common import batches, corpus, distributed, kernels, training
+from stages.common import batches, corpus, distributed, kernels, optimizers, training
 from stages.common.params import read_params
 from tests import tiny
 
@@ -57,6 +57,7 @@ def main() -> None:
         "base", num_labels=len(tiny.CLASSES)
     )
     kernels.speed_up(model)
+    optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     if distributed.use_bf16(params.precision):
         kernels.autocast_to_bf16(model)
     data = batches.TokenDataset(corpus.read_table(finetune.TRAIN))

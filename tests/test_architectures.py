@@ -217,6 +217,7 @@ def test_lora_learns_low_rank_changes_and_the_whole_head(untrained):
     assert all(ranks[name] > 0 for name in heads)
     body = {name: rank for name, rank in ranks.items() if name not in heads}
     assert max(body.values()) == 2, body
+    assert not any(rank for n, rank in body.items() if optimizers.EMBEDDINGS.search(n)), body
     assert sum(rank == 2 for rank in body.values()) >= 4, f"too few layers of {architecture} learn"
 
 

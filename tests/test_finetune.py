@@ -396,17 +396,18 @@ def test_auto_takes_the_first_stage_that_fits(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     # One of the processes has more memory than the others: the least counts.
     monkeypatch.setattr(distributed, "gather", lambda size: [2 * size] + [size] * 7)
-    parameters, room = 1_000_000_000, memory.ROOM_FOR_STATES
+    model, room = memory.Size(1_000_000_000, 0, 10_000_000), memory.ROOM_FOR_STATES
     chosen = []
     for gigabytes in (40, 20, 9, 2):
         monkeypatch.setattr(memory, "device_bytes", lambda size=gigabytes: size * 1e9)
-        stage, why = memory.zero_stage("auto", parameters, 10_000_000)
+        stage, why = memory.zero_stage("auto", model)
         chosen.append(stage)
         assert f"{gigabytes * room:.1f} GB" in why
     assert chosen == [0, 1, 2, 3]
-    assert memory.zero_stage("auto", 10, 10, "optimizer")[0] == 1, "ZeRO-0 offloads nothing"
-    assert memory.zero_stage("auto", 10, 10, "all")[0] == 3
-    assert "it offloads nothing" in memory.zero_stage(0, 10, 10, "all")[1]
+    small = memory.Size(10, 0, 10)
+    assert memory.zero_stage("auto", small, "optimizer")[0] == 1, "ZeRO-0 offloads nothing"
+    assert memory.zero_stage("auto", small, "all")[0] == 3
+    assert "it offloads nothing" in memory.zero_stage(0, small, "all")[1]
 
 
 @pytest.mark.parametrize(
@@ -429,13 +430,17 @@ def test_states_are_what_a_count_by_hand_says(
     monkeypatch, stage, offload, gpu, weights, gradients, optimizer, gathered
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    expected = 8_000_000 * (weights + gradients + optimizer) + 1_000_000 * gathered
-    assert memory.states_bytes(stage, 8_000_000, 8, 1_000_000, offload) == expected
+    gathered *= 1_000_000
+    expected = 8_000_000 * (weights + gradients + optimizer) + gathered
+    assert memory.states_bytes(stage, memory.Size(8_000_000, 0, 1_000_000), 8, offload) == expected
+    half = memory.Size(4_000_000, 4_000_000, 1_000_000)
+    expected = (expected + gathered) / 2 + 4_000_000 * weights  # no gradient, no optimizer
+    assert memory.states_bytes(stage, half, 8, offload) == expected
 
 
 RUN = memory.Run(
     batch=2, length=8, recomputing=False, zero=2, offload="none", bf16=True,
-    parameters=8 * 10**9, largest_layer=10**9, hidden=16, layers=3, heads=4,
+    model=memory.Size(8 * 10**9, 0, 10**9), hidden=16, layers=3, heads=4,
 )  # fmt: skip
 
 

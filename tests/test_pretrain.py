@@ -145,7 +145,7 @@ def test_hidden_tokens_alone_are_scored_and_as_ever(tokenizer):
 def test_each_stage_names_its_own_levers():
     for engine, knobs in ((Guessing, "pretrain."), (fold_training.Fold, "label_noise.")):
         run = memory.Run(batch=32, length=128, recomputing=False, zero=0, offload="none", bf16=False,
-                         parameters=10**7, largest_layer=10**6, hidden=384, layers=6, heads=12)  # fmt: skip
+                         model=memory.Size(10**7, 0, 10**6), hidden=384, layers=6, heads=12)  # fmt: skip
         said = memory.out_of_memory(run, engine.levers)
         assert f"{knobs}batch_size: 16" in said
         assert "finetune" not in said + engine.calmer

@@ -34,5 +34,5 @@ def own_config(knobs: Pretrain, vocabulary: int) -> BertConfig:
     return BertConfig(
         vocab_size=vocabulary, hidden_size=knobs.hidden, num_hidden_layers=knobs.layers,
         num_attention_heads=heads, intermediate_size=4 * knobs.hidden,
-        max_position_embeddings=max(512, knobs.block_length),
+        max_position_embeddings=knobs.block_length,
     )  # fmt: skip

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from stages.common import distributed
+from stages.common import distributed, optimizers
+from stages.common.params import Finetune
 
 ROOM_FOR_STATES = 0.7
 """Share of a device's memory for weights, gradients and optimizer; activations need the rest."""
@@ -49,38 +50,67 @@ def _limits(own: Path, root: Path) -> Iterator[int]:
                 yield int(text)
 
 
-def states_bytes(
-    stage: int, parameters: int, processes: int, largest_layer: int = 0, offload: str = "none"
-) -> int:
+class Size(NamedTuple):
+    """How large a model is, in parameters."""
+
+    learning: int
+    fixed: int
+    largest_layer: int  # of its modules alone
+
+
+def size(model: Any) -> Size:
+    """Return how large a model is, cut up by ZeRO-3 or not."""
+    counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
+    learning = {id(p) for p in model.parameters() if p.requires_grad}
+    alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
+             for module in model.modules()]  # fmt: skip
+    learns = sum(counts[key] for key in learning)
+    return Size(learns, sum(counts.values()) - learns, max(alone))
+
+
+def size_of(config: Any, knobs: Finetune) -> Size:
+    """Return the size of the classifier that ``config`` describes, of which ``knobs`` fix a part."""
+    build: Any = AutoModelForSequenceClassification.from_config
+    with torch.device("meta"):
+        model = build(config)
+        optimizers.freeze(model, knobs.freeze_embeddings, knobs.freeze_layers)
+        return size(optimizers.with_lora(model, knobs.lora_rank))
+
+
+def states_bytes(stage: int, model: Size, processes: int, offload: str = "none") -> int:
     """Return what weights, gradients and optimizer take on one device, in bytes.
 
     ZeRO-0 keeps 16 bytes a parameter (fp32 weights and gradients, two moments) everywhere; ZeRO-1
     has a second copy of the weights, which it shares together with the moments. ZeRO-2 and 3 by
-    DeepSpeed's own estimators, which take weights for 16 bits wide: ours are fp32, in bf16 too. On a
-    CPU nothing is won by offloading to where it is.
+    DeepSpeed's own estimators, which take weights for 16 bits wide: ours are fp32, in bf16 too. Of
+    what does not learn there are the weights alone. On a CPU nothing is won by offloading to where
+    it is.
     """
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
     away = offload != "none" and torch.cuda.is_available()
+    learning, fixed, largest_layer = model
     if stage == 0:
-        return 16 * parameters
+        return 16 * learning + 4 * fixed
     if stage == 1:
-        return 8 * parameters + (0 if away else 12 * parameters // processes)
+        return 8 * learning + 4 * fixed + (0 if away else 12 * learning // processes)
     if stage == 2:
-        need = estimate_zero2_model_states_mem_needs(parameters, processes, cpu_offload=away)
+        need = estimate_zero2_model_states_mem_needs(learning, processes, cpu_offload=away)
         # Without offloading it also counts gradients of 16 bits beside those of 32: we have none.
-        return int(need[1]) + 2 * parameters - (0 if away else 2 * parameters // processes)
+        shared = 0 if away else 2 * learning // processes
+        return int(need[1]) + 2 * learning - shared + 4 * fixed
     all_away = away and offload == "all"
     need = estimate_zero3_model_states_mem_needs(
-        parameters, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
+        learning, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
     )
     # The largest layer is gathered, and its gradient beside it.
-    return int(need[1]) + 4 * largest_layer + (0 if all_away else 2 * parameters // processes)
+    shared = 0 if all_away else (2 * learning + 4 * fixed) // processes
+    return int(need[1]) + 4 * largest_layer + shared
 
 
 def zero_stage(
-    wanted: Literal["auto"] | int, parameters: int, largest_layer: int, offload: str = "none"
+    wanted: Literal["auto"] | int, model: Size, offload: str = "none"
 ) -> tuple[int, str]:
     """Return the ZeRO stage to use and why, the same in all processes.
 
@@ -93,7 +123,7 @@ def zero_stage(
     processes = distributed.world_size()
     room = min(distributed.gather(device_bytes())) * ROOM_FOR_STATES
     for stage in {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "all": (3,)}[offload]:
-        need = states_bytes(stage, parameters, processes, largest_layer, offload)
+        need = states_bytes(stage, model, processes, offload)
         if need <= room or stage == 3:
             fits = "fit" if need <= room else "do not fit"
             return stage, f"{need / 1e9:.2f} GB of states {fits} in {room / 1e9:.1f} GB a process"
@@ -110,16 +140,14 @@ class Run:
     zero: int
     offload: str
     bf16: bool
-    parameters: int
-    largest_layer: int
+    model: Size
     hidden: int
     layers: int
     heads: int
 
     def states(self) -> int:
         """Return the bytes of weights, gradients and optimizer in one process."""
-        processes = distributed.world_size()
-        return states_bytes(self.zero, self.parameters, processes, self.largest_layer, self.offload)
+        return states_bytes(self.zero, self.model, distributed.world_size(), self.offload)
 
     def activations(self) -> int:
         """Return the bytes of what the backward pass needs of the forward pass.
@@ -162,21 +190,6 @@ def out_of_memory(run: Run, levers: dict[str, str] = LEVERS) -> str:
         f"gradients and optimizer, and {run.activations() / 1e9:.2f} GB for activations."
         f"{' What would save how much a process:' if lines else ''}{''.join(lines)}"
     )
-
-
-def size_of(config: Any) -> tuple[int, int]:
-    """Return what ``count_parameters`` would of the classifier that ``config`` describes."""
-    build: Any = AutoModelForSequenceClassification.from_config
-    with torch.device("meta"):
-        return count_parameters(build(config))
-
-
-def count_parameters(model: Any) -> tuple[int, int]:
-    """Return how many parameters a model has, and the largest of its modules alone."""
-    counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
-    alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
-             for module in model.modules()]  # fmt: skip
-    return sum(counts.values()), max(alone)
 
 
 def ran_out(error: BaseException) -> bool:

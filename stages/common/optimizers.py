@@ -120,7 +120,8 @@ def with_lora(model: Any, rank: int) -> Any:
             if name != model.base_model_prefix and any(True for _ in part.parameters())]  # fmt: skip
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS, r=rank, lora_alpha=2 * rank, target_modules="all-linear",
-        exclude_modules=rf"({'|'.join(head)})(\..*)?", modules_to_save=head,
+        # ELECTRA's embeddings have a linear layer, too
+        exclude_modules=rf"({'|'.join(head)})(\..*)?|(.*\.)?embeddings_project", modules_to_save=head,
         # GPT-2's own kind of linear layer keeps its weights the other way round
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
     )  # fmt: skip

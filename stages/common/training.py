@@ -364,7 +364,6 @@ class Engine(Trainer):
         config: Any = self.accelerator.unwrap_model(self.model).config
         deepspeed: Any = self.args.deepspeed
         data: Any = self.train_dataset
-        parameters, largest_layer = memory.count_parameters(self.model)
         run = memory.Run(
             batch=self.args.per_device_train_batch_size,
             length=int(data.lengths.max()),
@@ -372,8 +371,7 @@ class Engine(Trainer):
             zero=deepspeed["zero_optimization"]["stage"],
             offload=self.knobs.offload,
             bf16=hasattr(self.model, "multiplies_in_bf16"),
-            parameters=parameters,
-            largest_layer=largest_layer,
+            model=memory.size(self.model),
             hidden=config.hidden_size,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
