@@ -1,11 +1,12 @@
-"""Measure classifying: documents sorted by length against batches as they come, int8 against fp32.
+"""Measure classifying: tools.predict against a plain loop, int8 against fp32.
 
     python -m benchmarks.predict                      (the test set of data/clean, 10,000 documents)
     python -m benchmarks.predict --data test.csv      (no header: class from 1, title, text)
     python -m benchmarks.predict --documents 1000 --rounds 1     (a quick look)
 
-The documents are those of the data, in random order, over and over until there are enough. All is
-taken in turns, so that a machine that slows down slows both sides, after a warm-up; medians count.
+The plain loop has the model as transformers loads it, and batches as they come, each padded to its
+longest document. The documents are those of the data, in random order, over and over until there
+are enough. All is taken in turns, so that a machine that slows down slows both sides, after a warm-up; medians count.
 Latency is one document at a time on one thread, from its text to its scores.
 """
 
@@ -15,10 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from stages.common import classifier, console, corpus
 from stages.common.classifier import Classifier
@@ -65,17 +68,21 @@ def batches(model: Classifier, tokens: list[list[int]], size: int, rounds: int) 
     lengths = np.array([len(t) for t in tokens])
     fixed = [np.arange(i, min(i + size, len(tokens))) for i in range(0, len(tokens), size)]
     formed = list(classifier.batches(lengths.tolist()))
+    plain = AutoModelForSequenceClassification.from_pretrained(model.folder, local_files_only=True)
+    plain.to(model.model.device).eval()
 
-    def as_they_come() -> None:
+    def as_they_come(built: Any, groups: list[np.ndarray]) -> None:
         with torch.inference_mode():
-            for rows in fixed:
-                model.model(**model.pad([tokens[i] for i in rows])).logits.float().cpu()
+            for rows in groups:
+                built(**model.pad([tokens[i] for i in rows])).logits.float().cpu()
 
     ways: dict[str, tuple[list[np.ndarray], Callable[[], object]]] = {
-        f"as they come, {size} a batch": (fixed, as_they_come),
-        "sorted by length": (formed, lambda: model.logits(tokens)),
+        f"plain loop, {size} a batch": (fixed, lambda: as_they_come(plain, fixed)),
+        "the same, our model": (fixed, lambda: as_they_come(model.model, fixed)),
+        "and sorted by length": (formed, lambda: model.logits(tokens)),
     }
-    model.logits(tokens[: WARM_UP * size])
+    for built in (plain, model.model):
+        as_they_come(built, fixed[:WARM_UP])
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, (_, run) in ways.items():
@@ -83,7 +90,7 @@ def batches(model: Classifier, tokens: list[list[int]], size: int, rounds: int) 
     middle = {name: median(taken) for name, taken in seconds.items()}
     slowest = max(middle.values())
     console.table(f"{len(tokens):,} documents, {lengths.mean():.1f} tokens (median of {rounds})",
-                  ("batches", "seconds", "documents/s", "tokens computed a real one", ""), (
+                  ("batches", "seconds", "documents/s", "padding", ""), (
         (name, f"{taken:.1f}", f"{len(tokens) / taken:.0f}",
          f"{sum(len(rows) * lengths[rows].max() for rows in ways[name][0]) / lengths.sum():.2f}",
          f"{slowest / taken:.2f}x") for name, taken in middle.items()
@@ -97,10 +104,11 @@ def latency(fp32: Classifier, int8: predict.Model, texts: list[str]) -> None:
     fp32.model.to("cpu")
     ways: dict[str, predict.Model] = {"fp32, PyTorch": fp32, "int8, ONNX Runtime": int8}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for text in texts[:WARM_UP] + texts:
+    warm_up = texts[:WARM_UP]
+    for text in warm_up + texts:
         for name, model in ways.items():
             seconds[name].append(timed(lambda m=model, t=text: m.logits(m.encode([t]))))  # type: ignore[misc]
-    middle = {name: median(taken[WARM_UP:]) for name, taken in seconds.items()}
+    middle = {name: median(taken[len(warm_up) :]) for name, taken in seconds.items()}
     slowest = max(middle.values())
     console.table(f"One document, one thread (median of {len(texts):,})", ("", "ms", ""), (
         (name, f"{1000 * taken:.1f}", f"{slowest / taken:.2f}x") for name, taken in middle.items()
