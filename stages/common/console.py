@@ -51,7 +51,8 @@ def table(
     Cells are shown as they are: brackets are no markup, and what is not printable, such as a
     terminal's escape or a mark that turns the reading direction, is spelt out.
     """
-    grid = Table(title=caption, title_justify="left", title_style="bold", header_style="bold")
+    grid = Table(title=caption, title_justify="left", title_style="bold", header_style="bold",
+                 min_width=min(len(caption), console.width))  # fmt: skip
     for i, column in enumerate(columns):
         left = i == 0 or column in prose
         grid.add_column(column, justify="left" if left else "right", overflow="fold")
@@ -66,7 +67,9 @@ def _cell(text: str) -> Text:
 
 def outputs(*paths: Path) -> None:
     """Close a stage: where its outputs are, and how large."""
-    for path in paths:
+    for path in (
+        paths if _rank_0 else ()
+    ):  # which may still be at it: the others' look would find half
         say(f"wrote {path} ({files.size(path)})")
 
 
