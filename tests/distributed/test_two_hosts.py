@@ -81,10 +81,9 @@ def end_all(hosts):
 
 
 def twice(test):
-    """Let a test fail once, with a warning.
+    """Let a test fail once, with a warning: one run of the README's loop hung, forty others did not.
 
-    One run of the README's loop in some sixty was seen to hang, training done or never begun, and
-    never again with a way to look at it.
+    In that one torchrun on the master waited on though its worker had ended; pytorch#69520 is like it.
     """
 
     @functools.wraps(test)
