@@ -76,6 +76,7 @@ def main() -> None:
     for run in runs.values():
         run.discard()
     console.outputs(corpus.FINETUNED)
+    distributed.leave()
 
 
 def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:

@@ -67,9 +67,9 @@ def _cell(text: str) -> Text:
 
 def outputs(*paths: Path) -> None:
     """Close a stage: where its outputs are, and how large."""
-    for path in (
-        paths if _rank_0 else ()
-    ):  # which may still be at it: the others' look would find half
+    if console.quiet:  # rank 0 may still be writing: another's look would find files that go
+        return
+    for path in paths:
         say(f"wrote {path} ({files.size(path)})")
 
 

@@ -4,7 +4,6 @@ They share the disk, as hosts of a run have to. Needs root and iproute2.
 """
 
 import contextlib
-import functools
 import os
 import re
 import shutil
@@ -12,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import pytest
 
@@ -70,34 +68,10 @@ def hosts():
 def nothing_left(hosts):
     """End what a test leaves running: torchrun's workers outlive a torchrun that was killed."""
     yield
-    end_all(hosts)
-
-
-def end_all(hosts):
     for host in hosts:
         for number in ip("netns", "pids", host).stdout.split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(number), signal.SIGKILL)
-
-
-def twice(test):
-    """Let a test fail once, with a warning: one run of the README's loop hung, forty others did not.
-
-    In that one torchrun on the master waited on though its worker had ended; pytorch#69520 is like it.
-    """
-
-    @functools.wraps(test)
-    def attempts(hosts, tmp_path):
-        for name in ("first", "second"):
-            (tmp_path / name).mkdir()
-        try:
-            test(hosts, tmp_path / "first")
-        except AssertionError as error:
-            warnings.warn(f"{test.__name__} failed once: {error}", stacklevel=2)
-            end_all(hosts)
-            test(hosts, tmp_path / "second")
-
-    return attempts
 
 
 def status(process, folder, seconds):
@@ -195,7 +169,6 @@ def start_from_the_readme(folder):
         )  # fmt: skip
 
 
-@twice
 def test_the_readmes_loop_trains_on_all_hosts(hosts, tmp_path):
     prepare(tmp_path)
     assert status(start_from_the_readme(tmp_path), tmp_path, 120) == 0, said(tmp_path, 0)
@@ -204,7 +177,6 @@ def test_the_readmes_loop_trains_on_all_hosts(hosts, tmp_path):
     assert "ended with status 0" in said(tmp_path, 0)
 
 
-@twice
 def test_ctrl_c_ends_the_readmes_loop_on_all_hosts(hosts, tmp_path):
     prepare(tmp_path, epochs=1000, finetune__checkpoint_steps=2,
             finetune__early_stopping_patience=1000)  # fmt: skip
