@@ -76,7 +76,6 @@ def main() -> None:
     for run in runs.values():
         run.discard()
     console.outputs(corpus.FINETUNED)
-    distributed.leave()
 
 
 def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:

@@ -114,7 +114,6 @@ def main() -> None:
     console.say(f"perplexity of hidden validation tokens: {engine.before['perplexity']:.1f} before, "
                 f"{engine.best['perplexity']:.1f} after")  # fmt: skip
     console.outputs(encoder.PRETRAINED)
-    distributed.leave()
     return None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.common import corpus, files
+from stages.common import console, corpus, files
 from stages.common.errors import UserError
 
 DOCUMENTS = pd.DataFrame(
@@ -91,6 +91,35 @@ console.run(main)
         assert process.wait(20) == status
         process.stdout.close()
         assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [("pass", 0, "done\n"), ("raise SystemExit(143)", 143, "done\n"),
+     ("raise UserError('no such thing')", 1, "done\nerror: no such thing\n")],
+)  # fmt: skip
+def test_a_process_of_several_ends_before_the_interpreter_can_abort_it(end, status, said):
+    code = f"""
+import atexit, os
+from stages.common import console
+from stages.common.errors import UserError
+def main():
+    print("done")
+    {end}
+atexit.register(os.abort)
+console.run(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"RANK": "1", "WORLD_SIZE": "2"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (status, said)
+
+
+def test_other_processes_do_not_look_at_what_rank_0_still_writes(monkeypatch):
+    monkeypatch.setattr(console.console, "quiet", True)
+    monkeypatch.setattr(files, "size", lambda path: pytest.fail(f"looked at {path}"))
+    console.outputs(Path("models"))
 
 
 def test_a_table_comes_back_as_written_and_has_the_same_bytes(tmp_path):

@@ -438,6 +438,22 @@ def test_states_are_what_a_count_by_hand_says(
     assert memory.states_bytes(stage, half, 8, offload) == expected
 
 
+@pytest.mark.parametrize(
+    "knobs", [{}, {"freeze_embeddings": True}, {"freeze_layers": 1}, {"lora_rank": 2}]
+)
+def test_the_size_is_known_before_there_is_a_model(knobs):
+    built = model()
+    changed = training.PLAIN.model_copy(update=knobs)
+    expected = memory.size_of(built.config, changed)
+    optimizers.freeze(built, changed.freeze_embeddings, changed.freeze_layers)
+    built = optimizers.with_lora(built, changed.lora_rank)
+    assert memory.size(built) == expected
+    learning = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    assert expected.learning == learning
+    assert learning + expected.fixed == sum(p.numel() for p in built.parameters())
+    assert (expected.fixed == 0) == (not knobs)
+
+
 RUN = memory.Run(
     batch=2, length=8, recomputing=False, zero=2, offload="none", bf16=True,
     model=memory.Size(8 * 10**9, 0, 10**9), hidden=16, layers=3, heads=4,

@@ -213,3 +213,9 @@ def test_heads_share_the_width_evenly(folder, hidden, heads):
     tiny.set_params(folder, pretrain__hidden=hidden)
     shape = own_config(read_params(["pretrain"], folder / "params.yaml").pretrain, 100)
     assert shape.num_attention_heads == heads
+
+
+def test_a_model_from_scratch_has_no_place_that_pretraining_never_saw(folder):
+    tiny.set_params(folder, pretrain__block_length=48)
+    shape = own_config(read_params(["pretrain"], folder / "params.yaml").pretrain, 100)
+    assert encoder.position_limit(shape) == 48

@@ -233,19 +233,6 @@ def lost_touch(error: BaseException) -> bool:
     )
 
 
-def leave() -> None:
-    """End this process at once where there are others; call it when all that it writes is written.
-
-    Without the interpreter's own end, in which torch's threads now and then abort a process (SIGABRT,
-    "terminate called without an active exception"): torchrun would then say that the run failed,
-    and on other hosts wait five minutes for it.
-    """
-    if world_size() > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-
-
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:

@@ -61,11 +61,10 @@ class Size(NamedTuple):
 def size(model: Any) -> Size:
     """Return how large a model is, cut up by ZeRO-3 or not."""
     counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
-    learning = {id(p) for p in model.parameters() if p.requires_grad}
+    learning = sum(counts[id(p)] for p in model.parameters() if p.requires_grad)
     alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
              for module in model.modules()]  # fmt: skip
-    learns = sum(counts[key] for key in learning)
-    return Size(learns, sum(counts.values()) - learns, max(alone))
+    return Size(learning, sum(counts.values()) - learning, max(alone))
 
 
 def size_of(config: Any, knobs: Finetune) -> Size:
@@ -82,9 +81,8 @@ def states_bytes(stage: int, model: Size, processes: int, offload: str = "none")
 
     ZeRO-0 keeps 16 bytes a parameter (fp32 weights and gradients, two moments) everywhere; ZeRO-1
     has a second copy of the weights, which it shares together with the moments. ZeRO-2 and 3 by
-    DeepSpeed's own estimators, which take weights for 16 bits wide: ours are fp32, in bf16 too. Of
-    what does not learn there are the weights alone. On a CPU nothing is won by offloading to where
-    it is.
+    DeepSpeed's own estimators, which take weights for 16 bits wide: ours are fp32, in bf16 too. What
+    does not learn has weights and nothing else. On a CPU nothing is won by offloading to where it is.
     """
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
@@ -98,15 +96,16 @@ def states_bytes(stage: int, model: Size, processes: int, offload: str = "none")
     if stage == 2:
         need = estimate_zero2_model_states_mem_needs(learning, processes, cpu_offload=away)
         # Without offloading it also counts gradients of 16 bits beside those of 32: we have none.
-        shared = 0 if away else 2 * learning // processes
-        return int(need[1]) + 2 * learning - shared + 4 * fixed
+        return int(need[1]) + 2 * learning - (0 if away else 2 * learning // processes) + 4 * fixed
     all_away = away and offload == "all"
     need = estimate_zero3_model_states_mem_needs(
         learning, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
     )
+    weights = (
+        0 if all_away else (2 * learning + 4 * fixed) // processes
+    )  # what the estimate leaves out
     # The largest layer is gathered, and its gradient beside it.
-    shared = 0 if all_away else (2 * learning + 4 * fixed) // processes
-    return int(need[1]) + 4 * largest_layer + shared
+    return int(need[1]) + 4 * largest_layer + weights
 
 
 def zero_stage(
