@@ -86,7 +86,7 @@ def measure(train: pd.DataFrame, method: str, seed: int, epochs: int) -> dict[st
         corpus.write_table(folder / corpus.LABELS / "train.parquet", train, columns)
         passes = epochs // (1 + COPIES) if method in COPYING else epochs
         changes = {"seed": seed, "epochs": passes, "augment.copies": COPIES, **METHODS[method]}
-        changes |= {"finetune.early_stopping_patience": passes, "study.seeds": []}
+        changes["finetune.early_stopping_patience"] = passes
         changes = {"augment.method": "none", **changes}
         furnish(folder, changes, [corpus.CLEAN / "test.parquet"])
         validation = corpus.read_table(VALIDATION)

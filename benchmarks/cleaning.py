@@ -104,7 +104,7 @@ def measure(
         learnt = train[~held_out].assign(weight=1.0)
         corpus.write_table(folder / corpus.LABELS / "train.parquet", learnt, (*columns, "weight"))
         baselines = [model for model in models if model != "transformer"]
-        changes = {"seed": seed, "study.seeds": [], "epochs": epochs, "baselines.models": baselines or ["tfidf"],
+        changes = {"seed": seed, "epochs": epochs, "baselines.models": baselines or ["tfidf"],
                    "baselines.flipped_shares": []}  # fmt: skip
         furnish(folder, changes)
         if baselines:

@@ -107,7 +107,7 @@ def judge(train: pd.DataFrame, settings: LabelNoise) -> None:
         furnish(
             folder,
             {"epochs": settings.epochs, "lr": settings.lr, "batch_size": settings.batch_size,
-             "study.seeds": [], "finetune.freeze_embeddings": training.PLAIN.freeze_embeddings},
+             "finetune.freeze_embeddings": training.PLAIN.freeze_embeddings},
         )  # fmt: skip
         held_out = pd.Series(range(len(train)), train.index) % settings.folds == 0
         columns = (*corpus.TEXT_COLUMNS, "group")

@@ -58,7 +58,7 @@ def main() -> None:
             for start, accuracies in found.items():
                 folder = Path(temporary) / f"{start}-{seed}"
                 source = pretrained if start == "pretrained" else Path()
-                furnish(folder, {"seed": seed, "study.seeds": []}, texts, source)
+                furnish(folder, {"seed": seed}, texts, source)
                 corpus.write_table(folder / labels, train.iloc[rows], tuple(train.columns))
                 for split, accuracy in fine_tuned(folder, SPLITS).items():
                     accuracies[split].append(accuracy)

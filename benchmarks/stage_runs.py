@@ -26,7 +26,7 @@ def furnish(
 ) -> None:
     """Give a folder what stages need beside documents: params.yaml with ``changes``, and ``others``.
 
-    The model to start from is the one in the project ``base``.
+    The model to start from is the one in the project ``base``; one seed is trained.
     """
     for path in (corpus.SOURCE, Path("ds_config.json"), *others):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -37,10 +37,10 @@ def furnish(
         record = files.read_json(pointer)
         files.write_json(pointer, record | {"model": _from_there(record["model"])})
     params = read_params(("model", "label_noise"))
-    models = {"model": params.model, "label_noise.encoder": params.label_noise.encoder}
-    changes = {key: _from_there(model) for key, model in models.items()} | changes
-    own = Path("params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(rewritten(own, changes), encoding="utf-8")
+    own = {"model": _from_there(params.model), "study.seeds": [],
+           "label_noise.encoder": _from_there(params.label_noise.encoder)}  # fmt: skip
+    text = rewritten(Path("params.yaml").read_text(encoding="utf-8"), own | changes)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from stages.common.errors import UserError
 from stages.common.params import read_params
 from tests import tiny
 from tests.conftest import REPOSITORY
+from tools import sweep
 
 DOCUMENTS = {"train": 60, "validation": 12, "test": 15}
 PARAMS = {"epochs": 1, "batch_size": 8, "lr": 1e-2, "max_length": 32, "precision": "fp32",
@@ -48,6 +49,8 @@ def project(tmp_path, monkeypatch):
     base = tmp_path / "base"
     tiny.write_model(base, dropout=0.0)
     tiny.set_params(tmp_path, model="base", label_noise__encoder="base", **PARAMS)
+    own = Path("params.yaml")
+    own.write_text(sweep.rewritten(own.read_text(), {"study.seeds": [7]}))
     pointer = {"model": "base", "entry": None, "sha256": files.sha256(base / encoder.WEIGHTS)}
     files.write_json(encoder.PRETRAINED / encoder.POINTER, pointer)
     files.write_json(corpus.SOURCE, {"dataset": "custom", "labels": tiny.CLASSES})
@@ -85,6 +88,9 @@ def ran(runner, monkeypatch):
         steps = 0
         if stage == "finetune":
             steps = files.read_json(folder / corpus.FINETUNED / "summary.json")["steps"]
+            assert not (folder / corpus.FINETUNED / "seeds").exists(), (
+                "the studies vary it themselves"
+            )
         train = corpus.read_table(folder / corpus.LABELS / "train.parquet")
         stages.append(Stage(stage, train, steps))
 

@@ -141,17 +141,18 @@ def test_a_grid_tries_every_combination_once(folder):
 
 def test_applying_values_changes_their_lines_of_params_yaml_alone():
     text = (REPOSITORY / "params.yaml").read_text()
-    values: search_space.Values = {
+    values = {
         "lr": 2.5e-05,
         "finetune.warmup": 0.05,
         "finetune.dropout": 0.2,
         "batch_size": 32,
+        "study.seeds": [1, 2],
     }
     before, after = text.splitlines(), sweep.rewritten(text, values).splitlines()
     assert len(before) == len(after)
     changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
     assert [b.split("#")[0].strip() for _, b in changed] == [
-        "lr: 2.5e-05", "warmup: 0.05", "dropout: 0.2",
+        "lr: 2.5e-05", "warmup: 0.05", "dropout: 0.2", "seeds: [1, 2]",
     ]  # fmt: skip
     for a, b in changed:
         assert a.partition("#")[2] == b.partition("#")[2] != ""

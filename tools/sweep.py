@@ -17,7 +17,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 
 from stages.common import console, files, params
 from stages.common.errors import UserError
@@ -307,7 +308,7 @@ class Sweep:
         console.say("Next: `dvc repro` takes its model from the cache and evaluates it once.")
 
 
-def rewritten(text: str, values: Values) -> str:
+def rewritten(text: str, values: Mapping[str, Any]) -> str:
     """Return params.yaml's text with other values; comments, order and other lines stay."""
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
@@ -320,6 +321,9 @@ def rewritten(text: str, values: Values) -> str:
         section = content
         for parent in parents:
             section = section[parent]
+        if isinstance(value, list):  # on the key's line, before its comment
+            value = CommentedSeq(value)
+            value.fa.set_flow_style()
         section[last] = value
     out = io.StringIO()
     yaml.dump(content, out)
