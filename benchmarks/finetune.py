@@ -9,9 +9,10 @@ steps each, so that a machine that slows down slows all of them; the first round
 median of the others counts. ``arithmetic`` is the rate of useful work (six operations for each
 weight of a layer and each real token that it computes, two where the layer is frozen, four for
 queries, keys and values of the lowest layer that learns) over what the machine's own matrix product
-reaches between the rounds of the same run. ``padding`` is the tokens computed for each real one, ``accuracy`` is on the validation documents after the last round. Some
-batches hold longer documents than others, so a round's rate is taken in real tokens a second;
-``docs/s`` is that rate for documents of mean length.
+reaches between the rounds of the same run. ``padding`` is the tokens computed for each real one,
+``accuracy`` is on the validation documents after the last round. Some batches hold longer documents
+than others, so a round's rate is taken in real tokens a second; ``docs/s`` is that rate for
+documents of mean length.
 """
 
 import argparse

@@ -6,8 +6,8 @@
 
 The plain loop has the model as transformers loads it, and batches as they come, each padded to its
 longest document. The documents are those of the data, in random order, over and over until there
-are enough. All is taken in turns, so that a machine that slows down slows both sides, after a warm-up; medians count.
-Latency is one document at a time on one thread, from its text to its scores.
+are enough. All is taken in turns, so that a machine that slows down slows both sides, after a
+warm-up; medians count. Latency is one document at a time on one thread, from its text to its scores.
 """
 
 import argparse
