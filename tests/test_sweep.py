@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.common.errors import UserError
+from tests import tiny
 from tests.conftest import REPOSITORY
 from tools import search_space, sweep
 
@@ -76,7 +77,8 @@ def test_the_repository_s_own_space_file_is_valid(monkeypatch):
          "finetune.freeze_layers: 2 is not allowed; allowed: 0 when"),
         ({"method": "gird"}, "method: 'gird' is not allowed"),
         ({"method": "grid"}, "space.lr: grid needs a `step`, or a list"),
-        ({"method": "grid", "space": {"lr": [1.0e-4, 2.0e-4]}}, "trials: 6 is more than the grid's 2"),
+        ({"method": "grid", "space": {"lr": [1.0e-4, 2.0e-4]}}, "trials: 6 is more than the 2 comb"),
+        ({"space": {"lr": [1.0e-4, 2.0e-4]}}, "trials: 6 is more than the 2 combinations"),
         ({"trials": 0}, "trials: 0 is not allowed"),
         ({"trails": 3}, "trails: unknown key; known: name, method, trials"),
         ({"name": "a b/c"}, "name: 'a b/c' is not allowed"),
@@ -127,16 +129,27 @@ def test_values_lie_in_the_space_and_are_as_short_as_they_are_precise(folder):
         assert values["epochs"] in (1, 3, 5)
 
 
-def test_a_grid_tries_every_combination_once(folder):
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_of_so_many_combinations_each_is_tried_once(folder, method):
     knobs = {
         "lr": [1.0e-4, 2.0e-4],
         "finetune.dropout": [None, 0.2],
         "epochs": {"integers": [1, 2]},
     }
-    space = read(folder, method="grid", trials=8, space=knobs)
+    space = read(folder, method=method, trials=8, space=knobs)
     drawn = draw(space, 8)
     assert len({str(values) for values in drawn}) == space.combinations() == 8
     assert draw(space, 8) == drawn
+
+
+def test_what_trials_share_is_what_decides_their_scores_and_is_not_varied(folder):
+    space = read(folder)
+    before = search_space.settings(space)
+    assert {"dataset", "seed", "clean.repair", "finetune.r_drop"} <= set(before)
+    assert not {*space.space, "study.seeds", "processes", "evaluate.bootstrap"} & set(before)
+    tiny.set_params(folder, lr=0.5, finetune__warmup=0, finetune__r_drop=1.0, processes=2)
+    after = search_space.settings(space)
+    assert {key for key in before if before[key] != after[key]} == {"finetune.r_drop"}
 
 
 def test_applying_values_changes_their_lines_of_params_yaml_alone():

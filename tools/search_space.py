@@ -7,7 +7,7 @@ first trial, by the same rules as params.yaml itself.
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,8 @@ JUDGED = "finetune"  # the last stage of a trial
 # These decide which documents validate: figures from other documents could not be compared.
 CHOOSE_VALIDATION = ("download", "clean")
 DIGITS = 3  # significant ones of a number drawn from an interval: more would suggest a precision there isn't
+NOT_COMPARED = ("study", "processes")  # change nothing of a model and its validation
+MOST_LISTED = 10_000  # combinations of which none is drawn twice at random
 STARTUP = 5  # random trials before TPE has enough to learn from
 MOST_CHECKED = 2_000  # combinations of extreme values that are checked for going together
 
@@ -149,13 +151,19 @@ class Space(Section):
         """Return how many different trials there are; 0 for an unlimited number."""
         return math.prod(len(values) for values in self.grid().values())
 
+    @property
+    def listed(self) -> bool:
+        """Whether trials are taken from a list of all combinations, in random order, each once."""
+        few = 0 < self.combinations() <= MOST_LISTED
+        return self.method == "grid" or (self.method == "random" and few)
+
     def sampler(self, number: int) -> BaseSampler:
         """Return what draws the values of trial ``number``.
 
         A sampler of its own for each trial, so that a resumed sweep draws what it would have drawn
         without the interruption, and not what it has drawn before.
         """
-        if self.method == "grid":
+        if self.listed:
             return GridSampler(self.grid(), seed=self.seed)
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         if self.method == "random":
@@ -170,7 +178,7 @@ class Space(Section):
 
     def draw(self, trial: Trial) -> Values:
         """Return the values of a trial, by their keys in params.yaml."""
-        if self.method == "grid":
+        if self.listed:
             return {key: trial.suggest_categorical(key, of) for key, of in self.grid().items()}
         return {key: knob.draw(trial, key) for key, knob in self.space.items()}
 
@@ -191,11 +199,22 @@ def read(path: Path, graph: Path = Path("dvc.yaml")) -> Space:
     if not problems:
         problems = sorted({p for values in _to_check(space)
                            for p in params.problems(with_values(content, values))})  # fmt: skip
-    if not problems and space.method == "grid" and space.trials > space.combinations():
-        problems = [f"trials: {space.trials} is more than the grid's {space.combinations()}"]
+    if not problems and 0 < space.combinations() < space.trials:
+        problems = [f"trials: {space.trials} is more than the {space.combinations()} combinations"]
     if problems:
         raise UserError(f"{path}:\n" + "\n".join(f"  {p}" for p in problems))
     return space
+
+
+def settings(space: Space, graph: Path = Path("dvc.yaml")) -> Values:
+    """Return what trials have in common: the params that decide their scores and are not varied.
+
+    Nested keys are joined by dots; a list is its JSON.
+    """
+    content = YAML(typ="safe").load(PARAMS_FILE.read_text(encoding="utf-8"))
+    wanted = _tunable(graph) | _keys(graph, CHOOSE_VALIDATION)
+    found = _flat({key: content[key] for key in sorted(wanted - set(NOT_COMPARED))})
+    return {key: value for key, value in found.items() if key not in space.space}
 
 
 def with_values(content: Any, values: Values) -> Any:
@@ -265,10 +284,22 @@ def _tunable(graph: Path) -> set[str]:
         new = {name for out, name in made.items() for dep in deps
                if dep == out or dep.startswith(f"{out}/")} - needed  # fmt: skip
 
-    def keys(names: Any) -> set[str]:
-        return {str(param).split(".")[0] for name in names for param in stages[name]["params"]}
+    return _keys(graph, needed) - _keys(graph, CHOOSE_VALIDATION) - {"study"}
 
-    return keys(needed) - keys(CHOOSE_VALIDATION) - {"study"}
+
+def _keys(graph: Path, names: Iterable[str]) -> set[str]:
+    """Return the top-level params that stages depend on."""
+    stages = YAML(typ="safe").load(graph.read_text(encoding="utf-8"))["stages"]
+    return {str(param).split(".")[0] for name in names for param in stages[name]["params"]}
+
+
+def _flat(section: Any, prefix: str = "") -> Values:
+    if not isinstance(section, dict):
+        return {prefix: json.dumps(section) if isinstance(section, list) else section}
+    parts = [
+        _flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in section.items()
+    ]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _to_check(space: Space) -> Iterator[Values]:

@@ -31,7 +31,7 @@ from stages.common import console, files, params
 from stages.common.errors import UserError
 from tools import search_space
 from tools.search_space import Space, Values
-from tools.trial_runs import SWEEPS, Worker, experiments
+from tools.trial_runs import SWEEPS, Worker, experiments, git
 
 POLL = 0.2  # seconds between two looks at the running trials
 MOST_COLUMNS = 4  # params with a column of their own in the table
@@ -52,6 +52,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     sweep = Sweep(space, arguments.space)
+    if arguments.apply and not sweep.folder.is_dir():
+        raise UserError(f"There is no sweep {space.name} yet. Run it first, without --apply.")
     with sweep.alone():
         if arguments.apply:
             sweep.apply()
@@ -88,7 +90,8 @@ class Sweep:
     def alone(self) -> Iterator[None]:
         """Open the record, for one process at a time.
 
-        Raises ``UserError`` when another has it, or when the space has changed since it was begun.
+        Raises ``UserError`` when another has it, or when the space, or a value in params.yaml that
+        all trials share, has changed since it was begun.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
@@ -111,7 +114,16 @@ class Sweep:
                     f"{self.path} has changed since the sweep {self.space.name} began. Only `trials` "
                     f"may: undo the change, or begin another sweep by another `name`."
                 )
+            shared = search_space.settings(self.space)
+            before = self.study.user_attrs.get("settings", shared)
+            if changed := sorted(k for k in {**before, **shared} if before.get(k) != shared.get(k)):
+                raise UserError(
+                    f"params.yaml has changed since the sweep {self.space.name} began: "
+                    f"{', '.join(changed)}. Its trials hold for what was there: undo the change, or "
+                    f"begin another sweep by another `name`."
+                )
             self.study.set_user_attr("space", self.space.identity)
+            self.study.set_user_attr("settings", shared)
             yield
 
     # ---- trials --------------------------------------------------------------------------------
@@ -240,6 +252,8 @@ class Sweep:
         else:
             self.study.tell(number, state=TrialState.FAIL)
             console.say(f"{name}  failed; see {self.folder / name}.log")
+        if not reference:
+            run.worker.discard()
 
     def _finished(self) -> list[FrozenTrial]:
         return [t for t in self.trials() if t.state == TrialState.COMPLETE]
@@ -285,7 +299,11 @@ class Sweep:
         if best is None:
             console.say("No trial has ended well.")
             return
-        console.say("`dvc exp show` lists those that finished. To put the best one's values into")
+        base = Worker(self.folder, 1).base()
+        at = "" if git("rev-parse", "HEAD").strip() == base else f" --rev {base[:7]}"
+        console.say(
+            f"`dvc exp show{at}` lists those that finished. To put the best one's values into"
+        )
         console.say(f"params.yaml: python -m tools.sweep {self.path} --apply")
 
     def apply(self) -> None:
@@ -305,7 +323,10 @@ class Sweep:
             f"the values of {self.name(best.number)}, macro-F1 {best.value:.4f} on validation, "
             f"best of {done} trials"
         )
-        console.say("Next: `dvc repro` takes its model from the cache and evaluates it once.")
+        console.say(
+            "Next: `dvc repro` takes its model from the cache, if the code is what it was, and "
+            "evaluates it once."
+        )
 
 
 def rewritten(text: str, values: Mapping[str, Any]) -> str:

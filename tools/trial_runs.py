@@ -24,6 +24,7 @@ from tools.search_space import JUDGED, Values
 
 SWEEPS = Path(".sweeps")
 BASE, SNAPSHOT = "sweep-base", "sweep-snapshot"  # tags in a clone: the commit, and what is changed
+CHECKPOINTS = ".checkpoints"  # as in stages.common.checkpoints, which takes seconds to import
 NOBODY = ("-c", "user.name=sweep", "-c", "user.email=sweep@localhost", "-c", "commit.gpgsign=false")
 
 
@@ -45,7 +46,7 @@ class Worker:
         first = self.path.with_name("worker-1")
         with files.atomic_folder(self.path) as clone:
             if self.number == 1:
-                git("clone", "--quiet", ".", str(clone))
+                git("clone", "--quiet", "--no-tags", ".", str(clone))
                 git("checkout", "--quiet", "--detach", at=clone)
                 _copy_changes(clone)
                 shutil.rmtree(clone / "metrics", ignore_errors=True)
@@ -114,9 +115,17 @@ class Worker:
 
     def deliver(self, reference: str) -> float:
         """Bring an experiment into the repository; return its validation macro-F1."""
-        git("fetch", "--quiet", str(self.path), f"{reference}:{reference}")
+        git("fetch", "--quiet", "--no-tags", str(self.path), f"{reference}:{reference}")
         figures = files.read_json(self.path / corpus.FINETUNED / "validation.json")
         return float(figures["macro_f1"])
+
+    def discard(self) -> None:
+        """Remove the checkpoints of the trial that ran here last, and is not to go on."""
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+
+    def base(self) -> str:
+        """Return the commit that the sweep began with; ``dvc exp show`` lists its trials there."""
+        return git("rev-parse", BASE, at=self.path).strip()
 
     def _reset(self) -> None:
         """Return to the snapshot, and remove what a killed trial has left of DVC's and git's own."""

@@ -85,6 +85,9 @@ def test_a_killed_sweep_goes_on_and_its_best_trial_is_applied(killed):
     assert max(len(line) for line in output.splitlines()) <= 80
     assert killed.git("status", "--short") == ""  # nobody's working tree is touched
 
+    assert killed.git("tag") == ""  # so that a second sweep can set its own
+    assert not list(killed.path.glob(".sweeps/probe/worker-*/.checkpoints/finetune/*"))
+
     listed = experiments(killed)
     assert set(listed) == {"probe-1", "probe-2"}
     scores = {}
@@ -98,6 +101,31 @@ def test_a_killed_sweep_goes_on_and_its_best_trial_is_applied(killed):
     output = killed.dvc("repro", "finetune")
     assert "Stage 'finetune' is cached" in output
     assert killed.ran(output) == []
+
+
+def test_after_a_commit_the_table_says_where_experiments_are_listed(killed):
+    killed.git("commit", "--quiet", "--allow-empty", "--message=Another")
+    try:
+        output = killed.run(*SWEEP)
+    finally:
+        killed.git("reset", "--quiet", "--soft", "HEAD~1")
+    base = killed.git("rev-parse", "--short=7", "HEAD").strip()
+    assert f"`dvc exp show --rev {base}` lists those that finished" in output
+
+
+@pytest.mark.parametrize("options", [(), ("--apply",)])
+def test_a_sweep_whose_params_have_changed_since_is_refused(killed, options):
+    params = killed.path / "params.yaml"
+    before = params.read_text()
+    tiny.set_params(killed.path, epochs=4)
+    try:
+        output = killed.run(*SWEEP, *options, status=1)
+        assert params.read_text() != before
+    finally:
+        params.write_text(before)
+    assert "params.yaml has changed since the sweep probe began: epochs." in " ".join(
+        output.split()
+    )
 
 
 def test_a_changed_space_is_refused_before_any_trial(killed):
