@@ -5,10 +5,12 @@ less the network than which tokens open and close a text, which one pads, and ho
 """
 
 import csv
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
 from tokenizers import (
     Tokenizer,
@@ -23,6 +25,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoTokenizer,
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
@@ -44,11 +47,11 @@ KINDS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "deberta": ("bytes", BERT, {"relative_attention": True, "pos_att_type": ["c2p", "p2c"],
                                 "position_biased_input": False, "type_vocab_size": 0,
                                 "pooler_hidden_size": 32}),
-    "deberta-v2": ("unigram", BERT, {"relative_attention": True, "pos_att_type": ["p2c", "c2p"],
-                                     "position_biased_input": False, "type_vocab_size": 0,
-                                     "position_buckets": 16, "norm_rel_ebd": "layer_norm",
-                                     "share_att_key": True, "pooler_hidden_size": 32,
-                                     "pooler_dropout": 0}),
+    "deberta-v2": ("pieces", BERT, {"relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+                                    "position_biased_input": False, "type_vocab_size": 0,
+                                    "position_buckets": 16, "norm_rel_ebd": "layer_norm",
+                                    "share_att_key": True, "pooler_hidden_size": 32,
+                                    "pooler_dropout": 0}),
     "modernbert": ("bytes", BERT, {"local_attention": 16}),
     "electra": ("wordpiece", BERT, {"embedding_size": 16}),
     "gpt2": ("bytes", ("<|endoftext|>",), {"n_embd": 32, "n_layer": 2, "n_head": 2,
@@ -91,12 +94,25 @@ def _parts(kind: str, special: tuple[str, ...]) -> tuple[Any, Any, Any, Any]:
     if kind == "wordpiece":
         return (models.WordPiece(unk_token=special[1]), trainers.WordPieceTrainer(**common),
                 pre_tokenizers.BertPreTokenizer(), decoders.WordPiece())  # fmt: skip
-    if kind == "bytes":
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        return (models.BPE(), trainers.BpeTrainer(initial_alphabet=alphabet, **common),
-                pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())  # fmt: skip
-    return (models.Unigram(), trainers.UnigramTrainer(unk_token=special[1], **common),
-            pre_tokenizers.Metaspace(), decoders.Metaspace())  # fmt: skip
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return (models.BPE(), trainers.BpeTrainer(initial_alphabet=alphabet, **common),
+            pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())  # fmt: skip
+
+
+def write_pieces(folder: Path, special: tuple[str, ...]) -> Any:
+    """Write a tokenizer as DeBERTa's repositories on the Hub have it, in one spm.model; return it."""
+    pad, unknown, start, end, mask = special
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts()[:300]), model_prefix=str(folder / "spm"), vocab_size=VOCABULARY,
+        pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece=pad, bos_piece=start, eos_piece=end,
+        unk_piece=unknown, user_defined_symbols=[mask], minloglevel=2,
+    )  # fmt: skip
+    (folder / "spm.vocab").unlink()
+    settings = {"do_lower_case": False, "vocab_type": "spm", "model_max_length": POSITIONS}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    build: Any = AutoTokenizer
+    return build.from_pretrained(folder, config=AutoConfig.for_model("deberta-v2"))
 
 
 def config(architecture: str, reader: Any, **changes: Any) -> PretrainedConfig:
@@ -117,8 +133,11 @@ def write(folder: Path, architecture: str, masked_head: bool = False) -> Path:
     """Write a base model of random weights and its tokenizer to ``folder``; return it."""
     torch.manual_seed(0)
     kind, special, _ = KINDS[architecture]
-    reader = tokenizer(kind, special)
+    if kind == "pieces":
+        reader = write_pieces(folder, special)
+    else:
+        reader = tokenizer(kind, special)
+        reader.save_pretrained(folder)
     build: Any = AutoModelForMaskedLM if masked_head else AutoModel
     build.from_config(config(architecture, reader)).save_pretrained(folder)
-    reader.save_pretrained(folder)
     return folder
