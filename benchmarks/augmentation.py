@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.stage_runs import fine_tuned, furnish, spread
+from benchmarks.stage_runs import fine_tuned, furnish, names, numbers, spread
 from stages.common import augmentation, console, corpus, encoder
 from stages.common.errors import UserError
 
@@ -42,10 +42,10 @@ VALIDATION = corpus.CLEAN / "validation.parquet"
 def main() -> None:
     """Train with every method on every number of documents with every seed; print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--methods", type=_names, default=list(METHODS))
-    parser.add_argument("--documents", type=_names, default=list(EPOCHS), help="500,2000,all")
-    parser.add_argument("--epochs", type=_numbers, help="one for each of --documents; even")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2])
+    parser.add_argument("--methods", type=names, default=list(METHODS))
+    parser.add_argument("--documents", type=names, default=list(EPOCHS), help="500,2000,all")
+    parser.add_argument("--epochs", type=numbers, help="one for each of --documents; even")
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     options = parser.parse_args()
     if wrong := set(options.methods) - set(METHODS):
         raise UserError(f"--methods: {', '.join(sorted(wrong))}; known: {', '.join(METHODS)}.")
@@ -119,14 +119,6 @@ def _size(text: str, documents: int) -> int:
     if not text.isdigit() or not 0 < int(text) <= documents:
         raise UserError(f"--documents: {text!r}; allowed: all, or 1 to {documents}.")
     return int(text)
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

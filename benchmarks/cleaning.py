@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.stage_runs import fine_tuned, furnish, run, spread
+from benchmarks.stage_runs import fine_tuned, furnish, names, numbers, run, spread
 from stages.common import console, corpus
 from stages.common.errors import UserError
 from stages.common.params import TextSteps
@@ -34,11 +34,9 @@ VALIDATION_SHARE = 0.05
 def main() -> None:
     """Train every model on every recipe with every seed, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--models", type=lambda text: text.split(","), default=list(MODELS))
-    parser.add_argument("--recipes", type=lambda text: text.split(","), default=list(RECIPES))
-    parser.add_argument(
-        "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2]
-    )
+    parser.add_argument("--models", type=names, default=list(MODELS))
+    parser.add_argument("--recipes", type=names, default=list(RECIPES))
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=2, help="of the transformer")
     parser.add_argument("--documents", type=int, help="train on so many; another choice every seed")
     options = parser.parse_args()
@@ -56,6 +54,10 @@ def main() -> None:
         for name in ("train", "validation")
     }
     rows_kept = set(pd.concat(kept.values())["id"])
+
+    most = min(len(rows_kept if r == "pipeline" else tables["train"]) for r in options.recipes)
+    if options.documents is not None and not 0 < options.documents <= most:
+        raise UserError(f"--documents: {options.documents}; allowed: 1 to {most:,}.")
 
     rows = []
     for recipe in options.recipes:

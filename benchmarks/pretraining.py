@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.stage_runs import fine_tuned, furnish, run, spread
+from benchmarks.stage_runs import fine_tuned, furnish, numbers, run, spread
 from stages.common import console, corpus, encoder, files
 from stages.common.errors import UserError
 
@@ -28,12 +28,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="of pretraining")
     parser.add_argument("--lr", type=float, help="of pretraining; default: as in params.yaml")
     parser.add_argument("--documents", type=int, help="labelled ones; default: all")
-    parser.add_argument(
-        "--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2]
-    )
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     options = parser.parse_args()
     train = corpus.read_table(corpus.LABELS / "train.parquet")
-    documents = options.documents or len(train)
+    documents = len(train) if options.documents is None else options.documents
     if options.epochs < 1 or not 0 < documents <= len(train):
         raise UserError(f"--epochs: 1 or more; --documents: 1 to {len(train):,}.")
     if not (encoder.PRETRAINED / encoder.POINTER).is_file():
