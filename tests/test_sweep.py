@@ -5,6 +5,7 @@ Real Optuna studies, in memory. tests/pipeline/test_sweep.py runs a sweep.
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,18 @@ def test_what_trials_share_is_what_decides_their_scores_and_is_not_varied(folder
     before = search_space.settings(space)
     assert {"dataset", "seed", "clean.repair", "finetune.r_drop"} <= set(before)
     assert not {*space.space, "study.seeds", "processes", "evaluate.bootstrap"} & set(before)
-    tiny.set_params(folder, lr=0.5, finetune__warmup=0, finetune__r_drop=1.0, processes=2)
+    tiny.set_params(folder, lr=0.5, finetune__warmup=0, finetune__r_drop=1.0, processes=2,
+                    datasets__ag_news__licence="other", finetune__tensorboard=True)  # fmt: skip
     after = search_space.settings(space)
     assert {key for key in before if before[key] != after[key]} == {"finetune.r_drop"}
+
+
+def test_before_a_sweep_there_is_nothing_to_apply(folder, monkeypatch):
+    read(folder)
+    monkeypatch.setattr(sys, "argv", ["sweep", "space.yaml", "--apply"])
+    with pytest.raises(UserError, match="There is no sweep probe yet"):
+        sweep.main()
+    assert not Path(".sweeps").exists()
 
 
 def test_applying_values_changes_their_lines_of_params_yaml_alone():

@@ -27,7 +27,9 @@ JUDGED = "finetune"  # the last stage of a trial
 # These decide which documents validate: figures from other documents could not be compared.
 CHOOSE_VALIDATION = ("download", "clean")
 DIGITS = 3  # significant ones of a number drawn from an interval: more would suggest a precision there isn't
-NOT_COMPARED = ("study", "processes")  # change nothing of a model and its validation
+# Another value of these leaves trials comparable: they are of the machine, or of what is shown.
+NOT_COMPARED = ("study.seeds", "processes", "zero_stage", "finetune.tensorboard", "finetune.profiler",
+                "finetune.checkpoint_steps")  # fmt: skip
 MOST_LISTED = 10_000  # combinations of which none is drawn twice at random
 STARTUP = 5  # random trials before TPE has enough to learn from
 MOST_CHECKED = 2_000  # combinations of extreme values that are checked for going together
@@ -141,7 +143,8 @@ class Space(Section):
     @property
     def identity(self) -> str:
         """What must stay the same for a sweep to go on: all but the number of trials."""
-        return json.dumps(self.model_dump(exclude={"trials"}), sort_keys=True)
+        drawn = self.model_dump(exclude={"trials"}) | {"listed": self.listed}
+        return json.dumps(drawn, sort_keys=True)
 
     def grid(self) -> dict[str, list[Value]]:
         """Return every value of every key."""
@@ -212,9 +215,12 @@ def settings(space: Space, graph: Path = Path("dvc.yaml")) -> Values:
     Nested keys are joined by dots; a list is its JSON.
     """
     content = YAML(typ="safe").load(PARAMS_FILE.read_text(encoding="utf-8"))
+    for key, section in (("dataset", "datasets"), ("model", "models")):
+        if key not in space.space:  # else any entry may be a trial's
+            content[section] = {k: v for k, v in content[section].items() if k == content[key]}
     wanted = _tunable(graph) | _keys(graph, CHOOSE_VALIDATION)
-    found = _flat({key: content[key] for key in sorted(wanted - set(NOT_COMPARED))})
-    return {key: value for key, value in found.items() if key not in space.space}
+    found = _flat({key: content[key] for key in sorted(wanted)})
+    return {k: v for k, v in found.items() if k not in space.space and k not in NOT_COMPARED}
 
 
 def with_values(content: Any, values: Values) -> Any:

@@ -90,8 +90,7 @@ class Sweep:
     def alone(self) -> Iterator[None]:
         """Open the record, for one process at a time.
 
-        Raises ``UserError`` when another has it, or when the space, or a value in params.yaml that
-        all trials share, has changed since it was begun.
+        Raises ``UserError`` when another has it, or when the space has changed since it was begun.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
@@ -114,17 +113,20 @@ class Sweep:
                     f"{self.path} has changed since the sweep {self.space.name} began. Only `trials` "
                     f"may: undo the change, or begin another sweep by another `name`."
                 )
-            shared = search_space.settings(self.space)
-            before = self.study.user_attrs.get("settings", shared)
-            if changed := sorted(k for k in {**before, **shared} if before.get(k) != shared.get(k)):
-                raise UserError(
-                    f"params.yaml has changed since the sweep {self.space.name} began: "
-                    f"{', '.join(changed)}. Its trials hold for what was there: undo the change, or "
-                    f"begin another sweep by another `name`."
-                )
             self.study.set_user_attr("space", self.space.identity)
-            self.study.set_user_attr("settings", shared)
             yield
+
+    def check_settings(self) -> None:
+        """Raise ``UserError`` when what all trials share has changed in params.yaml since they began."""
+        shared = search_space.settings(self.space)
+        before = self.study.user_attrs.get("settings", shared)
+        if changed := sorted(k for k in {**before, **shared} if before.get(k) != shared.get(k)):
+            raise UserError(
+                f"params.yaml has changed since the sweep {self.space.name} began: "
+                f"{', '.join(changed)}. Its trials hold for what was there: undo the change, begin "
+                f"another sweep by another `name`, or remove {self.folder} to begin this one again."
+            )
+        self.study.set_user_attr("settings", shared)
 
     # ---- trials --------------------------------------------------------------------------------
 
@@ -143,12 +145,16 @@ class Sweep:
         """
         left = [t for t in self.trials() if t.state == TrialState.RUNNING]
         ended = len(self.trials()) - len(left)
+        if left or ended < self.space.trials:
+            self.check_settings()
         self._open(workers, ended, len(left))
         waiting = self._take_up([Trial(self.study, t._trial_id) for t in left])
         busy = {run.worker.number for run in self.running}
         free = [Worker(self.folder, n) for n in range(1, workers + 1) if n not in busy]
         for worker in free:
             worker.prepare()
+        if "base" not in self.study.user_attrs:
+            self.study.set_user_attr("base", Worker(self.folder, 1).base())
         try:
             while True:
                 while free and (waiting or len(self.trials()) < self.space.trials):
@@ -299,21 +305,22 @@ class Sweep:
         if best is None:
             console.say("No trial has ended well.")
             return
-        base = Worker(self.folder, 1).base()
+        base = self.study.user_attrs["base"]
         at = "" if git("rev-parse", "HEAD").strip() == base else f" --rev {base[:7]}"
-        console.say(
-            f"`dvc exp show{at}` lists those that finished. To put the best one's values into"
-        )
-        console.say(f"params.yaml: python -m tools.sweep {self.path} --apply")
+        console.say(f"`dvc exp show{at}` lists those that finished.")
+        console.say("To put the best one's values into params.yaml:")
+        console.say(f"python -m tools.sweep {self.path} --apply")
 
     def apply(self) -> None:
         """Write the best trial's values into params.yaml; its comments and order stay.
 
-        Raises ``UserError`` when no trial has ended well, and then changes nothing.
+        Raises ``UserError`` when no trial has ended well, or params.yaml says other things than when
+        trials began, and then changes nothing.
         """
         best = self.best()
         if best is None:
             raise UserError(f"The sweep {self.space.name} has no finished trial. Run it first.")
+        self.check_settings()
         values: Values = best.user_attrs["values"]
         text = rewritten(params.PARAMS_FILE.read_text(encoding="utf-8"), values)
         files.write_text(params.PARAMS_FILE, text)
