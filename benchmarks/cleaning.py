@@ -29,6 +29,7 @@ from stages.common.repair import prepare
 RECIPES = ("raw", "repaired", "article", "pipeline")
 MODELS = ("tfidf", "lstm", "transformer")
 VALIDATION_SHARE = 0.05
+FEWEST = 20  # documents, of which one validates
 
 
 def main() -> None:
@@ -56,8 +57,8 @@ def main() -> None:
     rows_kept = set(pd.concat(kept.values())["id"])
 
     most = min(len(rows_kept if r == "pipeline" else tables["train"]) for r in options.recipes)
-    if options.documents is not None and not 0 < options.documents <= most:
-        raise UserError(f"--documents: {options.documents}; allowed: 1 to {most:,}.")
+    if options.documents is not None and not FEWEST <= options.documents <= most:
+        raise UserError(f"--documents: {options.documents}; allowed: {FEWEST} to {most:,}.")
 
     rows = []
     for recipe in options.recipes:

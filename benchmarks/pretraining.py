@@ -39,7 +39,7 @@ def main() -> None:
                         "`dvc repro pretrain`.")  # fmt: skip
     labels = corpus.LABELS / "train.parquet"
     texts = [corpus.CLEAN / f"{split}.parquet" for split in SPLITS]
-    rate = {"pretrain.lr": options.lr} if options.lr else {}
+    rate = {"pretrain.lr": options.lr} if options.lr is not None else {}
 
     found: dict[str, dict[str, list[float]]] = {
         start: {split: [] for split in SPLITS} for start in ("base model", "pretrained")
