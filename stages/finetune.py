@@ -54,6 +54,7 @@ IMMATERIAL: dict[str, Any] = {
     "finetune": {"tensorboard", "profiler", "checkpoint_steps"},
 }
 FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
+FEW = 100  # optimizer steps: fewer may leave a model that answers with the commonest class
 SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
 
@@ -136,6 +137,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         f"{distributed.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
         + (f"\nseed {seed}" if params.study.seeds else "")
     )
+    an_epoch = math.ceil(len(train) / params.batch_size)
+    if an_epoch * params.epochs < FEW:
+        console.say(f"note: few steps to learn from, {an_epoch * params.epochs} in all; epochs="
+                    f"{math.ceil(FEW / an_epoch)} would make {FEW} or more")  # fmt: skip
 
     # ---- train
     engine = training.Engine(

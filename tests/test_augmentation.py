@@ -168,16 +168,20 @@ def test_words_are_found_among_the_pieces_of_byte_level_tokenizers_too():
 # ---- cutoff
 
 
-@pytest.fixture
-def cut(tmp_path):
-    tiny.write_model(tmp_path / "base", 0.0)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    ids = [[2, *range(5, 25), 3], [2, *range(5, 45), 3], [2, 5, 3], [2, 3]]
+def cutter(folder, ids):
+    tiny.write_model(folder / "base", 0.0)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "base")
+    names = [f"train-{i}" for i in range(len(ids))]
     data = batches.TokenDataset(
-        pd.DataFrame({"id": list("abcd"), "input_ids": ids, "label": 0, "weight": 1.0})
+        pd.DataFrame({"id": names, "input_ids": ids, "label": 0, "weight": 1.0})
     )
     collate = batches.Collator(data, tokenizer.pad_token_id)
     return cutoff.Cutoff(collate, tokenizer, seed=1, share=0.1)
+
+
+@pytest.fixture
+def cut(tmp_path):
+    return cutter(tmp_path, [[2, *range(5, 25), 3], [2, *range(5, 45), 3], [2, 5, 3], [2, 3]])
 
 
 def test_the_share_asked_for_is_cut_and_no_special_token(cut):
@@ -193,6 +197,16 @@ def test_what_is_cut_differs_by_epoch_and_not_by_company(cut):
     together = cut([(1, 1.0, 0), (0, 1.0, 0)])["attention_mask"][1, :22]
     assert together.equal(cut([(0, 1.0, 0)])["attention_mask"][0])
     assert not together.equal(cut([(0, 1.0, 1)])["attention_mask"][0])
+
+
+def test_the_token_by_which_a_decoder_answers_is_never_cut(tmp_path):
+    cut = cutter(tmp_path, [[*range(5, 15)], [5, 6]])  # GPT-2 opens and closes no text
+    hidden = sum(
+        1 - cut([(0, 1.0, epoch), (1, 1.0, epoch)])["attention_mask"] for epoch in range(60)
+    )
+    assert (hidden[0, :9] > 0).all()  # any other is, once
+    assert hidden[0, 9] == 0
+    assert hidden[1, :2].tolist() == [0, 0]
 
 
 # ---- in training

@@ -77,6 +77,7 @@ def test_the_temperature_found_is_the_one_the_scores_were_heated_by():
     p = metrics.softmax(logits)
     labels = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1).clip(max=3)
     assert metrics.temperature(labels, logits * 2.5) == pytest.approx(2.5, rel=0.05)
+    assert metrics.temperature(logits.argmax(axis=1), logits * 2.5) == 1  # no error to learn from
 
 
 def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():

@@ -58,6 +58,24 @@ def test_what_is_counted():
     assert exploration.agencies(rows)[0] == ("AP", {0: 1, 1: 1})
 
 
+def test_tokens_of_other_documents_are_not_counted(workspace):
+    rows = table(("", "x y", 0), ("", "x", 1)).assign(id=["train-1", "train-2"])
+    for split in ("train", "validation"):
+        corpus.write_table(corpus.CLEAN / f"{split}.parquet", rows, corpus.TEXT_COLUMNS)
+        tokens = rows.assign(length=[7, 9])
+        corpus.write_table(corpus.TOKENS / f"{split}.parquet", tokens, ("id", "label", "length"))
+    files.write_json(corpus.SOURCE, {"labels": ["a", "b"]})
+    files.write_json(corpus.CLEAN / "summary.json", {
+        "dataset": "made", "repairs": {}, "dropped": {},
+        "near_duplicates": {"groups": 0, "documents": 0, "largest": 1},
+    })  # fmt: skip
+    assert "Length in tokens: mean 8" in command()
+    others = tokens.assign(label=[2, 2])
+    corpus.write_table(corpus.TOKENS / "validation.parquet", others, ("id", "label", "length"))
+    assert "Length in tokens: `dvc repro tokenize_text` counts them" in command()
+    assert json.loads(command("--json"))["length_in_tokens"] is None
+
+
 @pytest.mark.parametrize("longest", [1, 23, 24, 47, 100])
 def test_lengths_that_are_equally_frequent_give_a_flat_line(longest):
     found = exploration.length_shares({"a": [*range(longest + 1)] * 2, "b": [longest]})
@@ -84,6 +102,14 @@ def test_what_sets_a_class_apart_is_what_the_others_lack():
     assert found["y"]["frequent"]["common share"] == 1.0
     assert set(found["x"]["distinctive"][:2]) == {"goal", "common goal"}
     assert set(found["y"]["distinctive"][:2]) == {"share", "common share"}
+
+
+def test_contractions_leave_nothing_among_the_phrases():
+    texts = ["They've won", "We’ll see, it didn't rain; the U.S. can’t", "Don't: I'm off, he's in"]
+    found = exploration.phrases_by_class(texts * 3, np.repeat([0, 1], [3, 6]), ["a", "b"])
+    said = {word for of in found.values() for phrase in of["frequent"] for word in phrase.split()}
+    assert {"won", "rain"} <= said
+    assert not {"ve", "ll", "didn", "don", "can"} & said
 
 
 @pytest.mark.parametrize("text", ["[/bold] [red]x", "漢字", ":) :)", "the of and"])

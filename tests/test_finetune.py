@@ -5,6 +5,7 @@ Runs are real ones, on a two-layer model in one process; tests/distributed has t
 
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -297,6 +298,22 @@ def test_the_folder_is_complete_and_names_the_classes(plain):
         "remove_stop_words": False,
     }
     assert summary["clean"] == steps
+
+
+def test_training_goes_on_while_the_loss_falls_though_no_class_is_told_apart_yet(folder, runner):
+    run = runner.start(
+        folder, epochs=5, lr=1e-6, precision="fp32", finetune__early_stopping_patience=1
+    )
+    judged = [row for row in tiny.history(folder) if "validation_macro_f1" in row]
+    assert len({row["validation_macro_f1"] for row in judged}) == 1
+    falling = [row["validation_loss"] for row in judged]
+    assert falling == sorted(falling, reverse=True)
+    assert len(judged) == 5
+    steps = len(tiny.history(folder))
+    assert (
+        f"note: few steps to learn from, {steps} in all; epochs={math.ceil(500 / steps)} "
+        in run.output
+    )
 
 
 def test_training_stops_early_and_the_best_epoch_is_kept(folder, runner):

@@ -64,6 +64,18 @@ def test_a_wrong_value_is_refused_with_key_value_and_range(workspace, key, value
         read_params(["seed"])  # a stage that does not even read the wrong key
 
 
+def test_knobs_that_do_not_go_together_stop_the_first_stage(workspace):
+    write(workspace / "params.yaml", "evaluate.threshold", "f1")
+    with pytest.raises(UserError, match=r"evaluate\.threshold: 'f1' is not allowed; .* 4 classes"):
+        read_params([])
+    write(workspace / "params.yaml", "dataset", "spam_sample")
+    read_params([])
+    for key, value in {"epochs": 1, "block_length": 64, "from_scratch": True}.items():
+        write(workspace / "params.yaml", f"pretrain.{key}", value)
+    with pytest.raises(UserError, match=r"max_length: 128 .* up to pretrain\.block_length \(64\)"):
+        read_params([])
+
+
 def test_the_number_dvc_writes_for_2e_5_is_a_float(workspace):
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(re.sub(r"^lr: \S+", "lr: 2e-05", text, flags=re.MULTILINE))

@@ -179,7 +179,7 @@ def test_a_killed_run_ends_in_the_same_bytes(folder, runner):
 
 def test_from_scratch_trains_its_own_tokenizer_and_shape(folder, runner):
     shape = {"vocabulary": 400, "layers": 1, "hidden": 32}
-    pretrain(folder, runner, pretrain__from_scratch=True,
+    pretrain(folder, runner, pretrain__from_scratch=True, max_length=32,
              **{f"pretrain__{k}": v for k, v in shape.items()})  # fmt: skip
     out = folder / "models/pretrained"
     config = files.read_json(out / "config.json")

@@ -182,11 +182,13 @@ def test_an_export_takes_the_threshold_along(spam, tool):
 def test_a_threshold_or_class_that_the_task_does_not_have_is_refused(made, tmp_path, monkeypatch):
     shutil.copytree(made["sentiment"], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    tiny.set_params(tmp_path, evaluate__threshold="f1")
-    with pytest.raises(UserError, match=r"f1 is for two classes; these are 3: negative, neutral"):
+    tiny.set_params(tmp_path, evaluate__positive="neutral")
+    with pytest.raises(UserError, match=r"neutral is for two classes; these are 3: negative, neu"):
         evaluate.main()
     with pytest.raises(UserError, match="'Spam' is no class; allowed: ham, spam, or null"):
         decision.positive_class(SETTINGS.model_copy(update={"positive": "Spam"}), ["ham", "spam"])
+    with pytest.raises(UserError, match=r"threshold: f1 is for two classes; these are 3: a, b, c"):
+        decision.positive_class(SETTINGS.model_copy(update={"threshold": "f1"}), ["a", "b", "c"])
 
 
 # ---- the choice of a threshold

@@ -3,7 +3,7 @@
     python -m tools.explore [--json]
 
 Reads what the clean stage wrote (training and validation documents; the test set stays unread),
-and lengths in tokens if tokenize_text has run.
+and lengths in tokens if tokenize_text has run on these documents.
 """
 
 import argparse
@@ -28,16 +28,27 @@ def main() -> None:
         corpus.read_table(corpus.CLEAN / f"{s}.parquet", columns) for s in ("train", "validation")
     ]
     cleaning = files.read_json(corpus.CLEAN / "summary.json")
-    tokens = None
-    if all(path.is_file() for path in TOKENS):
-        tokens = pd.concat([corpus.read_table(path, ("id", "label", "length")) for path in TOKENS])
-        tokens = tokens[corpus.originals(tokens["id"])]
-    found = explore(pd.concat(parts, ignore_index=True), corpus.label_names(), tokens)
+    found = explore(pd.concat(parts, ignore_index=True), corpus.label_names(), _tokens(parts[1]))
     found["cleaning"] = cleaning
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _tables(found)
+
+
+def _tokens(validation: pd.DataFrame) -> pd.DataFrame | None:
+    """Return what data/tokens says of the documents; None where it is missing or of others.
+
+    Those that validate tell: no stage between changes which they are, or their labels. That only
+    the texts were cleaned otherwise since is not noticed.
+    """
+    if not all(path.is_file() for path in TOKENS):
+        return None
+    train, held_out = (corpus.read_table(path, ("id", "label", "length")) for path in TOKENS)
+    if held_out[["id", "label"]].to_dict("list") != validation[["id", "label"]].to_dict("list"):
+        return None
+    tokens = pd.concat([train, held_out])
+    return tokens[corpus.originals(tokens["id"])]
 
 
 def _tables(found: dict[str, Any]) -> None:
@@ -52,7 +63,9 @@ def _tables(found: dict[str, Any]) -> None:
     )  # fmt: skip
     if found["length_in_tokens"]:
         said = ", ".join(f"{k} {v:.0f}" for k, v in found["length_in_tokens"].items())
-        console.say(f"Length in tokens: {said}\n")
+    else:
+        said = "`dvc repro tokenize_text` counts them"
+    console.say(f"Length in tokens: {said}\n")
     console.table(
         "Vocabulary",
         ("what", "words"),

@@ -13,8 +13,9 @@ class Cutoff:
     """Hides a share of the tokens in the batches of ``collate``, others in each epoch.
 
     Token cutoff (Shen et al. 2020, arXiv 2009.13818), by the attention mask: no token attends to
-    one that is cut, and the rest keep their positions. Special tokens stay, and one other at
-    least. What is cut follows from the seed, the epoch and the document, whoever computes it.
+    one that is cut, and the rest keep their positions. Special tokens stay, the last token
+    (GPT-2 answers by it) and one other at least. What is cut follows from the seed, the epoch and
+    the document, whoever computes it.
     """
 
     def __init__(
@@ -34,7 +35,8 @@ class Cutoff:
         batch = self._collate(documents)
         special = torch.isin(batch["input_ids"], self._special)
         for i, (row, _, epoch) in enumerate(documents):
-            free = torch.nonzero((batch["attention_mask"][i] == 1) & ~special[i])[:, 0]
+            real = torch.nonzero(batch["attention_mask"][i])[:-1, 0]
+            free = real[~special[i, real]]
             count = min(max(1, round(len(free) * self._share)), len(free) - 1)
             if count > 0:
                 rng = np.random.default_rng([self._seed, epoch + 1, row])

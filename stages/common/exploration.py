@@ -16,6 +16,7 @@ from stages.common.duplicates import words
 QUANTILES = (0.05, 0.5, 0.95, 0.99, 1.0)
 # "LONDON (Reuters) - Shares", "AP - The", "WASHINGTON -- The": who wrote it, or where.
 _DATELINE = re.compile(r"^(?:[^()]{0,60}\(([^()]{2,30})\)|([A-Z][\w.]{1,20}))\s+--?\s")
+_CONTRACTION = re.compile(r"\b\w*n['’]t\b|(?<=\w)['’](?:s|d|m|ve|ll|re)\b", re.IGNORECASE)
 _IN_TITLE = re.compile(r"\(([A-Z][\w. ]{1,30})\)$")  # "Oil prices soar (AFP)"
 
 
@@ -101,8 +102,9 @@ def phrases_by_class(
 
 
 def _spoken(text: str) -> list[str]:
-    """Return the words without what is left of contractions: the s of it's, the u of u.s."""
-    return [word for word in words(text) if len(word) > 1 or not word.isascii()]
+    """Return the words without contractions, and without single letters, such as the u of u.s."""
+    found = words(_CONTRACTION.sub(" ", text))
+    return [word for word in found if len(word) > 1 or not word.isascii()]
 
 
 def agencies(table: pd.DataFrame, top: int = 10) -> list[tuple[str, dict[int, int]]]:

@@ -185,7 +185,12 @@ def reliability(
 
 
 def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Return the temperature, 0.05 to 20, that minimises the NLL (Guo et al. 2017)."""
+    """Return the temperature, 0.05 to 20, that minimises the NLL (Guo et al. 2017).
+
+    Where no document is classified wrongly there is no minimum, ever colder is ever better: then 1.
+    """
+    if (logits.argmax(axis=1) == labels).all():
+        return 1.0
 
     def loss(log_t: float) -> float:
         scaled = logits / np.exp(log_t)

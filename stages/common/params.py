@@ -319,6 +319,27 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _a_threshold_is_for_two_classes(self) -> "Params":
+        """Where params.yaml lists the classes; `evaluate` knows them in any case."""
+        source = self.datasets[self.dataset]
+        classes = len(set((source.hub or source).labels.values()))
+        if classes > 2 and self.evaluate.threshold != "argmax":
+            raise ValueError(
+                f"evaluate.threshold: {self.evaluate.threshold!r} is not allowed; allowed: argmax, for "
+                f"{self.dataset} has {classes} classes and a threshold tells two apart"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_model_from_scratch_reads_its_blocks_alone(self) -> "Params":
+        if self.pretrain.from_scratch and self.max_length > self.pretrain.block_length:
+            raise ValueError(
+                f"max_length: {self.max_length} is not allowed; allowed: up to pretrain.block_length "
+                f"({self.pretrain.block_length}) with pretrain.from_scratch, or make that longer"
+            )
+        return self
+
 
 def read_params(reads: Iterable[str], path: Path = PARAMS_FILE) -> Params:
     """Check all of ``path`` and return only the keys in ``reads``.

@@ -79,7 +79,7 @@ class Engine(Trainer):
     """Fine-tune ``model`` on ``train``; judge each epoch on ``validation``; keep the best.
 
     ``judge`` maps logits (documents, classes) and labels (documents,) to figures, among them
-    ``macro_f1``, by which the best epoch is chosen and training stops early.
+    ``macro_f1``, which chooses the best epoch, and with the loss says when to stop early.
     """
 
     judges_before = False
@@ -280,7 +280,10 @@ class Engine(Trainer):
             + ", ".join(f"{LABELS.get(k, k)} {value:.3f}" for k, value in figures.items())
             + (", best" if better else "")
         )
-        if epoch - self.best["epoch"] >= self.knobs.early_stopping_patience:
+        # Few documents: classes are told apart long after the loss has begun to fall.
+        judged = [past["validation_loss"] for past in self.history if "validation_loss" in past]
+        better_at = max(self.best["epoch"], 1 + int(np.argmin(np.nan_to_num(judged, nan=np.inf))))
+        if epoch - better_at >= self.knobs.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
         if distributed.rank() == 0:
