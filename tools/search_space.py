@@ -143,6 +143,7 @@ class Space(Section):
     @property
     def identity(self) -> str:
         """What must stay the same for a sweep to go on: all but the number of trials."""
+        # `listed` follows from the rest: a sweep begun when random spaces were not listed cannot go on.
         drawn = self.model_dump(exclude={"trials"}) | {"listed": self.listed}
         return json.dumps(drawn, sort_keys=True)
 
@@ -194,8 +195,9 @@ def read(path: Path, graph: Path = Path("dvc.yaml")) -> Space:
     space = _parse(path)
     params.read_params([])
     content = YAML(typ="safe").load(PARAMS_FILE.read_text(encoding="utf-8"))
+    tunable = _tunable(_stages(graph))
     problems = [f"space.{key}: {why}" for key in space.space
-                for why in [_why_not(key, content, _tunable(graph))] if why]  # fmt: skip
+                for why in [_why_not(key, content, tunable)] if why]  # fmt: skip
     if space.method == "grid":
         problems += [f"space.{key}: grid needs a `step`, or a list of values"
                      for key, values in space.grid().items() if not values]  # fmt: skip
@@ -218,8 +220,8 @@ def settings(space: Space, graph: Path = Path("dvc.yaml")) -> Values:
     for key, section in (("dataset", "datasets"), ("model", "models")):
         if key not in space.space:  # else any entry may be a trial's
             content[section] = {k: v for k, v in content[section].items() if k == content[key]}
-    wanted = _tunable(graph) | _keys(graph, CHOOSE_VALIDATION)
-    found = _flat({key: content[key] for key in sorted(wanted)})
+    stages = _stages(graph)
+    found = _flat({key: content[key] for key in sorted(_keys(stages, _needed(stages)))})
     return {k: v for k, v in found.items() if k not in space.space and k not in NOT_COMPARED}
 
 
@@ -279,9 +281,18 @@ def _why_not(key: str, content: Any, tunable: set[str]) -> str | None:
     return None
 
 
-def _tunable(graph: Path) -> set[str]:
+def _stages(graph: Path) -> Any:
+    """Return what dvc.yaml says of each stage."""
+    return YAML(typ="safe").load(graph.read_text(encoding="utf-8"))["stages"]
+
+
+def _tunable(stages: Any) -> set[str]:
     """Return the top-level params that change the model and not the documents it is judged by."""
-    stages = YAML(typ="safe").load(graph.read_text(encoding="utf-8"))["stages"]
+    return _keys(stages, _needed(stages)) - _keys(stages, CHOOSE_VALIDATION) - {"study"}
+
+
+def _needed(stages: Any) -> set[str]:
+    """Return the stages of a trial: the judged one and all that it needs."""
     made = {out: name for name, stage in stages.items() for out in stage["outs"] if isinstance(out, str)}  # fmt: skip
     needed, new = set[str](), {JUDGED}
     while new:
@@ -289,13 +300,11 @@ def _tunable(graph: Path) -> set[str]:
         deps = [dep for name in new for dep in stages[name]["deps"]]
         new = {name for out, name in made.items() for dep in deps
                if dep == out or dep.startswith(f"{out}/")} - needed  # fmt: skip
+    return needed
 
-    return _keys(graph, needed) - _keys(graph, CHOOSE_VALIDATION) - {"study"}
 
-
-def _keys(graph: Path, names: Iterable[str]) -> set[str]:
-    """Return the top-level params that stages depend on."""
-    stages = YAML(typ="safe").load(graph.read_text(encoding="utf-8"))["stages"]
+def _keys(stages: Any, names: Iterable[str]) -> set[str]:
+    """Return the top-level params that the named stages depend on."""
     return {str(param).split(".")[0] for name in names for param in stages[name]["params"]}
 
 

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import psutil
 
-from stages.common import corpus, files, training_logs
+from stages.common import checkpoints, corpus, files, training_logs
 from stages.common.errors import UserError
 from tools.search_space import JUDGED, Values
 
 SWEEPS = Path(".sweeps")
 BASE, SNAPSHOT = "sweep-base", "sweep-snapshot"  # tags in a clone: the commit, and what is changed
-CHECKPOINTS = ".checkpoints"  # as in stages.common.checkpoints, which takes seconds to import
 NOBODY = ("-c", "user.name=sweep", "-c", "user.email=sweep@localhost", "-c", "commit.gpgsign=false")
 
 
@@ -121,7 +120,7 @@ class Worker:
 
     def discard(self) -> None:
         """Remove the checkpoints of the trial that ran here last, and is not to go on."""
-        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(self.path / checkpoints.ROOT, ignore_errors=True)
 
     def base(self) -> str:
         """Return the commit that the sweep began with; ``dvc exp show`` lists its trials there."""
