@@ -137,10 +137,6 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         f"{distributed.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
         + (f"\nseed {seed}" if params.study.seeds else "")
     )
-    an_epoch = math.ceil(len(train) / params.batch_size)
-    if an_epoch * params.epochs < FEW:
-        console.say(f"note: few steps to learn from, {an_epoch * params.epochs} in all; epochs="
-                    f"{math.ceil(FEW / an_epoch)} would make {FEW} or more")  # fmt: skip
 
     # ---- train
     engine = training.Engine(
@@ -154,6 +150,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         checkpoints=unfinished,
         knobs=params.finetune,
     )
+    an_epoch = engine.steps_per_epoch
+    if an_epoch * params.epochs < FEW:
+        console.say(f"note: few steps to learn from, {an_epoch * params.epochs} in all; epochs="
+                    f"{math.ceil(FEW / an_epoch)} would make {FEW} or more")  # fmt: skip
     if params.augment.method == "cutoff":
         engine.collators[0] = cutoff.Cutoff(
             engine.collators[0], tokenizer, seed, params.augment.share
