@@ -258,8 +258,7 @@ class Sweep:
         else:
             self.study.tell(number, state=TrialState.FAIL)
             console.say(f"{name}  failed; see {self.folder / name}.log")
-        if not reference:
-            run.worker.discard()
+        run.worker.discard()
 
     def _finished(self) -> list[FrozenTrial]:
         return [t for t in self.trials() if t.state == TrialState.COMPLETE]

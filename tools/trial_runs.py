@@ -119,7 +119,10 @@ class Worker:
         return float(figures["macro_f1"])
 
     def discard(self) -> None:
-        """Remove the checkpoints of the trial that ran here last, and is not to go on."""
+        """Remove the checkpoints of the trial that ran here last and is over.
+
+        One that ended well can leave some, too: from before a kill, with another number of threads.
+        """
         shutil.rmtree(self.path / checkpoints.ROOT, ignore_errors=True)
 
     def base(self) -> str:
