@@ -55,8 +55,10 @@ from stages.common import (
     encoder,
     kernels,
     memory,
+    metrics,
     optimizers,
     training,
+    training_arguments,
 )
 from stages.common.errors import UserError
 from stages.common.params import Params, read_params
@@ -257,7 +259,7 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
         warmup_steps=params.finetune.warmup,
         bf16=bf16 and distributed.bf16_is_fast(),
         use_cpu=DEVICE == "cpu",
-        **{k: v for k, v in training.QUIET.items() if k not in more},
+        **{k: v for k, v in training_arguments.QUIET.items() if k not in more},
     )
 
     def collate(documents: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -275,10 +277,8 @@ def with_loop(task: Task) -> Any:
     """Train in a loop of plain PyTorch on the batches and the model that ours trains on."""
     params, train = task.params, task.train
     built = counted(model().to(DEVICE), task.seen)
-    kernels.speed_up(built)
+    kernels.speed_up(built, distributed.use_bf16(params.precision))
     optimizers.freeze(built, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
-    if distributed.use_bf16(params.precision):
-        kernels.autocast_to_bf16(built)
     built.train()
     optimizer = optimizers.build(built, params.lr, params.finetune)
     schedule = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
@@ -388,17 +388,18 @@ def stage_engine(
     config = AutoConfig.from_pretrained(encoder.pretrained_folder())
     size = memory.size_of(config, params.finetune)
     stage, _ = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
-    arguments = finetune.arguments(params, stage, unfinished.folder)
+    arguments = training_arguments.build(
+        unfinished.folder, params.finetune, seed=params.seed, lr=params.lr, epochs=params.epochs,
+        batch_size=params.batch_size, zero_stage=stage,
+    )  # fmt: skip
     arguments.max_steps = steps
     built = model()
-    kernels.speed_up(built)
+    kernels.speed_up(built, distributed.use_bf16(params.precision))
     optimizers.freeze(built, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
-    if distributed.use_bf16(params.precision):
-        kernels.autocast_to_bf16(built)
     return training.Engine(
         built, arguments, train, validation, padding_id=built.config.pad_token_id or 0,
         batch_size=params.batch_size,
-        judge=finetune.judge, checkpoints=unfinished,
+        judge=metrics.judge, checkpoints=unfinished,
         knobs=params.finetune.model_copy(update={"checkpoint_steps": steps + 1}),
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ import pandas as pd
 from benchmarks.scale import LINEAR, growth, numbers
 from benchmarks.stage_runs import CODE, furnish, run
 from stages import label_noise
-from stages.common import console, corpus, corrections, training
+from stages.common import console, corpus, corrections, training_arguments
 from stages.common.errors import UserError
 from stages.common.params import LabelNoise, read_params
 
@@ -107,7 +107,7 @@ def judge(train: pd.DataFrame, settings: LabelNoise) -> None:
         furnish(
             folder,
             {"epochs": settings.epochs, "lr": settings.lr, "batch_size": settings.batch_size,
-             "finetune.freeze_embeddings": training.PLAIN.freeze_embeddings},
+             "finetune.freeze_embeddings": training_arguments.PLAIN.freeze_embeddings},
         )  # fmt: skip
         held_out = pd.Series(range(len(train)), train.index) % settings.folds == 0
         columns = (*corpus.TEXT_COLUMNS, "group")

@@ -8,7 +8,6 @@ beside it; curves to metrics/plots; all of it in words and pictures to reports/e
 the model card, reports/model_card.md (`tools.export` puts it beside the weights).
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def main() -> None:
             f"{', '.join(names)}: the model is of another corpus. Run `dvc repro`."
         )
     decision.positive_class(settings, names)
-    history = _history(model.folder / "history.csv")
+    history = plot_tables.read_history(model.folder / "history.csv")
     validation, test = (predict(model, split, tables[split]) for split in ("validation", "test"))
     labels, probabilities = test.labels, test.probabilities
 
@@ -120,7 +119,7 @@ def main() -> None:
         "seeds": seeds,
     }
     for name, content in detail.items():
-        files.write_json(METRICS / f"{name}.json", _rounded(content))
+        files.write_json(METRICS / f"{name}.json", metrics.rounded(content))
     decision.write(corpus.THRESHOLD, decided, model.folder)
     with files.atomic_folder(PLOTS) as folder:
         plot_tables.write_curves(folder, labels, probabilities, names, bins, calibrated)
@@ -144,23 +143,6 @@ def main() -> None:
     page.write(findings, mistakes, labels, probabilities, calibrated, history, bins)
     report(len(labels), figures, intervals, baselines, calibration, positive)
     console.outputs(METRICS / "test.json", METRICS, PLOTS, corpus.THRESHOLD, page.PAGE, page.CARD)
-
-
-def _history(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise files.missing(path) from None
-
-
-def _rounded(value: Any) -> Any:
-    """Round floats to six significant digits: what follows differs between processors."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def report(

@@ -12,20 +12,12 @@ into a folder beside the weights.
 
 import math
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from accelerate.state import AcceleratorState
-from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
 from stages.common import (
     batches,
@@ -38,8 +30,10 @@ from stages.common import (
     files,
     kernels,
     memory,
+    metrics,
     optimizers,
     training,
+    training_arguments,
     training_logs,
     zero,
 )
@@ -55,7 +49,6 @@ IMMATERIAL: dict[str, Any] = {
 }
 FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
 FEW = 100  # optimizer steps: fewer may leave a model that answers with the commonest class
-SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
 
 
@@ -118,17 +111,16 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     encoder.set_padding(config, tokenizer.pad_token_id)
     optimizers.set_dropout(config, params.finetune.dropout)
     optimizers.refuse_what_zero_3_cannot(stage, params.finetune)
-    args = arguments(params, stage, unfinished.folder)
+    args = training_arguments.build(
+        unfinished.folder, params.finetune, seed=seed, lr=params.lr, epochs=params.epochs,
+        batch_size=params.batch_size, zero_stage=stage,
+    )  # fmt: skip
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        config=config,
+        folder, config=config, local_files_only=True,
         ignore_mismatched_sizes=True,  # a head for other classes is replaced
-        local_files_only=True,
-    )
-    kernels.speed_up(model)
+    )  # fmt: skip
+    kernels.speed_up(model, bf16)
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
-    if bf16:
-        kernels.autocast_to_bf16(model)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
     learning, fixed, _ = memory.size(model)
     console.say(
@@ -140,16 +132,9 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
 
     # ---- train
     engine = training.Engine(
-        model,
-        args,
-        train,
-        validation,
-        padding_id=tokenizer.pad_token_id,
-        batch_size=params.batch_size,
-        judge=judge,
-        checkpoints=unfinished,
-        knobs=params.finetune,
-    )
+        model, args, train, validation, padding_id=tokenizer.pad_token_id, batch_size=params.batch_size,
+        judge=metrics.judge, checkpoints=unfinished, knobs=params.finetune,
+    )  # fmt: skip
     an_epoch = engine.steps_per_epoch
     if an_epoch * params.epochs < FEW:
         console.say(f"note: few steps to learn from, {an_epoch * params.epochs} in all; epochs="
@@ -172,36 +157,6 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
     engine.obey()
     return unfinished
-
-
-def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
-    """Return Trainer's arguments; what is not here keeps transformers' default or is Engine's."""
-    share = math.ceil(params.batch_size / distributed.world_size())
-    micro = min(share, params.finetune.micro_batch_size or share)
-    return TrainingArguments(
-        output_dir=str(folder),
-        seed=params.seed,
-        num_train_epochs=params.epochs,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=params.finetune.micro_batch_size or 64,
-        gradient_accumulation_steps=math.ceil(share / micro),
-        learning_rate=params.lr,
-        lr_scheduler_type=SCHEDULERS[params.finetune.scheduler],
-        warmup_steps=params.finetune.warmup,
-        max_grad_norm=params.finetune.max_gradient_norm,
-        activation_checkpointing=params.finetune.gradient_checkpointing,
-        deepspeed=zero.config(stage, params.finetune.offload),
-        **training.QUIET,
-    )
-
-
-def judge(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """Return accuracy and macro-F1 of logits (documents, classes) against labels (documents,)."""
-    guesses = logits.argmax(axis=1)
-    return {
-        "accuracy": float(accuracy_score(labels, guesses)),
-        "macro_f1": float(f1_score(labels, guesses, average="macro", zero_division=0)),
-    }
 
 
 def summary(

@@ -8,7 +8,6 @@ engine as fine-tuning: any number of processes, any ZeRO stage, resumed after an
 With ``pretrain.from_scratch`` weights and tokenizer start from nothing but that text.
 """
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     BertForMaskedLM,
-    TrainingArguments,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -32,11 +30,12 @@ from stages.common import (
     kernels,
     masking,
     memory,
-    training,
+    training_arguments,
     zero,
 )
 from stages.common.errors import UserError
 from stages.common.params import Params, read_params
+from stages.common.training_arguments import PLAIN
 
 READS = ("seed", "model", "models", "pretrain", "zero_stage", "precision", "processes")
 TRAIN, VALIDATION = corpus.LABELS / "train.parquet", corpus.CLEAN / "validation.parquet"
@@ -68,7 +67,7 @@ def main() -> None:
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
     config = (AutoConfig.from_pretrained(base, local_files_only=True) if base
               else from_scratch.own_config(knobs, len(tokenizer)))  # fmt: skip
-    stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, training.PLAIN))
+    stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, PLAIN))
     bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
         params.model_dump(exclude={"processes"}) | {"zero_stage": stage, "bf16": bf16},
@@ -77,7 +76,10 @@ def main() -> None:
     unfinished = checkpoints.Checkpoints("pretrain", run)
 
     # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
-    args = arguments(params, stage, unfinished.folder)
+    args = training_arguments.build(
+        unfinished.folder, PLAIN, seed=params.seed, lr=knobs.lr, epochs=knobs.epochs,
+        batch_size=knobs.batch_size, zero_stage=stage, judged_at_once=32,  # of a whole vocabulary
+    )  # fmt: skip
     if base:
         model, loading = AutoModelForMaskedLM.from_pretrained(
             base, local_files_only=True, output_loading_info=True
@@ -86,9 +88,7 @@ def main() -> None:
             console.say(f"{params.model} has no head for guessing tokens: it gets a new one")
     else:
         model = BertForMaskedLM(config)
-    kernels.speed_up(model)
-    if bf16:
-        kernels.autocast_to_bf16(model)
+    kernels.speed_up(model, bf16)
     console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
                 f"{memory.size(model).learning:,} parameters; {distributed.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
@@ -96,7 +96,7 @@ def main() -> None:
     # ---- train
     engine = masking.Guessing(
         model, args, train, validation, padding_id=tokenizer.pad_token_id,
-        batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=training.PLAIN,
+        batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=PLAIN,
     )  # fmt: skip
     engine.collators = [masking.Masker(data, tokenizer, params.seed, knobs.masked_share, knobs.whole_words)
                         for data in (train, validation)]  # fmt: skip
@@ -140,18 +140,6 @@ def refuse_what_cannot_guess(params: Params, base: Path, tokenizer: Any) -> None
             "pretrain.epochs to 0, or model to one that reads both ways, such as bert or roberta."
         )
     encoder.refuse_longer("pretrain.block_length", params.pretrain.block_length, base)
-
-
-def arguments(params: Params, stage: int, folder: Path) -> TrainingArguments:
-    """Return Trainer's arguments."""
-    knobs = params.pretrain
-    return TrainingArguments(
-        output_dir=str(folder), seed=params.seed, num_train_epochs=knobs.epochs,
-        per_device_train_batch_size=math.ceil(knobs.batch_size / distributed.world_size()),
-        per_device_eval_batch_size=32, learning_rate=knobs.lr,
-        warmup_steps=training.PLAIN.warmup, max_grad_norm=training.PLAIN.max_gradient_norm,
-        deepspeed=zero.config(stage), **training.QUIET,
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

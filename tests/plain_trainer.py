@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments, set_seed
 
 from stages import finetune
-from stages.common import batches, corpus, distributed, kernels, optimizers, training
+from stages.common import batches, corpus, distributed, kernels, optimizers, training_arguments
 from stages.common.params import read_params
 from tests import tiny
 
@@ -49,17 +49,15 @@ def main() -> None:
         max_grad_norm=params.finetune.max_gradient_norm,
         optim="adamw_torch_fused",
         use_cpu=True,
-        **{k: v for k, v in training.QUIET.items() if k != "accelerator_config"},
+        **{k: v for k, v in training_arguments.QUIET.items() if k != "accelerator_config"},
     )
     # The head is drawn at random: from the same state as in the project.
     set_seed(params.seed)
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         "base", num_labels=len(tiny.CLASSES)
     )
-    kernels.speed_up(model)
+    kernels.speed_up(model, distributed.use_bf16(params.precision))
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
-    if distributed.use_bf16(params.precision):
-        kernels.autocast_to_bf16(model)
     data = batches.TokenDataset(corpus.read_table(finetune.TRAIN))
     trainer = Plain(model, args, train_dataset=data)
     trainer.model_accepts_loss_kwargs = False  # else its loss grows with accumulation

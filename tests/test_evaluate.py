@@ -56,6 +56,14 @@ def test_figures_are_those_of_scikit_learn(seed):
 
 @given(seeds)
 @settings(max_examples=40, deadline=None)
+def test_an_epoch_is_judged_as_evaluate_measures(seed):
+    labels, p = scored(seed)
+    measured = metrics.headline(labels, p, 10)
+    assert metrics.judge(np.log(p), labels) == {k: measured[k] for k in ("accuracy", "macro_f1")}
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
 def test_a_weight_of_two_is_a_document_that_stands_twice(seed):
     labels, p = scored(seed)
     weights = np.random.default_rng(seed).integers(1, 4, len(labels))

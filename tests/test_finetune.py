@@ -25,6 +25,7 @@ from stages.common import (
     memory,
     optimizers,
     training,
+    training_arguments,
     training_logs,
     zero,
 )
@@ -460,7 +461,7 @@ def test_states_are_what_a_count_by_hand_says(
 )
 def test_the_size_is_known_before_there_is_a_model(knobs):
     built = model()
-    changed = training.PLAIN.model_copy(update=knobs)
+    changed = training_arguments.PLAIN.model_copy(update=knobs)
     expected = memory.size_of(built.config, changed)
     optimizers.freeze(built, changed.freeze_embeddings, changed.freeze_layers)
     built = optimizers.with_lora(built, changed.lora_rank)

@@ -19,12 +19,7 @@ from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from scipy.special import softmax
-from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
 from stages.common import (
     batches,
@@ -35,13 +30,16 @@ from stages.common import (
     files,
     kernels,
     training,
+    training_arguments,
     zero,
 )
 from stages.common.errors import UserError
 from stages.common.params import LabelNoise
 
 STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
-KNOBS = training.PLAIN.model_copy(update={"checkpoint_steps": 2**30})  # none within a fold
+KNOBS = training_arguments.PLAIN.model_copy(
+    update={"checkpoint_steps": 2**30}
+)  # none within a fold
 
 
 class Fold(training.Engine):
@@ -148,21 +146,17 @@ def _engine(
     """Return the engine that learns ``data[0]`` and judges ``data[1]``, with a fresh head."""
     # accelerate takes the plugin of one DeepSpeed run a process; transformers resets it so, too
     AcceleratorState._reset_state()
-    args = TrainingArguments(
-        output_dir=str(unfinished.folder), seed=seed, num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size, per_device_eval_batch_size=64,
-        learning_rate=settings.lr, warmup_steps=KNOBS.warmup, max_grad_norm=KNOBS.max_gradient_norm,
-        # one process shares its optimizer with nobody
-        deepspeed=zero.config(0), **training.QUIET,
+    args = training_arguments.build(
+        unfinished.folder, KNOBS, seed=seed, lr=settings.lr, epochs=settings.epochs,
+        batch_size=settings.batch_size, zero_stage=0,  # one process shares its optimizer with nobody
     )  # fmt: skip
     set_seed(seed)
     with _loading(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=classes)
+        encoder.set_padding(config, padding_id)
         model = AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=classes, ignore_mismatched_sizes=True, local_files_only=True
+            folder, config=config, ignore_mismatched_sizes=True, local_files_only=True
         )
-    encoder.set_padding(model.config, padding_id)
-    kernels.speed_up(model)
-    if distributed.bf16_is_fast():
-        kernels.autocast_to_bf16(model)
+    kernels.speed_up(model, distributed.bf16_is_fast())
     return Fold(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,
                 judge=lambda *_: {}, checkpoints=unfinished, knobs=KNOBS)  # fmt: skip

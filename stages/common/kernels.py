@@ -134,12 +134,15 @@ def answer_from_first_token(model: Any) -> None:
             layer.__class__ = type(type(layer).__name__, (FirstTokenLayer, type(layer)), {})
 
 
-def speed_up(model: Any) -> None:
+def speed_up(model: Any, bf16: bool = False) -> None:
     """Let ``model`` train with the functions above, on a GPU without dropout and attention.
 
     Attention is replaced where the model takes it from transformers' interface, dropout everywhere.
+    ``bf16``: see ``autocast_to_bf16``.
     """
     answer_from_first_token(model)
+    if bf16:
+        autocast_to_bf16(model)
     if torch.cuda.is_available():
         return
     if model._supports_attention_backend:

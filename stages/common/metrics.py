@@ -6,6 +6,7 @@ each document counts: that is how a bootstrap resamples without copying.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -47,6 +48,14 @@ def headline(
         "brier": brier(labels, probabilities, w),
         "ece": ece(labels, probabilities, bins, w),
     }
+
+
+def judge(logits: np.ndarray, labels: np.ndarray) -> Figures:
+    """Return accuracy and macro-F1 of the likeliest classes by ``logits`` (n, classes)."""
+    counts = confusion(labels, logits.argmax(axis=1), logits.shape[1])
+    f1 = precision_recall_f1(counts)[2]
+    return {"accuracy": float(np.trace(counts) / len(labels)),
+            "macro_f1": float(f1[counts.sum(axis=1) > 0].mean())}  # fmt: skip
 
 
 def by_class(
@@ -201,3 +210,12 @@ def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded",
                            options={"xatol": 1e-6})  # fmt: skip
     return float(np.exp(best.x))
+
+
+def rounded(value: Any) -> Any:
+    """Round floats to six significant digits: what follows differs between processors."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -66,6 +66,15 @@ def write_bars(
     write(folder / "baselines.csv", ("model", "accuracy"), accuracies.items())
 
 
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of finetune's history; ``UserError`` when it is missing."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise files.missing(path) from None
+
+
 def write_training(folder: Path, history: list[dict[str, str]]) -> None:
     """Write loss and F1 by step from finetune's history (a row a step, epochs' ends filled in)."""
     write(folder / "loss.csv", ("step", "series", "loss"), (

@@ -45,31 +45,6 @@ from stages.common.params import Finetune
 
 LABELS = {"macro_f1": "macro-F1"}
 
-PLAIN = Finetune(
-    optimizer="adamw", momentum=0.9, scheduler="linear", warmup=0.1, weight_decay=0.01, l1=0.0,
-    dropout=None, class_weights="none", label_smoothing=0.0, r_drop=0.0,
-    layer_lr_decay=1.0, freeze_embeddings=False, freeze_layers=0, lora_rank=0,
-    early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
-    checkpoint_steps=100, offload="none", gradient_checkpointing=False,
-    tensorboard=False, profiler=False,
-)  # fmt: skip
-"""What pretraining and the judges of labels do alike, whatever ``finetune`` of params.yaml says."""
-
-QUIET: dict[str, Any] = {
-    # Everything that Trainer would write, print, log or choose by itself is done by Engine.
-    "save_strategy": "no",
-    "eval_strategy": "no",
-    "logging_strategy": "no",
-    "report_to": [],
-    "accelerator_config": {"use_configured_state": True},  # see distributed.prepare
-    "disable_tqdm": True,
-    "log_level": "error",
-    "log_level_replica": "error",
-    "remove_unused_columns": False,
-    "dataloader_pin_memory": False,
-    "logging_nan_inf_filter": False,
-}
-
 
 class Stopped(SystemExit):
     """Training was told to stop (SIGTERM or SIGINT); what the same command goes on from is kept."""
