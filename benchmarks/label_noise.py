@@ -31,7 +31,7 @@ from stages.common import console, label_views
 from stages.common import label_quality as lq
 from stages.common.duplicates import Shingles, Similar
 from stages.common.params import read_params
-from stages.label_noise import ROUNDS
+from stages.label_noise import LIKELY, ROUNDS
 
 MODELS = ("tfidf", "encoder", "ensemble")
 FIGURES = ("AUROC", "AP", "P@100", "P@500", "P@1000", "F1", "prec", "recall", "rate")
@@ -172,14 +172,19 @@ def worth(data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, fou
     rng = np.random.default_rng(0)
     shuffled = rng.permutation(len(rows))
     order = np.argsort(-found.score, kind="stable")
-    every, kept = np.ones(len(rows), bool), ~found.flagged
-    at_random = ~np.isin(np.arange(len(rows)), rng.permutation(len(rows))[: found.flagged.sum()])
-    best = np.where(found.flagged, found.probabilities.argmax(axis=1), given)
-    trust = found.probabilities[np.arange(len(rows)), given]
+    own = np.arange(len(rows)), given
+    quality = lq.posterior(found.probabilities, given)[own]
+    likely = found.flagged & (lq.error_probability(quality, found.rate) > LIKELY)
+    every, kept = np.ones(len(rows), bool), ~likely
+    at_random = ~np.isin(np.arange(len(rows)), rng.permutation(len(rows))[: likely.sum()])
+    looks = found.probabilities.argmax(axis=1)
+    best, trust = np.where(likely, looks, given), found.probabilities[own]
     arms: dict[str, tuple[lq.Ints, lq.Mask, Any]] = {
         "noisy": (given, every, None), "true": (true, every, None), "dropped": (given, kept, None),
         "relabelled": (best, every, None), "weighted": (given, every, trust),
-        "dropped at random": (given, at_random, None)}  # fmt: skip
+        "dropped at random": (given, at_random, None),
+        "all suspects dropped": (given, ~found.flagged, None),
+        "all suspects relabelled": (np.where(found.flagged, looks, given), every, None)}  # fmt: skip
     for share in REVIEWED:
         for name, by, others, left in (("ours, rest relabelled", order, best, every),
                                        ("ours, rest dropped", order, given, kept),
@@ -192,6 +197,7 @@ def worth(data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, fou
                 None,
             )
     table = {name: accuracies(arms, *head, data.labels[test]) for name, head in heads.items()}
+    print(f"{found.flagged.sum():,} suspects, {likely.sum():,} likelier wrong than right")
     print(f"{'trained on':40}" + "".join(f"{name:>10} gap" for name in table))
     for arm in arms:
         cells = (recovered(accuracy[arm], accuracy) for accuracy in table.values())

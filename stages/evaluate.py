@@ -84,7 +84,7 @@ def main() -> None:
     intervals = uncertainty.intervals(labels, probabilities, bins, drawn)
     calibration, calibrated = calibrate(validation, test, bins)
     positive = measure_positive(decided, validation, test, names, drawn)
-    seeds = measure_seeds(test, params.seed, model.folder / classifier.SEEDS, bins)
+    seeds = measure_seeds(validation, test, params.seed, model.folder, bins, drawn)
 
     # Against the baselines, document by document
     about = {k: v["about"] for k, v in files.read_json(corpus.BASELINES / "summary.json").items()}
@@ -141,19 +141,15 @@ def main() -> None:
         corpus=explore_learned_from(tables, names),
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, calibrated, history, bins)
-    report(len(labels), figures, intervals, baselines, calibration, positive)
+    report(len(labels), figures, intervals, baselines, calibration, positive, seeds)
     console.outputs(METRICS / "test.json", METRICS, PLOTS, corpus.THRESHOLD, page.PAGE, page.CARD)
 
 
 def report(
-    count: int,
-    figures: dict[str, float],
-    intervals: dict[str, list[float]],
-    baselines: dict[str, Any],
-    calibration: dict[str, Any],
-    positive: dict[str, Any],
-) -> None:
-    """Print the headline figures and the comparison with the baselines."""
+    count: int, figures: dict[str, float], intervals: dict[str, list[float]], baselines: dict[str, Any],
+    calibration: dict[str, Any], positive: dict[str, Any], seeds: dict[str, Any],
+) -> None:  # fmt: skip
+    """Print the headline figures, the comparison with the baselines, and what several seeds say."""
     console.table(f"test, {count:,} documents", ("figure", "value", "95 % interval"), (
         (name, f"{value:.4f}", "{:.4f} to {:.4f}".format(*intervals[name]))
         for name, value in figures.items()
@@ -173,6 +169,12 @@ def report(
         f"temperature {calibration['temperature']:.3f} from validation: NLL {before['nll']:.4f} to "
         f"{after['nll']:.4f}, ECE {before['ece']:.4f} to {after['ece']:.4f}"
     )
+    if "together" in seeds:
+        mean, spread, all_of_them = (
+            seeds[k]["accuracy"] for k in ("mean", "standard_deviation", "together")
+        )
+        console.say(f"{len(seeds['seeds'])} seeds: accuracy {mean:.4f} ± {spread:.4f}; their mean probabilities "
+                    f"{all_of_them:.4f} ({'{:.4f} to {:.4f}'.format(*seeds['together_intervals']['accuracy'])})")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``), half a min
 
 Every training document is judged by models that have not seen it, with near-duplicates kept in
 one fold (stages/common/label_quality.py). That gives each label a quality, the share of wrong
-labels an estimate, and as many suspects as that share says; ``label_noise.action`` says what
-becomes of these, and reports/label_review.html shows them to a person.
+labels an estimate, and as many suspects as that share says. reports/label_review.html shows these
+to a person; ``label_noise.action`` says what becomes of those likelier wrong than right.
 """
 
 import numpy as np
@@ -20,6 +20,7 @@ from stages.common.params import read_params
 READS = ("seed", "models", "label_noise")
 TRAIN = corpus.CLEAN / "train.parquet"
 ROUNDS = 2  # the second fits on what the first found; a third changes nothing that lasts
+LIKELY = 0.5  # probability that a label is wrong; a change of one more likely right does harm
 UNRELATED = 0.37  # kappa, 180 documents of 3 classes: random labels reach .10, all wrong .36; 2 in 5 wrong leave .38
 
 
@@ -63,7 +64,8 @@ def main() -> None:
 
     # ---- act on the suspects
     trust = np.where(known, 1, probabilities[own])
-    result = act(train, classes[best], trust, suspect, settings.action)
+    likely = suspect & (wrong > LIKELY)
+    result = act(train, classes[best], trust, likely, settings.action)
     # the first round alone has no trace of a document's own label
     check(train, result, lq.agreement(rounds[0], given), settings.action)
     changed = int((result["label"] != train["label"].loc[result.index]).sum())
@@ -86,6 +88,7 @@ def main() -> None:
         "noise_rate": round(rate.estimate, 4),
         "noise_rate_from": round(rate.lower, 4),
         "noise_rate_to": round(rate.upper, 4),
+        "likelier_wrong": int(likely.sum()),
         "expected_precision": None if precision is None else round(precision, 4),
         "prior": dict(zip(said, prior.round(4).tolist(), strict=True)),
         "model": settings.model,
@@ -124,25 +127,26 @@ def main() -> None:
                 f"(between {rate.lower:.1%} and {rate.upper:.1%}), the true classes taken to be "
                 + ", ".join(f"{name} {share:.0%}" for name, share in zip(said, prior, strict=True)))  # fmt: skip
     if precision is not None:
-        console.say(f"{suspect.sum():,} suspects, of which {precision:.0%} should be wrong")
+        console.say(f"{suspect.sum():,} suspects, of which {precision:.0%} should be wrong; "
+                    f"{likely.sum():,} are likelier wrong than right")  # fmt: skip
     console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out, "
                 f"{changed:,} labels changed")  # fmt: skip
     console.outputs(corpus.LABELS, page.PAGE)
 
 
 def act(
-    train: pd.DataFrame, best: lq.Ints, trust: lq.Floats, suspect: lq.Mask, action: str
+    train: pd.DataFrame, best: lq.Ints, trust: lq.Floats, likely: lq.Mask, action: str
 ) -> pd.DataFrame:
-    """Return the documents to train on: rows are lost only by ``drop``, and only suspects.
+    """Return the documents to train on: rows are lost only by ``drop``, and only the ``likely`` (n,).
 
-    ``best`` (n,) is the label each looks like, which for a suspect may still be the given one;
-    ``trust`` (n,) is the probability of the given one.
+    ``best`` (n,) is the label each looks like, which may be the given one all the same; ``trust``
+    (n,) is the probability of the given one.
     """
     result = train.assign(weight=trust if action == "weight" else 1.0)
     if action == "drop":
-        return result[~suspect]
+        return result[~likely]
     if action == "relabel":
-        result["label"] = np.where(suspect, best, train["label"])
+        result["label"] = np.where(likely, best, train["label"])
     return result
 
 

@@ -170,6 +170,14 @@ def test_figures_of_several_seeds_are_averaged_and_their_spread_is_told(project)
     assert found["mean"]["accuracy"] == pytest.approx((a + b) / 2, abs=1e-5)
     deviation = found["standard_deviation"]["accuracy"]
     assert deviation == pytest.approx(abs(a - b) / 2**0.5, abs=1e-5)
+    models = [classifier.load(folder) for folder in (other.parents[1], other)]
+    table = corpus.read_table(corpus.CLEAN / "test.parquet")
+    tokens = models[0].encode(corpus.full_text(table))
+    mean = np.mean([metrics.softmax(model.logits(tokens)) for model in models], axis=0)
+    right = mean.argmax(axis=1) == table["label"]
+    assert found["together"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
+    low, high = found["together_intervals"]["accuracy"]
+    assert low < right.mean() < high
     for page in ("evaluation.html", "model_card.md"):
         assert "Trained 2 times" in (project / "reports" / page).read_text()
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from stages import clean
 from stages.common import classifier, console, corpus, files
@@ -152,6 +153,32 @@ def test_explain_names_the_words_and_the_total(predict):
     total = sum(w["attribution"] for w in answer["words"]) + answer["special"]
     assert total == pytest.approx(answer["difference"], abs=0.05)
     assert "coach" in predict("--explain", "the coach praised the season")[1]
+
+
+def test_seeds_are_asked_together_and_one_alone_is_refused(project, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(project / "models/finetuned", folder)
+    arguments = ["--model", str(folder), "--seeds", "--json", "the coach praised the season"]
+    status, _, err = call(arguments, monkeypatch, capsys)
+    assert status == 1
+    assert "holds the model of one seed" in err
+    other = folder / classifier.SEEDS / "7"
+    shutil.copytree(project / "models/finetuned", other)
+    weights = load_file(other / "model.safetensors")
+    weights["classifier.weight"][0] += 1  # a model that answers otherwise
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    shares = []
+    for words in (
+        arguments,
+        ["--model", str(folder), *arguments[3:]],
+        ["--model", str(other), *arguments[3:]],
+    ):
+        status, out, _ = call(words, monkeypatch, capsys)
+        assert status == 0
+        shares.append(np.array([*json.loads(out)["probabilities"].values()]))
+    together, one, two = shares
+    assert np.abs(one - two).max() > 0.01
+    np.testing.assert_allclose(together, (one + two) / 2, atol=1e-5)
 
 
 def test_batches_sorted_by_length_change_no_answer_and_hardly_pad(project):

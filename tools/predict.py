@@ -10,6 +10,7 @@ A CSV needs a header with a `text` column (`title` is put before it where there 
 file objects with the same keys; all other columns are kept. The answer adds `predicted`,
 `confidence` and one probability per class. Texts are repaired as those of the training were.
 
+``--seeds`` asks the models of all seeds of ``study.seeds`` and takes the mean of their probabilities.
 ``--int8`` computes in ONNX Runtime with 8-bit integers; the first time it makes models/int8.
 """
 
@@ -55,6 +56,41 @@ class Model(Protocol):
         """Return scores, (documents, classes)."""
 
 
+class AllSeeds:
+    """The model in a folder and those of `study.seeds` beside it, as one ``Model``.
+
+    Raises ``UserError`` when there is none beside it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from stages.common import classifier
+
+        others = classifier.further_seeds(folder)
+        if not others:
+            raise UserError(
+                f"{folder} holds the model of one seed: --seeds has nothing to average. More are "
+                "trained by, for example, `dvc exp run -S 'study.seeds=[1,2]'`."
+            )
+        self.models = [classifier.load(path) for path in (folder, *others)]
+        first = self.models[0]
+        self.labels, self.max_length, self.unknown_id = (
+            first.labels,
+            first.max_length,
+            first.unknown_id,
+        )
+        self.encode = first.encode
+
+    def logits(
+        self, tokens: Sequence[Sequence[int]], advance: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Return the logarithm of the mean probability of each class, (documents, classes)."""
+        every = [model.logits(tokens) for model in self.models[1:]]
+        every.append(self.models[0].logits(tokens, advance))
+        mean = np.mean([metrics.softmax(scores) for scores in every], axis=0)
+        result: np.ndarray = np.log(np.maximum(mean, metrics.TINY))
+        return result
+
+
 def main() -> None:
     """Read the arguments, then texts, then the model; answer on stdout or into a file."""
     arguments = _arguments()
@@ -64,7 +100,7 @@ def main() -> None:
         records = documents.read_records(arguments.file)
     else:
         records = documents.read_lines()
-    model = load(arguments.model, arguments.int8)
+    model = AllSeeds(arguments.model) if arguments.seeds else load(arguments.model, arguments.int8)
     steps = documents.steps_of(arguments.model)
     decided = decision.read(arguments.model)
     if decided.rule != "argmax":
@@ -195,6 +231,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON object per document")
     parser.add_argument("--int8", action="store_true",
                         help="compute with 8-bit integers: faster, nearly as accurate")  # fmt: skip
+    parser.add_argument("--seeds", action="store_true",
+                        help="average the models of all seeds of study.seeds")  # fmt: skip
     parser.add_argument("--explain", action="store_true",
                         help="show what each word added to the class's score")  # fmt: skip
     parser.add_argument("--model", type=Path, default=corpus.FINETUNED,
@@ -204,6 +242,8 @@ def _arguments() -> argparse.Namespace:
         parser.error("give texts or --file, not both")
     if arguments.explain and arguments.out:
         parser.error("--explain prints; it does not go with --out")
+    if arguments.seeds and (arguments.explain or arguments.int8):
+        parser.error("--seeds asks several models; --explain and --int8 are of one")
     if arguments.explain and arguments.int8:
         parser.error("--explain needs gradients, which --int8 has none of")
     if arguments.out and arguments.out.suffix not in (".csv", ".jsonl"):

@@ -143,6 +143,11 @@ def load(folder: Path = corpus.FINETUNED) -> Classifier:
     return Classifier(model.to(device).eval(), tokenizer, labels, max_length, folder)
 
 
+def further_seeds(folder: Path) -> list[Path]:
+    """Return the folders of the models of `study.seeds`, trained beside that in ``folder``."""
+    return sorted(folder.glob(f"{SEEDS}/*"), key=lambda path: int(path.name))
+
+
 def _check(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(

@@ -77,20 +77,34 @@ def predict(model: Classifier, split: str, table: pd.DataFrame, seed: str = "") 
     return Split(table, table["label"].to_numpy(), logits)
 
 
-def measure_seeds(test: Split, seed: int, folder: Path, bins: int) -> dict[str, Any]:
+def measure_seeds(
+    validation: Split, test: Split, seed: int, folder: Path, bins: int, drawn: np.ndarray
+) -> dict[str, Any]:
     """Return the test figures of the model of each seed, their mean and standard deviation.
 
-    ``test`` is of the main model, trained with ``seed``; those of `study.seeds` lie in ``folder``,
-    one folder a seed. The deviation, of a sample (n - 1), is left out where there is one seed.
+    ``validation`` and ``test`` are of the main model, trained with ``seed``; those of `study.seeds`
+    lie in its ``folder``. Where there are several: the deviation, of a sample (n - 1), and what
+    their mean probabilities reach, ``together`` (deep ensembles, arXiv 1612.01474).
     """
-    each = {str(seed): metrics.headline(test.labels, test.probabilities, bins)}
-    for path in sorted(folder.glob("*"), key=lambda path: int(path.name)):
-        other = predict(classifier.load(path), "test", test.table, path.name)
-        each[path.name] = metrics.headline(other.labels, other.probabilities, bins)
+    said = {str(seed): (validation, test)}
+    for path in classifier.further_seeds(folder):
+        other = classifier.load(path)
+        said[path.name] = (predict(other, "validation", validation.table, path.name),
+                           predict(other, "test", test.table, path.name))  # fmt: skip
+    each = {
+        name: metrics.headline(t.labels, t.probabilities, bins) for name, (_, t) in said.items()
+    }
     columns = {name: [figures[name] for figures in each.values()] for name in each[str(seed)]}
     found: dict[str, Any] = {"seeds": each, "mean": {k: fmean(v) for k, v in columns.items()}}
     if len(each) > 1:
         found["standard_deviation"] = {k: stdev(v) for k, v in columns.items()}
+        on_validation, on_test = (
+            np.mean([split.probabilities for split in splits], axis=0)
+            for splits in zip(*said.values(), strict=True)
+        )
+        found["together"] = metrics.headline(test.labels, on_test, bins)
+        found["together_intervals"] = uncertainty.intervals(test.labels, on_test, bins, drawn)
+        found["together_on_validation"] = metrics.headline(validation.labels, on_validation, bins)
     return found
 
 
