@@ -176,6 +176,8 @@ def test_figures_of_several_seeds_are_averaged_and_their_spread_is_told(project)
     mean = np.mean([metrics.softmax(model.logits(tokens)) for model in models], axis=0)
     right = mean.argmax(axis=1) == table["label"]
     assert found["together"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
+    loss = metrics.nll(table["label"].to_numpy(), mean)
+    assert found["together"]["nll"] == pytest.approx(loss, abs=1e-5)
     low, high = found["together_intervals"]["accuracy"]
     assert low < right.mean() < high
     for page in ("evaluation.html", "model_card.md"):
