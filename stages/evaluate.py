@@ -170,11 +170,11 @@ def report(
         f"{after['nll']:.4f}, ECE {before['ece']:.4f} to {after['ece']:.4f}"
     )
     if "together" in seeds:
-        mean, spread, all_of_them = (
+        mean, spread, whole = (
             seeds[k]["accuracy"] for k in ("mean", "standard_deviation", "together")
         )
-        console.say(f"{len(seeds['seeds'])} seeds: accuracy {mean:.4f} ± {spread:.4f}; their mean probabilities "
-                    f"{all_of_them:.4f} ({'{:.4f} to {:.4f}'.format(*seeds['together_intervals']['accuracy'])})")  # fmt: skip
+        console.say(f"{len(seeds['seeds'])} seeds: accuracy {mean:.4f} ± {spread:.4f}; together {whole:.4f} "
+                    "({:.4f} to {:.4f})".format(*seeds["together_intervals"]["accuracy"]))  # fmt: skip
 
 
 if __name__ == "__main__":
