@@ -81,7 +81,7 @@ def main() -> None:
             print(f"label_noise.precision {stated}: {flagged.sum():,} suspects, "
                   f"{wrong[flagged].mean() if flagged.any() else 0:.3f} of them wrong")  # fmt: skip
         # the last detector found: its verdict is what training and review work with
-        worth(data, rows, given, true, found)
+        worth(data, rows, given, true, found, found.flagged & (expected > LIKELY))
 
 
 # ---- finding
@@ -162,8 +162,13 @@ def figures(found: Found, wrong: lq.Mask) -> str:
 # ---- what it is worth
 
 
-def worth(data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, found: Found) -> None:
-    """Print test accuracy after each action and after review, with two kinds of classifier."""
+def worth(
+    data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, found: Found, likely: lq.Mask
+) -> None:
+    """Print test accuracy after each action and after review, with two kinds of classifier.
+
+    ``likely`` (n,) are the suspects likelier wrong than right, on which the stage acts.
+    """
     test = np.arange(data.train, len(data.texts))
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     lexical = vectorizer.fit_transform([data.texts[i] for i in rows])
@@ -172,13 +177,11 @@ def worth(data: noises.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, fou
     rng = np.random.default_rng(0)
     shuffled = rng.permutation(len(rows))
     order = np.argsort(-found.score, kind="stable")
-    own = np.arange(len(rows)), given
-    quality = lq.posterior(found.probabilities, given)[own]
-    likely = found.flagged & (lq.error_probability(quality, found.rate) > LIKELY)
     every, kept = np.ones(len(rows), bool), ~likely
     at_random = ~np.isin(np.arange(len(rows)), rng.permutation(len(rows))[: likely.sum()])
     looks = found.probabilities.argmax(axis=1)
-    best, trust = np.where(likely, looks, given), found.probabilities[own]
+    best = np.where(likely, looks, given)
+    trust = found.probabilities[np.arange(len(rows)), given]
     arms: dict[str, tuple[lq.Ints, lq.Mask, Any]] = {
         "noisy": (given, every, None), "true": (true, every, None), "dropped": (given, kept, None),
         "relabelled": (best, every, None), "weighted": (given, every, trust),

@@ -73,12 +73,8 @@ class AllSeeds:
             )
         self.models = [classifier.load(path) for path in (folder, *others)]
         first = self.models[0]
-        self.labels, self.max_length, self.unknown_id = (
-            first.labels,
-            first.max_length,
-            first.unknown_id,
-        )
-        self.encode = first.encode
+        self.labels, self.max_length = first.labels, first.max_length
+        self.unknown_id, self.encode = first.unknown_id, first.encode
 
     def logits(
         self, tokens: Sequence[Sequence[int]], advance: Callable[[int], None] | None = None
