@@ -11,6 +11,7 @@ help:  ## List the targets
 
 repro: $(SET_UP)  ## Rebuild whatever is out of date: dvc repro
 	@dvc repro
+	@python -m tools.results note
 
 review: $(SET_UP)  ## Open the page on which suspect labels are reviewed
 	@python -m tools.review open

@@ -1,17 +1,16 @@
 """What the README says can be done: its commands exist, its keys are keys, its figures are ours."""
 
-import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import REPOSITORY
+from tools import results
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -69,24 +68,6 @@ def test_every_link_leads_somewhere():
         assert link.startswith("https://") or (REPOSITORY / link).exists(), link
 
 
-def test_the_table_at_the_top_is_what_the_pipeline_measured():
-    def metrics(name: str) -> dict[str, dict[str, float]]:
-        found: dict[str, dict[str, float]] = json.loads((REPOSITORY / "metrics" / name).read_text())
-        return found
-
-    model, others = (
-        json.loads(Path(REPOSITORY / "metrics/test.json").read_text()),
-        metrics("baselines.json"),
-    )
-    rows = {"fine-tuned MiniLM-L6": model["accuracy"]}
-    for line, key in [
-        ("TF-IDF", "tfidf"),
-        ("Kneser-Ney", "ngram"),
-        ("LSTM", "lstm"),
-        ("RNN", "rnn"),
-    ]:
-        rows[line] = others[key]["accuracy"]
-    for start, accuracy in rows.items():
-        row = re.search(rf"^\| {start}.*$", README, re.MULTILINE)
-        assert row, start
-        assert f"{100 * accuracy:.1f} %" in row[0], row[0]
+def test_its_tables_are_rendered_from_the_results_files():
+    assert "<!-- results: sample -->" in README
+    assert results.rendered(README) == README, "run: python -m tools.results render"
