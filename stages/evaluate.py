@@ -16,7 +16,6 @@ from stages.common import (
     console,
     corpus,
     decision,
-    distributed,
     files,
     metrics,
     plot_tables,
@@ -39,7 +38,7 @@ from stages.common.measurements import (
 )
 from stages.common.params import read_params
 
-READS = ("seed", "precision", "evaluate")
+READS = ("seed", "evaluate")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 CHOSEN_BY = ("accuracy", "macro_f1", "nll")  # what a sweep compares, on validation
@@ -94,10 +93,7 @@ def main() -> None:
     texts = corpus.full_text(test.table)
     as_released = corpus.full_text(released.loc[test.table["id"]])
     slices = measure_slices(test, tables["train"], dropped, texts, as_released)
-    robustness = measure_robustness(
-        model, test, texts, settings.robustness_documents, params.seed,
-        distributed.use_bf16(params.precision),
-    )  # fmt: skip
+    robustness = measure_robustness(model, test, texts, settings.robustness_documents, params.seed)
     flipped = measure_flipped(test)
     if flipped:
         flipped = {"0": baselines["tfidf"]["accuracy"]} | flipped

@@ -274,20 +274,22 @@ def test_a_missing_or_damaged_input_is_named(project, damage, says):
 
 def test_disturbed_texts_are_scored_as_if_each_were_predicted_alone(project):
     model = classifier.load()
+    with (
+        torch.no_grad()
+    ):  # changes no class in fp32; in bf16 the scores of all classes become equal
+        model.model.classifier.weight.mul_(0.1)
+        model.model.classifier.bias.mul_(0.1).add_(100)
     table = corpus.read_table(corpus.CLEAN / "test.parquet")
     texts, labels = corpus.full_text(table), table["label"].to_numpy()
     alone = np.array([model.logits(model.encode([text]))[0] for text in texts])
     test = measurements.Split(table, labels, alone)
-    found = measurements.measure_robustness(model, test, texts, 1000, seed=3, bf16=False)
+    found = measurements.measure_robustness(model, test, texts, 1000, seed=3)
     assert found["n"] == len(texts)
     for name, version in perturbed(texts, seed=3).items():
         guesses = [model.logits(model.encode([text]))[0].argmax() for text in version]
         assert found["accuracy"][name] == pytest.approx(np.mean(guesses == labels)), name
         low, high = found["intervals"][name]
         assert low < found["accuracy"][name] < high
-    rounded = measurements.measure_robustness(model, test, texts, 1000, seed=3, bf16=True)
-    for name, accuracy in rounded["accuracy"].items():
-        assert accuracy == pytest.approx(found["accuracy"][name], abs=2.5 / len(texts))
 
 
 def test_attributions_sum_to_the_difference_in_score(made):

@@ -1,8 +1,7 @@
 """A fine-tuned classifier: loaded from its folder, and asked for scores."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +61,6 @@ class Classifier:
                 if advance:
                     advance(len(rows))
         return scores
-
-    def in_bf16(self) -> "Classifier":
-        """Return a copy that computes in bf16: twice as fast where the processor knows it."""
-        return replace(self, model=copy.deepcopy(self.model).to(torch.bfloat16))
 
     def pad(self, tokens: Tokens) -> dict[str, torch.Tensor]:
         """Return one batch on the model's device, padded at the end."""

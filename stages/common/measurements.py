@@ -209,12 +209,12 @@ def measure_slices(
 
 
 def measure_robustness(
-    model: Classifier, test: Split, texts: list[str], count: int, seed: int, bf16: bool
+    model: Classifier, test: Split, texts: list[str], count: int, seed: int
 ) -> dict[str, Any]:
     """Return the accuracy on a sample of test texts, as they are and in each disguise.
 
     With it, by name, its 95 % bootstrap interval. What reaches the model as the same tokens twice,
-    such as another case if it knows none, is predicted once; with ``bf16`` in that precision.
+    such as another case if it knows none, is predicted once.
     """
     count = min(count, len(texts))
     rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:count])
@@ -224,7 +224,7 @@ def measure_robustness(
     known = dict(zip(tokens["as it is"], test.logits[rows].argmax(axis=1), strict=True))
     new = list(dict.fromkeys(t for version in tokens.values() for t in version if t not in known))
     with console.Bar("predicting disturbed texts", len(new)) as bar:
-        logits = (model.in_bf16() if bf16 else model).logits(new, bar.advance)
+        logits = model.logits(new, bar.advance)
     known |= dict(zip(new, logits.argmax(axis=1), strict=True))
     drawn = uncertainty.resamples(1000, count, seed)
     accuracy, intervals = {}, {}
