@@ -43,6 +43,7 @@ METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 CHOSEN_BY = ("accuracy", "macro_f1", "nll")  # what a sweep compares, on validation
 POSITIVE = ("class", "threshold", "precision", "recall", "f1", "accuracy")  # of two classes
+LABELS = ("action", "labels_changed", "documents_dropped")  # what label_noise made of them
 HEADLINE = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "roc_auc_ovr", "nll", "ece")
 
 
@@ -99,11 +100,13 @@ def main() -> None:
         flipped = {"0": baselines["tfidf"]["accuracy"]} | flipped
     robustness["tfidf_by_share_of_flipped_labels"] = flipped
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
+    learned = files.read_json(corpus.LABELS / "summary.json")
 
     # Write the figures
     detail: dict[str, Any] = {
         "test": {"n": len(labels)}
         | {name: figures[name] for name in HEADLINE}
+        | {"labels": {name: learned[name] for name in LABELS}}
         | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {}),
         "validation": {"n": len(validation.labels)} | {k: on_validation[k] for k in CHOSEN_BY},
         "intervals": intervals | ({"positive": positive["intervals"]} if positive else {}),
@@ -132,7 +135,7 @@ def main() -> None:
         model=files.read_json(model.folder / "summary.json"),
         source=files.read_json(corpus.SOURCE),
         cleaning=files.read_json(corpus.CLEAN / "summary.json"),
-        label_noise=files.read_json(corpus.LABELS / "summary.json"),
+        label_noise=learned,
         sizes={split: len(table) for split, table in tables.items()}, max_length=model.max_length,
         corpus=explore_learned_from(tables, names),
     )  # fmt: skip

@@ -1,11 +1,11 @@
-"""Find the labels that are probably wrong, and act on them.
+"""Find the labels that are probably wrong, rank them, and show them to a person.
 
 Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``), half a minute on the sample.
 
 Every training document is judged by models that have not seen it, with near-duplicates kept in
 one fold (stages/common/label_quality.py). That gives each label a quality, the share of wrong
 labels an estimate, and as many suspects as that share says. reports/label_review.html shows these
-to a person; ``label_noise.action`` says what becomes of those likelier wrong than right.
+to a person. Nothing is changed unless ``label_noise.action`` asks for it.
 """
 
 import numpy as np
@@ -94,6 +94,7 @@ def main() -> None:
         "model": settings.model,
         "action": settings.action,
         "documents_out": len(result),
+        "documents_dropped": len(train) - len(result),
         "labels_changed": changed,
         "reviewed": int(known.sum()),
         "issue_types": issue_types.counts(noticed),
@@ -129,8 +130,8 @@ def main() -> None:
     if precision is not None:
         console.say(f"{suspect.sum():,} suspects, of which {precision:.0%} should be wrong; "
                     f"{likely.sum():,} are likelier wrong than right")  # fmt: skip
-    console.say(f"action {settings.action}: {len(train):,} documents in, {len(result):,} out, "
-                f"{changed:,} labels changed")  # fmt: skip
+    console.say(f"action {settings.action}: " + outcome(settings.action, changed,
+                len(train) - len(result), int(suspect.sum())))  # fmt: skip
     console.outputs(corpus.LABELS, page.PAGE)
 
 
@@ -176,6 +177,17 @@ def check(train: pd.DataFrame, result: pd.DataFrame, kappa: float, action: str) 
             f"label_noise.action: {action} would leave no document of the class numbered "
             f"{', '.join(map(str, sorted(gone)))} in {TRAIN}. {way_out}"
         )
+
+
+def outcome(action: str, changed: int, dropped: int, flagged: int) -> str:
+    """Return in words what was done with the flagged labels."""
+    done = {
+        "keep": "nothing changed",
+        "drop": f"{dropped:,} documents dropped",
+        "relabel": f"{changed:,} labels changed",
+        "weight": "no label changed; documents count in training by the quality of their labels",
+    }[action]
+    return f"{done}; {flagged:,} flagged labels to review: make review" if flagged else done
 
 
 def show(names: list[str], given: lq.Ints, other: lq.Ints, sizes: lq.Ints) -> None:

@@ -81,7 +81,9 @@ def write(folder: Path) -> None:
     cleaning = {"dropped": {"leak": 2}, "repairs": repairs,
                 "near_duplicates": {"groups": 2, "documents": 5, "largest": 3}}  # fmt: skip
     files.write_json(folder / corpus.CLEAN / "summary.json", cleaning)
-    files.write_json(folder / corpus.LABELS / "summary.json", {"documents": 180, "suspects": 20})
+    files.write_json(folder / corpus.LABELS / "summary.json", {
+        "documents": 180, "suspects": 20, "action": "drop", "labels_changed": 0, "documents_dropped": 7,
+    })  # fmt: skip
     source = {
         "dataset": "tiny",
         "labels": NAMES,

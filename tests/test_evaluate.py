@@ -144,7 +144,12 @@ def outputs(folder: Path) -> dict[str, bytes]:
 def test_headline_figures_are_the_ones_promised_and_those_of_the_model(project):
     found = json.loads((project / "metrics/test.json").read_text())
     assert list(found) == ["n", "accuracy", "macro_precision", "macro_recall", "macro_f1",
-                           "roc_auc_ovr", "nll", "ece"]  # fmt: skip
+                           "roc_auc_ovr", "nll", "ece", "labels"]  # fmt: skip
+    trained_on = {"action": "drop", "labels_changed": 0, "documents_dropped": 7}
+    assert found["labels"] == trained_on
+    for report in ("evaluation.html", "model_card.md"):
+        text = " ".join((project / "reports" / report).read_text().replace("\\_", "_").split())
+        assert "label_noise.action drop, 0 labels changed, 7 documents dropped" in text
     model = classifier.load()
     table = corpus.read_table(corpus.CLEAN / "test.parquet")
     right = model.logits(model.encode(corpus.full_text(table))).argmax(axis=1) == table["label"]

@@ -110,6 +110,16 @@ def test_an_action_touches_suspects_likelier_wrong_than_right_alone(made_up, act
         assert (weight == 1).all()
 
 
+def test_by_default_nothing_is_changed_unseen(made_up, capsys):
+    label_noise.main()
+    trained, issues = results()
+    assert issues["suspect"].any()
+    assert trained[["id", "label"]].equals(made_up[["id", "label"]])
+    assert (trained["weight"] == 1).all()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"nothing changed; {issues['suspect'].sum()} flagged labels to review" in printed
+
+
 def test_equal_runs_write_equal_bytes(made_up):
     label_noise.main()
     first = outputs()
@@ -165,6 +175,7 @@ def test_of_two_copies_with_two_labels_the_wrong_one_is_worse(made_up):
 def test_labels_that_cannot_be_judged_stop_the_stage_and_keep_what_was(made_up, change, message):
     label_noise.main()
     before = outputs()
+    set_params(action="relabel")  # which would act on guesses
     write(change(made_up))
     with pytest.raises(UserError, match=message):
         label_noise.main()

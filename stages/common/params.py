@@ -154,9 +154,13 @@ class LabelNoise(Section):
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     folds: Annotated[int, Field(ge=2, le=20)]
     prior: Literal["auto", "uniform", "given"]
+    """True share of each class. ``uniform`` and ``auto`` are claims about the truth: where the classes
+    are not equal, models matched to equal shares flag correct labels of the larger ones."""
     precision: Annotated[float, Field(gt=0, le=1)] | None
     """Expected share of wrong labels among the suspects."""
     action: Literal["keep", "drop", "relabel", "weight"]
+    """What becomes of the flagged labels. All but ``keep`` change what is trained on unseen by a
+    person, which helped only where a fifth of the labels was wrong."""
 
 
 class Pretrain(Section):
