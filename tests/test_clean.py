@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from stages import clean, download
 from stages.common import corpus, corrections, files
-from stages.common.duplicates import Shingles, Similar, drop_copies, words
+from stages.common.duplicates import words
 from stages.common.errors import UserError
 from stages.common.repair import REPAIRS, repair
 from stages.common.validation_split import choose_validation
@@ -189,79 +189,6 @@ def test_texts_as_released_are_still_compared_as_repaired(workspace):
 
 
 # Duplicates
-
-
-def brute_force(texts: list[str]) -> dict[tuple[int, int], float]:
-    sets = []
-    for text in texts:
-        found = words(text)
-        sets.append({tuple(found[i : i + 3]) for i in range(max(1, len(found) - 2))} - {()})
-    return {
-        (i, j): len(sets[i] & sets[j]) / len(sets[i] | sets[j])
-        for i, j in combinations(range(len(texts)), 2)
-        if sets[i] | sets[j]
-    }
-
-
-@given(
-    st.lists(st.lists(st.sampled_from("abcd"), max_size=8).map(" ".join), min_size=2, max_size=6)
-)
-@settings(deadline=None)
-def test_the_similarity_is_the_jaccard_index_of_word_triples(texts):
-    shingles = Shingles(texts)
-    for (i, j), similarity in brute_force(texts).items():
-        assert shingles.jaccard(i, j) == pytest.approx(similarity)
-
-
-@pytest.fixture(scope="module")
-def edited() -> list[str]:
-    """Texts of thirty words, then each again with one to four words changed."""
-    rng = np.random.default_rng(1)
-    originals = [[f"w{rng.integers(2000)}" for _ in range(30)] for _ in range(300)]
-    copies = []
-    for i, original in enumerate(originals):
-        copy = list(original)
-        for place in rng.choice(30, 1 + i % 4, replace=False):
-            copy[place] = "changed"
-        copies.append(copy)
-    return [" ".join(found) for found in originals + copies]
-
-
-@pytest.mark.parametrize("threshold", [0.5, 0.8, 1.0])
-def test_nearly_all_near_duplicates_are_found_and_nothing_else(edited, threshold):
-    true = {pair for pair, similarity in brute_force(edited).items() if similarity >= threshold}
-    similar = Similar(Shingles(edited), threshold)
-    half = len(edited) // 2
-    found = {(j, i): s for i, (j, s) in similar.nearest(range(half, 2 * half), range(half)).items()}
-    assert set(found) <= true
-    assert len(found) >= 0.98 * len(true)
-    groups = similar.groups(range(len(edited)))
-    assert {(first, i) for i, first in groups.items() if i != first} <= true
-    assert len(set(groups.values())) <= len(edited) - 0.98 * len(true)
-
-
-def test_words_of_every_script_count_and_case_does_not():
-    assert words("Don't STOP_it") == ["don", "t", "stop", "it"]
-    assert words("कि") != words("की")
-    assert words("漢字") == ["漢", "字"]
-    assert words("ok 😀") != words("ok 😡")
-    assert words(":)") != words(":(")
-
-
-def test_one_copy_stays_where_the_labels_agree_or_a_majority_or_a_person_decides():
-    texts = ["A b", "a B", "c", "c", "c", "d", "d", "e", "e", "f"]
-    labels = [0, 0, 1, 0, 0, 0, 1, 0, 1, 1]
-    certain = [i == 8 for i in range(10)]
-    dropped, conflicts = drop_copies(texts, labels, certain, range(10))
-    assert dropped == {
-        1: ("duplicate", 0),
-        2: ("other_label", 3),
-        4: ("duplicate", 3),
-        5: ("conflicting_labels", 5),
-        6: ("conflicting_labels", 5),
-        7: ("other_label", 8),
-    }
-    assert conflicts == [[2, 3, 4], [5, 6], [7, 8]]
 
 
 def test_leaks_go_from_train_and_the_test_set_stays(workspace):
