@@ -98,11 +98,9 @@ def freeze(model: nn.Module, embeddings: bool, layers: int) -> None:
 
 def set_dropout(config: Any, share: float | None) -> None:
     """Set every kind of dropout that a model's configuration knows; None leaves them."""
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "resid_pdrop",
-                 "attention_dropout", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout",
-                 "seq_classif_dropout", "classifier_dropout", "summary_first_dropout",
-                 "summary_last_dropout", "pooler_dropout"):  # fmt: skip
-        if share is not None and isinstance(getattr(config, name, None), int | float):
+    for name, value in config.to_dict().items():
+        # not layerdrop, which leaves out whole layers
+        if share is not None and type(value) in (int, float) and re.search("dropout|pdrop", name):
             setattr(config, name, share)
 
 

@@ -1,0 +1,260 @@
+"""Which weights learn, how fast, and by which rule, on models small enough to build in no time."""
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from stages.common import optimizers, training_arguments
+from stages.common.errors import UserError
+
+
+@pytest.fixture
+def bert():
+    torch.manual_seed(0)
+    return transformers.BertForSequenceClassification(
+        transformers.BertConfig(
+            vocab_size=20, hidden_size=8, num_hidden_layers=3, num_attention_heads=2,
+            intermediate_size=16, max_position_embeddings=16, id2label={0: "a", 1: "b", 2: "c"},
+        )
+    )  # fmt: skip
+
+
+def knobs(**changes):
+    return training_arguments.PLAIN.model_copy(update=changes)
+
+
+def part_of(name: str) -> str:
+    """Return which part of a BERT a parameter is of."""
+    if ".embeddings." in name:
+        return "embeddings"
+    return f"block {name.split('.')[3]}" if ".layer." in name else "head"
+
+
+def settings(model, key, *arguments):
+    """Return the setting of each parameter's group, by its name."""
+    names = {id(p): n for n, p in model.named_parameters()}
+    found = [(names[id(p)], group[key]) for group in optimizers.groups(model, *arguments)
+             for p in group["params"]]  # fmt: skip
+    assert len(dict(found)) == len(found), "each parameter is in one group"
+    return dict(found)
+
+
+# ---- rates
+
+
+def test_each_part_learns_slower_than_the_one_above_it_by_the_same_factor(bert):
+    rates = settings(bert, "lr", 0.8, 0.0, 0.5)
+    assert set(rates) == {name for name, _ in bert.named_parameters()}
+    expected = {"head": 0.8, "block 2": 0.4, "block 1": 0.2, "block 0": 0.1, "embeddings": 0.05}
+    assert rates == {name: pytest.approx(expected[part_of(name)]) for name in rates}
+
+
+def test_without_a_decay_of_the_rate_all_learn_alike(bert):
+    assert set(settings(bert, "lr", 0.8, 0.1, 1.0).values()) == {0.8}
+    assert len(optimizers.groups(bert, 0.8, 0.1, 1.0)) == 2
+
+
+def test_the_groups_come_in_the_same_order_lowest_first(bert):
+    """An optimizer's state is saved by position."""
+    made = optimizers.groups(bert, 1.0, 0.1, 0.5)
+    assert [(g["lr"], g["weight_decay"]) for g in made] == [
+        (0.5**depth, decay) for depth in (4, 3, 2, 1, 0) for decay in (0.0, 0.1)
+    ]
+    assert [g["weight_decay"] for g in optimizers.groups(bert, 1.0, 0.1, 1.0)] == [0.0, 0.1]
+
+
+def test_what_does_not_learn_is_in_no_group(bert):
+    for name, parameter in bert.named_parameters():
+        parameter.requires_grad_(part_of(name) == "head")
+    rates = settings(bert, "lr", 0.8, 0.1, 0.5)
+    assert {part_of(name) for name in rates} == {"head"}
+    assert set(rates.values()) == {0.8}
+
+
+# ---- decay of weights
+
+
+def test_weights_decay_and_biases_and_norms_do_not(bert):
+    decays = settings(bert, "weight_decay", 1.0, 0.3, 0.5)
+    spared = {name for name, decay in decays.items() if decay == 0}
+    assert set(decays.values()) == {0.0, 0.3}
+    assert spared == {n for n in decays if n.endswith(".bias") or "LayerNorm" in n}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "decays"),
+    [
+        ("dense.weight", (2, 2), True),
+        ("conv.weight", (2, 2, 2), True),
+        ("dense.weight", (2,), False),  # whatever it is, it only scales
+        ("LayerNorm.weight", (2, 2), False),
+        ("relative_attention_bias.weight", (2, 2), False),
+        ("scalar", (), False),
+    ],
+)
+def test_weight_decay_goes_by_name_and_shape(name, shape, decays):
+    parameter = nn.Parameter(torch.zeros(shape))
+    assert optimizers.decays(name, parameter) is decays
+    pieces = nn.Parameter(torch.zeros(3))  # as ZeRO-3 leaves them
+    vars(pieces)["ds_shape"] = shape
+    assert optimizers.decays(name, pieces) is decays
+
+
+def test_l1_is_the_sum_of_the_absolute_weights_that_decay_and_learn():
+    model = nn.Sequential()
+    model.dense = nn.Linear(2, 2)
+    model.frozen = nn.Linear(2, 2)
+    model.norm = nn.LayerNorm(2)
+    model.dense.weight.data = torch.tensor([[1.0, -2.0], [3.0, -4.0]])
+    model.frozen.weight.requires_grad_(False)
+    penalty = optimizers.l1(model)
+    assert penalty.item() == 10
+    penalty.backward()
+    torch.testing.assert_close(model.dense.weight.grad, torch.tensor([[1.0, -1], [1, -1]]))
+
+
+# ---- the rule
+
+
+def test_sgd_has_the_rate_and_the_momentum_asked_for(bert):
+    made = optimizers.build(bert, 0.2, knobs(optimizer="sgd", momentum=0.7, weight_decay=0.1))
+    assert type(made) is torch.optim.SGD
+    assert (made.defaults["lr"], made.defaults["momentum"]) == (0.2, 0.7)
+    assert made.defaults["fused"] is True, "a step is one kernel, not one for each weight"
+    assert {(g["lr"], g["weight_decay"]) for g in made.param_groups} == {(0.2, 0.0), (0.2, 0.1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_adam_is_adam_and_adamw_adamw(bert, name, kind):
+    made = optimizers.build(bert, 0.2, knobs(optimizer=name, weight_decay=0.1, layer_lr_decay=0.5))
+    assert type(made) is kind
+    assert made.defaults["lr"] == 0.2
+    assert made.defaults["fused"] is True
+    assert {g["lr"] for g in made.param_groups} == {0.2 * 0.5**depth for depth in range(5)}
+    assert {g["weight_decay"] for g in made.param_groups} == {0.0, 0.1}
+
+
+# ---- what does not learn
+
+
+def learning(model) -> set[str]:
+    return {part_of(name) for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "layers", "left"),
+    [
+        (False, 0, {"embeddings", "block 0", "block 1", "block 2", "head"}),
+        (True, 0, {"block 0", "block 1", "block 2", "head"}),
+        (False, 1, {"block 1", "block 2", "head"}),
+        (True, 2, {"block 2", "head"}),
+        (True, 3, {"head"}),
+    ],
+)
+def test_freezing_goes_from_the_embeddings_up(bert, embeddings, layers, left):
+    optimizers.freeze(bert, embeddings, layers)
+    assert learning(bert) == left
+    frozen = {part_of(name) for name, p in bert.named_parameters() if not p.requires_grad}
+    assert not frozen & left, "a part is frozen whole"
+
+
+def test_freezing_more_layers_than_there_are_is_refused(bert):
+    with pytest.raises(
+        UserError, match=r"finetune\.freeze_layers: 4 is more than the model's 3 layers"
+    ):
+        optimizers.freeze(bert, False, 4)
+    assert learning(bert) == {"embeddings", "block 0", "block 1", "block 2", "head"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("l1", 0.5), ("lora_rank", 4)])
+def test_zero_3_refuses_what_needs_whole_weights(name, value):
+    with pytest.raises(UserError) as refusal:
+        optimizers.refuse_what_zero_3_cannot(3, knobs(**{name: value}))
+    said = str(refusal.value)
+    assert said.startswith(f"finetune.{name}: {value} does not work at ZeRO-3")
+    assert said.endswith(f"Set zero_stage to 2 or lower, or finetune.{name} to 0.")
+    optimizers.refuse_what_zero_3_cannot(2, knobs(**{name: value}))
+    optimizers.refuse_what_zero_3_cannot(3, knobs())
+
+
+# ---- dropout
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Albert", "Bert", "DebertaV2", "DistilBert", "Electra", "Funnel", "GPT2", "GPTNeoX", "Llama",
+     "ModernBert", "MPNet", "Roberta", "XLNet"],
+)  # fmt: skip
+def test_every_kind_of_dropout_is_set(name):
+    config = getattr(transformers, f"{name}Config")()
+    usual = config.to_dict()
+    optimizers.set_dropout(config, None)
+    assert config.to_dict() == usual
+    optimizers.set_dropout(config, 0.3)
+    changed = {key: value for key, value in config.to_dict().items() if value != usual[key]}
+    assert changed == {k: 0.3 for k, v in usual.items() if "drop" in k and v is not None}
+    assert changed
+    optimizers.set_dropout(config, 0.0)
+    assert {config.to_dict()[key] for key in changed} == {0.0}
+
+
+def test_leaving_out_whole_layers_is_not_dropout():
+    config = transformers.OPTConfig(layerdrop=0.25)
+    optimizers.set_dropout(config, 0.5)
+    assert (config.dropout, config.layerdrop) == (0.5, 0.25)
+
+
+# ---- adapters
+
+
+def test_without_a_rank_there_are_no_adapters(bert):
+    assert optimizers.with_lora(bert, 0) is bert
+
+
+def test_with_adapters_only_they_and_the_head_learn(bert):
+    before = {name: p.detach().clone() for name, p in bert.named_parameters()}
+    adapted = optimizers.with_lora(bert, 2)
+    names = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    adapters = {name for name in names if "lora_" in name}
+    assert names - adapters == {f"base_model.model.classifier.modules_to_save.default.{k}"
+                                for k in ("weight", "bias")}  # fmt: skip
+    # two small matrices for each linear layer below the head: six a block, and the pooler's
+    assert len(adapters) == 2 * (3 * 6 + 1)
+    sizes = dict(adapted.named_parameters())
+    assert all(2 in sizes[name].shape for name in adapters)
+    (config,) = adapted.peft_config.values()
+    assert (config.r, config.lora_alpha, config.fan_in_fan_out) == (2, 4, False)
+    # they begin as no change at all
+    rows = torch.arange(8)[None]
+    whole = adapted.merge_and_unload().state_dict()
+    assert all(torch.equal(whole[name], before[name]) for name in before)
+    assert bert(rows).logits.shape == (1, 3)
+
+
+def test_the_adapters_are_those_of_a_classifier(bert):
+    (config,) = optimizers.with_lora(bert, 1).peft_config.values()
+    assert config.task_type == "SEQ_CLS"
+
+
+def test_gpt2_keeps_its_weights_the_other_way_round():
+    built = transformers.GPT2ForSequenceClassification(
+        transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    )
+    (config,) = optimizers.with_lora(built, 2).peft_config.values()
+    assert config.fan_in_fan_out is True
+
+
+def test_electras_embeddings_have_no_adapter():
+    built = transformers.ElectraForSequenceClassification(
+        transformers.ElectraConfig(
+            vocab_size=20, embedding_size=4, hidden_size=8, num_hidden_layers=1,
+            num_attention_heads=2, intermediate_size=16, max_position_embeddings=16,
+        )
+    )  # fmt: skip
+    adapted = optimizers.with_lora(built, 2)
+    names = [name for name, p in adapted.named_parameters() if p.requires_grad and "lora" in name]
+    assert names
+    assert not any("embeddings" in name for name in names)
