@@ -4,7 +4,7 @@ SET_UP := .venv/.installed
 # The pipeline's commands say `python`: this puts the environment's own first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro review sweep test lint lock clean-venv
+.PHONY: help repro review sweep test mutants lint lock clean-venv
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,9 @@ sweep: $(SET_UP)  ## Look for better hyper-parameters: SPACE=space.yaml WORKERS=
 # A file at a time on each of two workers: what one waits for, the other computes through.
 test: $(SET_UP)  ## Run the whole test suite
 	@python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+mutants: $(SET_UP)  ## Check the unit tests by mutation: MODULE=batches (all without)
+	@python -m tools.mutants $(MODULE)
 
 lint: $(SET_UP)  ## Check style and types
 	@ruff check .
