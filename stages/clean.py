@@ -4,14 +4,15 @@
 
 The test set gets the same text steps and is otherwise left as it was released. Every training
 document that goes is kept in data/clean/dropped.parquet with its reason:
-rows in = rows out + rows dropped.
+rows in = rows out + rows dropped. Documents are processed in the order of their ids, which come
+from their content: the order of the rows in the corpus file changes nothing.
 
 - ``empty``: nothing is left of the text when repaired.
 - ``leak``: a near-duplicate of a test document.
 - ``duplicate``: the same text as another document with the same label.
 - ``other_label``: the same text as others, most of which carry another label.
 - ``conflicting_labels``: the same text under several labels and none has the majority; all go.
-- ``near_duplicate``: like an earlier document (only if ``clean.drop_near_duplicates``).
+- ``near_duplicate``: like a document with a smaller id (only if ``clean.drop_near_duplicates``).
 
 A label in data/corrections.csv counts as certain: it settles which of several copies is right.
 """
@@ -44,8 +45,8 @@ def main() -> None:
     console.title("clean", "repair the text, find duplicates and leaks, split off validation")
 
     # Read
-    raw = {s: corpus.read_table(corpus.RAW / f"{s}.parquet", corpus.TEXT_COLUMNS)
-           for s in ("train", "test")}  # fmt: skip
+    raw = {s: corpus.read_table(corpus.RAW / f"{s}.parquet", corpus.TEXT_COLUMNS).sort_values(
+           "id", ignore_index=True) for s in ("train", "test")}  # fmt: skip
     source = files.read_json(corpus.SOURCE)
     classes: list[str] = source["labels"]
     corrected = corrections.read_corrections(

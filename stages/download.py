@@ -7,7 +7,9 @@ path or URL, or a pinned commit on the Hugging Face Hub. Nothing that is downloa
 """
 
 import hashlib
+import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from stages.common.sources import UNFINISHED, Source, from_hub_or_files
 
 READS = ("dataset", "datasets")
 SPLITS = ("train", "test")
+ID_DIGITS = 16  # hexadecimal: two of a million documents share them with probability 3e-8
 
 
 class Document(NamedTuple):
@@ -150,7 +153,7 @@ def _labels_found(rows: list[Document], name: str) -> dict[str, str]:
 def _table(
     split: str, rows: list[Document], labels: dict[str, str], classes: list[str], dataset: str
 ) -> pd.DataFrame:
-    """Return the documents as a table of ``TEXT_COLUMNS``; the id has the row's number."""
+    """Return the documents as a table of ``TEXT_COLUMNS``, in the order of the file."""
     position = {value: classes.index(name) for value, name in labels.items()}
     for row in rows:
         if row.label not in position:
@@ -160,8 +163,37 @@ def _table(
                 f"{row.where}: unknown label {row.label[:80]!r}; known: {known[:400]}. Mend the "
                 f"row, or add the value to datasets.{dataset}.labels in params.yaml.{header}"
             )
-    found = [(f"{split}-{row.number}", row.title, row.text, position[row.label]) for row in rows]
+    found = [
+        (name, row.title, row.text, position[row.label])
+        for name, row in zip(_ids(split, rows), rows, strict=True)
+    ]
     return pd.DataFrame(found, columns=list(corpus.TEXT_COLUMNS))
+
+
+def _ids(split: str, rows: list[Document]) -> list[str]:
+    """Return an id for each document that depends on no other row of the file.
+
+    It is a hash of title, text and label as the file has them. The label counts, so that copies of
+    a text under different labels keep their ids when one is moved or removed; of copies that are
+    alike in all three, the second gets ``-2``, the third ``-3``: which is which does not matter.
+    Raises ``UserError`` when different documents share a hash.
+    """
+    first: dict[str, Document] = {}
+    copies: Counter[str] = Counter()
+    ids = []
+    for row in rows:
+        content = json.dumps([row.title, row.text, row.label], ensure_ascii=False)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:ID_DIGITS]
+        other = first.setdefault(digest, row)
+        if (other.title, other.text, other.label) != (row.title, row.text, row.label):
+            raise UserError(
+                f"{row.where}: its id, {split}-{digest}, is also that of {other.where}, by chance. "
+                "Change a character in one of the two texts."
+            )
+        copies[digest] += 1
+        copy = f"-{copies[digest]}" if copies[digest] > 1 else ""
+        ids.append(f"{split}-{digest}{copy}")
+    return ids
 
 
 if __name__ == "__main__":

@@ -82,6 +82,10 @@ def test_what_is_written_is_read_again_and_sorted(tmp_path):
             HEADER + "news,train-9,0,World,World,\n",
             "line 2: no training document has the id train-9",
         ),
+        (
+            HEADER + f"news,train-9,{PRINTS[1]},Sports,World,\n",
+            "line 2: no .* id train-9; its text is that of train-1. Ids come from .*Export it again",
+        ),
         (HEADER + GOOD + "\n" + GOOD, "line 4: id train-1 stands on line 2 too.*Keep one"),
         (HEADER + GOOD.replace("World", "Wrld"), "line 2: unknown label 'Wrld'.*World, Sports, S"),
         (HEADER + GOOD.replace("Sports", "sports"), "line 2: unknown label 'sports'"),

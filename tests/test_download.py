@@ -98,6 +98,11 @@ def read(split: str) -> list[tuple[str, str, str, int]]:
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
+def id_of(split: str, label: str, title: str, text: str) -> str:
+    content = json.dumps([title, text, label], ensure_ascii=False)
+    return f"{split}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
 def files_here() -> list[str]:
     return sorted(p.as_posix() for p in Path().rglob("*") if p.is_file() and p.parts[0] != "hub")
 
@@ -114,10 +119,10 @@ def test_every_format_gives_the_same_documents(workspace, name, write):
     download.main()
     classes = ["ham", "spam"]
     assert read("train") == [
-        (f"train-{i}", title, text, classes.index(label))
-        for i, (label, title, text) in enumerate(ROWS, 1)
+        (id_of("train", label, title, text), title, text, classes.index(label))
+        for label, title, text in ROWS
     ]
-    assert [row[0] for row in read("test")] == ["test-1", "test-2", "test-3"]
+    assert [row[0] for row in read("test")] == [id_of("test", *row) for row in ROWS[:3]]
     source = json.loads(Path("data/raw/source.json").read_text())
     assert source == {
         "dataset": "custom",
@@ -187,7 +192,7 @@ def test_without_a_test_file_the_same_share_of_the_documents_is_the_test_set(wor
     assert len(read("train")) + len(read("test")) == 4000
     assert 700 < len(read("test")) < 900
     assert not {text for _, _, text, _ in read("train")} & chosen  # copies of a text stay together
-    assert all(rows[int(name.split("-")[1]) - 1][2] == text for name, _, text, _ in read("test"))
+    assert {name for name, *_ in read("test")} <= {id_of("test", *row) for row in rows}
     source = json.loads(Path("data/raw/source.json").read_text())
     assert source["files"]["test"]["sha256"] == source["files"]["train"]["sha256"]
     choose(put(as_csv(rows[::-1])), None)
@@ -195,6 +200,31 @@ def test_without_a_test_file_the_same_share_of_the_documents_is_the_test_set(wor
     assert {text for _, _, text, _ in read("test")} == chosen
     choose(put(as_csv(rows[:1])), None)
     with pytest.raises(UserError, match="1 rows are too few for a test set of 20%"):
+        download.main()
+
+
+def test_no_other_row_decides_an_id_and_copies_are_counted(workspace):
+    a, b, c = ("ham", "T", "same"), ("spam", "T", "same"), ("ham", "", "Tsame")
+    labels = {"ham": "ham", "spam": "spam"}
+    put(as_csv([a, b]), "test.csv")
+    for rows in ([a, b, c, a, a], [b, a, a, c, a], [a, b, a, a, c], [c, b], [("spam", "", "x"), a]):
+        choose(put(as_csv(rows)), "test.csv", labels=labels)
+        download.main()
+        expected = [
+            id_of("train", *row) + (f"-{n + 1}" if (n := rows[:i].count(row)) else "")
+            for i, row in enumerate(rows)
+        ]
+        assert [row[0] for row in read("train")] == expected
+        assert len(set(expected)) == len(rows)
+
+
+def test_two_documents_with_one_id_are_refused(workspace, monkeypatch):
+    monkeypatch.setattr(download, "ID_DIGITS", 1)
+    rows = [("ham", "", f"text {i}") for i in range(17)]
+    choose(put(as_csv([*PLAIN, *rows])), "train.csv")
+    with pytest.raises(
+        UserError, match=r"row \d+ \(line \d+\): its id, train-., is also that of .*, row \d+"
+    ):
         download.main()
 
 
@@ -592,7 +622,7 @@ def from_hub(hub: Server) -> subprocess.CompletedProcess[str]:
 def test_the_hub_is_asked_for_the_pinned_files_and_no_others(hub):
     done = from_hub(hub)
     assert done.returncode == 0, done.stderr
-    assert read("train")[:2] == [("train-1", "", "train 0", 0), ("train-2", "", "train 1", 3)]
+    assert [row[1:] for row in read("train")[:2]] == [("", "train 0", 0), ("", "train 1", 3)]
     source = json.loads(Path("data/raw/source.json").read_text())
     assert source["source"] == "hub"
     assert source["files"]["test"] == {
@@ -662,7 +692,7 @@ def test_without_the_hub_the_other_source_serves(hub):
     done = from_hub(hub)
     assert done.returncode == 0, done.stderr
     assert "could not be fetched from the Hub" in " ".join(done.stdout.split())
-    assert read("test") == [("test-1", "t", "test", 0), ("test-2", "u", "test", 3)]
+    assert [row[1:] for row in read("test")] == [("t", "test", 0), ("u", "test", 3)]
     assert json.loads(Path("data/raw/source.json").read_text())["source"] == "files"
     hub.content = {}
     done = from_hub(hub)

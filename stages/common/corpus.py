@@ -13,22 +13,23 @@ CLEAN = Path("data/clean")
 LABELS = Path("data/labels")
 TOKENS = Path("data/tokens")
 BASELINES = Path("models/baselines")
-COPY = "~"  # train-17~1 is a changed copy of train-17, in TOKENS alone
+COPY = "~"  # in TOKENS alone: ID~1 is a changed copy of the document ID
 FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
 FINETUNED = Path("models/finetuned")
 THRESHOLD = Path("models/threshold.json")
 SOURCE = RAW / "source.json"
 
 TEXT_COLUMNS = ("id", "title", "text", "label")
-"""A document: ``id`` is unique in the corpus (``train-17``), ``title`` may be empty, ``label``
-counts from 0 in the order of ``label_names()``."""
+"""A document: ``id`` is unique in the corpus and comes from the content
+(``train-9f86d081884c7d65``), ``title`` may be empty, ``label`` counts from 0 in the order of
+``label_names()``."""
 
 TYPES = {
     "id": pa.string(),
     "title": pa.string(),
     "text": pa.string(),
     "label": pa.int64(),
-    "group": pa.string(),  # id of the first of a group of near-duplicates
+    "group": pa.string(),  # the smallest id in a group of near-duplicates
     "weight": pa.float64(),  # of the document in the training loss, 1 where nothing says otherwise
     "input_ids": pa.list_(pa.int32()),
     "length": pa.int64(),  # in tokens, special ones included

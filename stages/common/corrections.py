@@ -3,7 +3,7 @@
 One row a document, sorted by dataset and id, so that a review is a small `git diff`::
 
     dataset,id,text_sha256,old_label,new_label,note
-    ag_news,train-17,9f86d081884c7d65,World,Business,about the bank
+    ag_news,train-4a1c0be77f20d5e3,9f86d081884c7d65,World,Business,about the bank
 
 ``dataset`` is the entry of ``datasets`` in params.yaml; rows about another one than the data at
 hand are passed over, and kept. ``text_sha256`` is the first 16 hex digits of the SHA-256 of the
@@ -80,7 +80,9 @@ def read_corrections(
             twice.append((line, f"id {name} stands on line {first[name]} too", "Keep one of them."))
         first.setdefault(name, line)
         if name not in prints:
-            unknown.append((line, f"no training document has the id {name}", ELSEWHERE))
+            # of the problems of a kind the first is shown, and looking for a text takes time
+            said = ("", "") if unknown else _unknown(name, sha, documents)
+            unknown.append((line, *said))
             continue
         for label in (old, new):
             if label not in names:
@@ -136,6 +138,19 @@ def as_csv(rows: Iterable[Sequence[str]]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _unknown(name: str, sha: str, documents: pd.DataFrame) -> tuple[str, str]:
+    """Say what is wrong with a row whose id no document has, and the way out."""
+    what = f"no training document has the id {name}"
+    ids = documents["id"][[print_ == sha for print_ in fingerprints(documents)]].to_list()
+    if not ids:
+        return what, ELSEWHERE
+    return (
+        f"{what}; its text is that of {', '.join(ids)}",
+        "Ids come from title, text and label: the row was made before they did, or for another label. "
+        "Export it again from a review of this data, or write the new id and the label the data has.",
+    )
 
 
 OTHER_DATASET = "Rebuild with that one first: `dvc repro` after setting `dataset` in params.yaml."

@@ -7,6 +7,7 @@ threshold count: what is found is right, and of the pairs right at the threshold
 missed, of the more similar ones fewer.
 """
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -38,11 +39,17 @@ class Shingles:
     """The shingle sets of texts, each a sorted array of 64-bit hashes, in one flat array."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        ids: dict[str, int] = {}
+        # Of the word itself, not numbered as words appear: which pairs are proposed must not depend
+        # on the other texts and their order.
+        known: dict[str, int] = {}
         flat: list[int] = []
         ends = np.zeros(len(texts) + 1, dtype=np.int64)
         for i, text in enumerate(texts):
-            flat.extend([ids.setdefault(word, len(ids)) for word in words(text)])
+            for word in words(text):
+                if word not in known:
+                    digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+                    known[word] = int.from_bytes(digest, "little")
+                flat.append(known[word])
             ends[i + 1] = len(flat)
         self.hashes, self.ends = _shingled(np.array(flat, dtype=np.uint64), ends)
 

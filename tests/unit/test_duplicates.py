@@ -146,6 +146,13 @@ def test_nearly_all_near_duplicates_are_found_and_nothing_else(edited, threshold
     assert len(set(groups.values())) <= len(edited) - 0.98 * len(true)
 
 
+def test_the_other_texts_do_not_decide_a_texts_shingles(edited):
+    # else which pairs at the threshold are missed would change with every new document
+    together = Shingles(["words of others", *edited[:20]])
+    for i, text in enumerate(edited[:20], 1):
+        assert np.array_equal(together[i], Shingles([text])[0])
+
+
 LINE = [
     "one",
     "two",
