@@ -23,6 +23,15 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return shares
 
 
+def put_last(scores: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """Return ``scores`` (n, classes) in which classes not ``learned``, bool (classes,), come last.
+
+    Each is less likely than any learned one by a factor of ``TINY``, and finite.
+    """
+    lowest = scores[:, learned].min(axis=1, keepdims=True) + np.log(TINY)
+    return np.where(learned, scores, lowest)
+
+
 def headline(
     labels: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
 ) -> Figures:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stages.common import metrics
+
 Words = Sequence[Sequence[str]]
 UNKNOWN, START = 0, 1  # word ids; the others follow
 RARE = 2  # words in fewer documents than this are <unknown>, so that <unknown> has a probability
@@ -23,28 +25,28 @@ class NgramClassifier:
         self.order = order
 
     def fit(self, documents: Words, labels: np.ndarray, classes: int) -> "NgramClassifier":
-        """Count; ``labels`` has shape (documents,). A class without documents is never chosen."""
+        """Count; ``labels`` has shape (documents,). A class without words is never chosen."""
         seen = Counter(word for words in documents for word in dict.fromkeys(words))
         known = sorted(word for word, count in seen.items() if count >= RARE)
         self.vocabulary = {word: i for i, word in enumerate(known, start=START + 1)}
         windows, owner = self._windows(documents)
         size = len(self.vocabulary) + START + 1
+        of = labels[owner]
         self.models = [
-            KneserNey(windows[labels[owner] == k], size) if (labels == k).any() else None
-            for k in range(classes)
+            KneserNey(windows[of == k], size) if (of == k).any() else None for k in range(classes)
         ]
         self.log_prior = np.log(np.bincount(labels, minlength=classes).clip(1e-9) / len(labels))
         return self
 
     def log_probabilities(self, documents: Words) -> np.ndarray:
-        """Return log P(text, class), float64 of shape (documents, classes)."""
+        """Return log P(text, class), float64 of shape (documents, classes), all finite."""
         windows, owner = self._windows(documents)
         scores = np.zeros((len(documents), len(self.models))) + self.log_prior
         for k, model in enumerate(self.models):
             if model is not None and len(windows):
                 each = np.log(model.probability(windows))
                 scores[:, k] += np.bincount(owner, weights=each, minlength=len(documents))
-        return scores
+        return metrics.put_last(scores, np.array([model is not None for model in self.models]))
 
     def _windows(self, documents: Words) -> tuple[np.ndarray, np.ndarray]:
         """Return every word with the words before it, (words, order), and its document."""

@@ -150,7 +150,7 @@ def fit(
 ) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """Train on ``words["train"]``; return ``kind`` and the scores of validation and test.
 
-    Each array of scores has shape (documents, classes).
+    Each array of scores has shape (documents, classes); a class without documents is never chosen.
     """
     # The steps of a recurrent layer are too small to share: two threads wait for one another.
     torch.set_num_threads(1)
@@ -159,8 +159,13 @@ def fit(
     torch.manual_seed(seed)
     model = RecurrentClassifier(kind, vectors.start, settings.hidden, classes)
 
+    learned = np.bincount(labels, minlength=classes) > 0
+
+    def scores(split: str) -> np.ndarray:
+        return metrics.put_last(model.scores(encoded[split]), learned)
+
     def validation_loss() -> float:
-        return metrics.nll(validation_labels, metrics.softmax(model.scores(encoded["validation"])))
+        return metrics.nll(validation_labels, metrics.softmax(scores("validation")))
 
     train(model, encoded["train"], labels, validation_loss, settings.epochs, seed)
-    return kind, (model.scores(encoded["validation"]), model.scores(encoded["test"]))
+    return kind, (scores("validation"), scores("test"))
