@@ -336,10 +336,8 @@ def operations(trained: torch.nn.Module, documents: float) -> float:
         for name, parameter in layer.named_parameters()
         if not name.startswith(("attention.self.key.", "attention.self.value."))
     }
-    blocks = optimizers.count_blocks(trained)
-    learning = [
-        optimizers.depth(n, blocks) for n, p in trained.named_parameters() if p.requires_grad
-    ]
+    depths, layers = optimizers.depths(trained), optimizers.count_layers(trained)
+    learning = [depths[n] for n, p in trained.named_parameters() if p.requires_grad]
     lowest = min(learning, default=0)  # what it reads needs no gradient
     reads = re.compile(rf"\.{lowest - 1}\.(.+\.)?({'|'.join(ATTENTION_INPUTS)})\.")
     # ZeRO-3 keeps the true shape there.
@@ -349,16 +347,17 @@ def operations(trained: torch.nn.Module, documents: float) -> float:
         * (2 + 2 * p.requires_grad + 2 * (p.requires_grad and not reads.search(n)))
         * (documents if id(p) in once else 1)
         for n, p in trained.named_parameters()
-        if len(shapes[p]) == 2 and optimizers.BLOCK.search(n)
+        if len(shapes[p]) == 2 and 0 < depths[n] <= layers
     )
 
 
 def model() -> Any:
     """Return a fresh classifier."""
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_pretrained(
-        encoder.pretrained_folder(), num_labels=len(corpus.label_names())
-    )
+    return encoder.load_model(
+        AutoModelForSequenceClassification, encoder.pretrained_folder(),
+        num_labels=len(corpus.label_names()),
+    )  # fmt: skip
 
 
 def counted(built: Any, seen: dict[str, int]) -> Any:

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from stages.common import classifier, console, corpus
+from stages.common import classifier, console, corpus, encoder
 from stages.common.classifier import Classifier
 from stages.common.repair import repair
 from tools import predict
@@ -68,7 +68,7 @@ def batches(model: Classifier, tokens: list[list[int]], size: int, rounds: int) 
     lengths = np.array([len(t) for t in tokens])
     fixed = [np.arange(i, min(i + size, len(tokens))) for i in range(0, len(tokens), size)]
     formed = list(classifier.batches(lengths.tolist()))
-    plain = AutoModelForSequenceClassification.from_pretrained(model.folder, local_files_only=True)
+    plain = encoder.load_model(AutoModelForSequenceClassification, model.folder)
     plain.to(model.model.device).eval()
 
     def as_they_come(built: Any, groups: list[np.ndarray]) -> None:

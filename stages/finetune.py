@@ -115,12 +115,13 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         unfinished.folder, params.finetune, seed=seed, lr=params.lr, epochs=params.epochs,
         batch_size=params.batch_size, zero_stage=stage,
     )  # fmt: skip
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, config=config, local_files_only=True,
+    model = encoder.load_model(
+        AutoModelForSequenceClassification, folder, config=config,
         ignore_mismatched_sizes=True,  # a head for other classes is replaced
     )  # fmt: skip
     kernels.speed_up(model, bf16)
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
+    optimizers.refuse_r_drop_without_dropout(model, params.finetune)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
     learning, fixed, _ = memory.size(model)
     console.say(

@@ -81,9 +81,7 @@ def main() -> None:
         batch_size=knobs.batch_size, zero_stage=stage, judged_at_once=32,  # of a whole vocabulary
     )  # fmt: skip
     if base:
-        model, loading = AutoModelForMaskedLM.from_pretrained(
-            base, local_files_only=True, output_loading_info=True
-        )
+        model, loading = encoder.load_model(AutoModelForMaskedLM, base, output_loading_info=True)
         if loading["missing_keys"]:
             console.say(f"{params.model} has no head for guessing tokens: it gets a new one")
     else:

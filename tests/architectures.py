@@ -6,6 +6,7 @@ less the network than which tokens open and close a text, which one pads, and ho
 
 import csv
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
 BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROBERTA = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 ORDER = {"<s>": 0, "<pad>": 1, "</s>": 2}  # of RoBERTa: its places count from the padding's number
-KINDS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+HEADS = {"num_key_value_heads": 1, "head_dim": 16, "num_attention_heads": 2}
+ENCODERS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     # model type: kind of tokenizer, its special tokens (pad, unknown, start, end, mask), own shape
     "bert": ("wordpiece", BERT, {}),
     "roberta": ("bytes", ROBERTA, {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1}),
@@ -54,9 +56,41 @@ KINDS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
                                     "pooler_dropout": 0}),
     "modernbert": ("bytes", BERT, {"local_attention": 16}),
     "electra": ("wordpiece", BERT, {"embedding_size": 16}),
+}  # fmt: skip
+DECODERS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    # the same, with the special tokens (pad, start, end), "" for none; GPT-2 has one for all
     "gpt2": ("bytes", ("<|endoftext|>",), {"n_embd": 32, "n_layer": 2, "n_head": 2,
                                            "n_positions": POSITIONS}),
+    "llama": ("bytes", ("", "<s>", "</s>"), HEADS),
+    "qwen2": ("bytes", ("<|endoftext|>", "", "<|im_end|>"), {**HEADS, "pad_token_id": None}),
+    "qwen3": ("bytes", ("<|endoftext|>", "", "<|im_end|>"), {**HEADS, "pad_token_id": None}),
+    "mistral": ("bytes", ("", "<s>", "</s>"), {**HEADS, "sliding_window": 16}),
+    "gemma2": ("bytes", ("<pad>", "<bos>", "<eos>"), {**HEADS, "sliding_window": 16,
+                                                      "attn_logit_softcapping": 0.5}),
+    "gemma3_text": ("bytes", ("<pad>", "<bos>", "<eos>"), {
+        **HEADS, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}),
+    "phi3": ("bytes", ("<|endoftext|>", "<s>", "</s>"), HEADS),
 }  # fmt: skip
+KINDS = ENCODERS | DECODERS
+
+
+EMBEDDINGS = {  # how the names of a classifier's embeddings begin
+    "deberta": ("deberta.embeddings.", "deberta.encoder.rel_embeddings."),
+    "deberta-v2": ("deberta.embeddings.", "deberta.encoder.rel_embeddings.",
+                   "deberta.encoder.LayerNorm."),
+    "modernbert": ("model.embeddings.",),
+    "electra": ("electra.embeddings.", "electra.embeddings_project."),
+    "gpt2": ("transformer.wte.", "transformer.wpe."),
+    **{kind: (f"{kind}.embeddings.",) for kind in ("bert", "distilbert", "roberta")},
+}  # fmt: skip
+
+
+def depth(architecture: str, name: str) -> int:
+    """Return where a classifier's parameter is: 0 embeddings, 1 and 2 its layers, 3 the head."""
+    if name.startswith(EMBEDDINGS.get(architecture, ("model.embed_tokens.",))):
+        return 0
+    layer = re.search(r"\.(?:layers?|h)\.(\d)\.", name)
+    return int(layer[1]) + 1 if layer else 3
 
 
 @cache
@@ -66,6 +100,7 @@ def texts() -> list[str]:
         return [f"{title}. {text}" for _, title, text in csv.reader(file)]
 
 
+@cache
 def tokenizer(kind: str, special: tuple[str, ...]) -> Any:
     """Train a tokenizer on the corpus; one with a single special token frames no text with it."""
     model, trainer, cut, decoder = _parts(kind, special)
@@ -76,7 +111,13 @@ def tokenizer(kind: str, special: tuple[str, ...]) -> Any:
         built.normalizer = normalizers.BertNormalizer()
     built.train_from_iterator(texts()[:300], trainer)
     names = {}
-    if len(special) > 1:
+    if len(special) == 3:
+        names = dict(zip(("pad_token", "bos_token", "eos_token"), special, strict=True))
+        names = {name: token for name, token in names.items() if token}
+        if start := names.get("bos_token"):
+            ids = [(start, built.token_to_id(start))]
+            built.post_processor = processors.TemplateProcessing(f"{start} $A", None, ids)
+    elif len(special) > 1:
         pad, unknown, start, end, mask = special
         ids = [(token, built.token_to_id(token)) for token in (start, end)]
         built.post_processor = processors.TemplateProcessing(f"{start} $A {end}", None, ids)
@@ -90,7 +131,7 @@ def tokenizer(kind: str, special: tuple[str, ...]) -> Any:
 
 def _parts(kind: str, special: tuple[str, ...]) -> tuple[Any, Any, Any, Any]:
     common: dict[str, Any] = {"vocab_size": VOCABULARY, "show_progress": False,
-                              "special_tokens": sorted(special, key=lambda t: ORDER.get(t, 9))}  # fmt: skip
+                              "special_tokens": sorted(filter(None, special), key=lambda t: ORDER.get(t, 9))}  # fmt: skip
     if kind == "wordpiece":
         return (models.WordPiece(unk_token=special[1]), trainers.WordPieceTrainer(**common),
                 pre_tokenizers.BertPreTokenizer(), decoders.WordPiece())  # fmt: skip
@@ -119,18 +160,24 @@ def config(architecture: str, reader: Any, **changes: Any) -> PretrainedConfig:
     """Return a tiny model's configuration; a token that ``reader`` lacks it lacks, too."""
     ids = {f"{name}_token_id": getattr(reader, f"{name}_token_id")
            for name in ("pad", "bos", "eos", "cls", "sep")}  # fmt: skip
-    shape = {**SHAPE, **KINDS[architecture][2]}
-    if architecture in ("distilbert", "gpt2"):  # other names for the same
-        shape = KINDS[architecture][2] | (
-            {"max_position_embeddings": POSITIONS} if architecture == "distilbert" else {}
-        )
-    return AutoConfig.for_model(
-        architecture, vocab_size=len(reader), initializer_range=0.2, **shape, **ids, **changes
-    )
+    shape = {"distilbert": {"max_position_embeddings": POSITIONS}, "gpt2": {}}.get(
+        architecture, SHAPE  # these two have other names for the same
+    )  # fmt: skip
+    settings = {"vocab_size": len(reader), "initializer_range": 0.2, **ids, **shape}
+    return AutoConfig.for_model(architecture, **settings | KINDS[architecture][2] | changes)
 
 
-def write(folder: Path, architecture: str, masked_head: bool = False) -> Path:
-    """Write a base model of random weights and its tokenizer to ``folder``; return it."""
+def rounded(model: Any) -> Any:
+    """Return ``model`` with weights that are the same in fp32, bf16 and fp16."""
+    for weight in model.parameters():
+        weight.data = weight.data.bfloat16().half().bfloat16().float()
+    return model
+
+
+def write(
+    folder: Path, architecture: str, masked_head: bool = False, dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write a base model of random weights, and its tokenizer, to ``folder``; return it."""
     torch.manual_seed(0)
     kind, special, _ = KINDS[architecture]
     if kind == "pieces":
@@ -139,5 +186,6 @@ def write(folder: Path, architecture: str, masked_head: bool = False) -> Path:
         reader = tokenizer(kind, special)
         reader.save_pretrained(folder)
     build: Any = AutoModelForMaskedLM if masked_head else AutoModel
-    build.from_config(config(architecture, reader)).save_pretrained(folder)
+    model = rounded(build.from_config(config(architecture, reader)))
+    model.to(dtype).save_pretrained(folder)
     return folder

@@ -28,7 +28,8 @@ PATIENCE = 5  # seconds from SIGTERM to SIGKILL
 def main() -> None:
     """Answer requests until the input ends."""
     for name in ("stages.finetune", "stages.pretrain", "transformers.trainer", "deepspeed",
-                 "transformers.models.bert.modeling_bert"):  # fmt: skip
+                 "transformers.models.bert.modeling_bert",
+                 "transformers.models.llama.modeling_llama"):  # fmt: skip
         importlib.import_module(name)
     sys.stdout.write("ready\n")
     sys.stdout.flush()

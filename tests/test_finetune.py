@@ -22,6 +22,7 @@ from stages.common import (
     distributed,
     files,
     fold_training,
+    kernels,
     memory,
     optimizers,
     training,
@@ -30,7 +31,7 @@ from stages.common import (
     zero,
 )
 from stages.common.errors import UserError
-from tests import tiny
+from tests import architectures, tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 8, "precision": "fp32"}
 STEPS = 12
@@ -218,6 +219,25 @@ def test_r_drop_adds_the_disagreement_of_two_passes_times_its_weight(folder, run
     )
     assert two > one + 1e-3
     assert three - two == pytest.approx(two - one, rel=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "phi3"])
+def test_r_drop_without_dropout_is_refused(architecture):
+    knobs = training_arguments.PLAIN.model_copy(update={"r_drop": 1.0})
+    reader = architectures.tokenizer("bytes", ("<pad>", "<bos>", "<eos>"))
+    for share in (0.0, 0.1):
+        config = architectures.config(architecture, reader)
+        optimizers.set_dropout(config, share)
+        built = AutoModelForSequenceClassification.from_config(config)
+        kernels.speed_up(built)
+        if share:
+            optimizers.refuse_r_drop_without_dropout(built, knobs)
+            continue
+        optimizers.refuse_r_drop_without_dropout(built, training_arguments.PLAIN)
+        with pytest.raises(
+            UserError, match=r"Set finetune.dropout to 0\.1, or finetune.r_drop to 0"
+        ):
+            optimizers.refuse_r_drop_without_dropout(built, knobs)
 
 
 def test_the_disagreement_is_half_the_symmetric_divergence():

@@ -67,8 +67,8 @@ def _change(
         ]
     if knobs.method == "synonyms":
         encoder.load_silently()
-        model = AutoModel.from_pretrained(folder, local_files_only=True)
-        vectors = model.get_input_embeddings().weight.detach().float().numpy()
+        model = encoder.load_model(AutoModel, folder)
+        vectors = model.get_input_embeddings().weight.detach().numpy()
         near = neighbours(texts, whole_words(tokenizer), vectors)
         return lambda given, draws: [
             replace(text, near, knobs.share, rng) for text, rng in zip(given, draws, strict=True)
@@ -165,9 +165,7 @@ def masked_language_model(folder: Path, tokenizer: Any) -> Any:
     """
     encoder.load_silently()
     try:
-        model, loading = AutoModelForMaskedLM.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
-        )
+        model, loading = encoder.load_model(AutoModelForMaskedLM, folder, output_loading_info=True)
         lacking = bool(loading["missing_keys"]) or tokenizer.mask_token_id is None
     except ValueError:  # an architecture that guesses no masked words
         lacking = True

@@ -108,10 +108,9 @@ def load(folder: Path = corpus.FINETUNED) -> Classifier:
     """
     _check(folder)
     encoder.load_silently()
-    options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+        model, report = encoder.load_model(
+            AutoModelForSequenceClassification, folder, output_loading_info=True
         )
         tokenizer = encoder.load_tokenizer(folder)
     except (

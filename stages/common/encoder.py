@@ -72,6 +72,20 @@ def load_silently() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+def load_model(kind: Any, folder: Path, **options: Any) -> Any:
+    """Return ``kind.from_pretrained(folder)`` with weights in fp32, whatever the checkpoint's are.
+
+    transformers takes the checkpoint's own precision, in which small updates are lost to rounding
+    (transformers #46002). ``kind`` is one of its classes; ``options`` go to ``from_pretrained``.
+    """
+    import torch
+
+    return kind.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True,
+        trust_remote_code=False, **options,
+    )  # fmt: skip
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in ``folder``, which pads at the end and has a token to pad with.
 
@@ -81,9 +95,9 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    build: Any = AutoTokenizer
+    reader: Any = AutoTokenizer
     try:
-        tokenizer = build.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
         raise UserError(f"{folder} has no tokenizer that can be loaded: {error}") from None
     if tokenizer.pad_token is None:
@@ -98,6 +112,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def position_limit(config: Any) -> int | None:
     """Return how many tokens a model can read at once; None where places are relative only."""
+    config = config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or getattr(config, "position_biased_input", True) is False:  # DeBERTa
         return None
@@ -137,12 +152,9 @@ def vectors(
     from transformers import AutoModel
 
     load_silently()
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     tokenizer = load_tokenizer(folder)
     try:
-        model = AutoModel.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, **options
-        ).eval()
+        model = load_model(AutoModel, folder).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} cannot be loaded as a text encoder: {error}") from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -150,7 +162,7 @@ def vectors(
     max_length = min(max_length, position_limit(model.config) or max_length)
     tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     order = np.argsort([-len(ids) for ids in tokens], kind="stable")
-    result = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    result = np.zeros((len(texts), model.config.get_text_config().hidden_size), np.float32)
     autocast = torch.autocast(device, torch.bfloat16, enabled=bf16)
     with torch.inference_mode(), autocast, console.Bar("texts encoded", len(texts)) as bar:
         for rows in np.split(order, range(batch, len(order), batch)):

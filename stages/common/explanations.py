@@ -71,14 +71,16 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
 
 
 def absent(model: Classifier) -> int:
-    """Return the token that stands for no word: padding, or the mask if padding's vector is zero.
+    """Return the token that stands for no word: padding, or another one if its vector is zero.
 
     From zero there is no path for a model that adds nothing to a word's vector but norms it, as
     DeBERTa: all that counts happens in the first thousandth of the way.
     """
-    mask: int | None = model.tokenizer.mask_token_id
-    padding = model.model.get_input_embeddings().weight[model.pad_id]
-    return model.pad_id if mask is None or padding.any() else mask
+    reader = model.tokenizer
+    vectors = model.model.get_input_embeddings().weight
+    known = [i for i in (model.pad_id, reader.mask_token_id, reader.unk_token_id,
+                         reader.eos_token_id, reader.bos_token_id) if i is not None]  # fmt: skip
+    return next((i for i in known if vectors[i].any()), model.pad_id)
 
 
 def _by_word(encoded: "object", each: np.ndarray) -> tuple[list[tuple[int, int, float]], float]:

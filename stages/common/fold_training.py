@@ -154,8 +154,8 @@ def _engine(
     with _loading(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=classes)
         encoder.set_padding(config, padding_id)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, config=config, ignore_mismatched_sizes=True, local_files_only=True
+        model = encoder.load_model(
+            AutoModelForSequenceClassification, folder, config=config, ignore_mismatched_sizes=True
         )
     kernels.speed_up(model, distributed.bf16_is_fast())
     return Fold(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,

@@ -5,6 +5,7 @@ the others. On a CPU torch draws each of dropout's decisions one by one on one c
 attention falls back to a slow path where there is dropout; on a GPU torch's own are used.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -18,6 +19,12 @@ FIRST_TOKEN_READERS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 """Model types whose classification heads read the first token of the last layer and no other."""
 MASKED_BY_ADDITION = ("eager", "sdpa", ATTENTION)
 """Kinds of attention with a mask of (documents, 1, queries, keys), which can be cut to one query."""
+WITHOUT_EFFECT = (
+    "cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "is_causal", "max_length_k",
+    "max_length_q", "num_items_in_batch", "output_attentions", "output_hidden_states",
+    "output_router_logits", "position_ids", "sliding_window", "use_cache",
+)  # fmt: skip
+"""Arguments that no eager attention of transformers reads: masks and positions have them already."""
 LEVELS = 1 << 16
 """Steps of a share of dropout: 16 random bits decide each activation."""
 
@@ -64,13 +71,20 @@ def attend(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
+    **rest: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Attend as transformers' eager attention does, which is what it is registered beside.
 
     ``query``, ``key``, ``value``: (documents, heads, tokens, features of a head);
-    ``attention_mask`` is added to the scores. Returns (documents, tokens, heads, features).
+    ``attention_mask`` is added to the scores. Returns (documents, tokens, heads, features). A model
+    that asks for more, by an argument not in ``WITHOUT_EFFECT``, gets its own eager attention.
     """
+    if any(value is not None for name, value in rest.items() if name not in WITHOUT_EFFECT):
+        own = sys.modules[type(module).__module__].eager_attention_forward
+        result: tuple[torch.Tensor, torch.Tensor | None] = own(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
+        )
+        return result
     groups = getattr(module, "num_key_value_groups", 1)  # heads that share a key
     if groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))

@@ -9,24 +9,77 @@ from torch import nn
 from stages.common.errors import UserError
 from stages.common.params import Finetune
 
-# Names of the blocks of an encoder, in the order in which a document passes them.
-BLOCK = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
-EMBEDDINGS = re.compile(
-    r"(?:^|\.)(?:\w*embeddings?(?:_project)?|wte|wpe)\.|deberta\.encoder\.LayerNorm\."
-)
+
+def depths(model: Any) -> dict[str, int]:
+    """Return how far from the input each parameter is: 0 embeddings, 1.. the layers, then the head.
+
+    Read from the model's structure. Embeddings are its input embeddings with what is beside them
+    (norms, positions), every other table of embeddings, and what is registered before the layers
+    (ELECTRA's projection). A weight that embeddings share with a head is an embedding.
+    """
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # with adapters
+    body = whole.base_model
+    layers = _layers(body)
+    found: dict[int, int] = {}  # by the parameter's id
+
+    def put(module: nn.Module, depth: int) -> None:
+        for parameter in module.parameters():
+            found.setdefault(id(parameter), depth)
+
+    words = body.get_input_embeddings()
+    put(words, 0)
+    for module in body.modules():
+        if any(child is words for child in module.children()) and not any(
+            part is layers[0] for part in module.modules()
+        ):
+            put(module, 0)
+    for blocks in layers:
+        for i, block in enumerate(blocks):
+            put(block, i + 1)
+    inside = {id(p) for blocks in layers for p in blocks.parameters()}
+    for module in body.modules():
+        if isinstance(module, nn.Embedding):
+            put(module, 0)
+        if hasattr(module, "get_rel_embedding") and hasattr(module, "LayerNorm"):
+            put(module.LayerNorm, 0)  # DeBERTa-v2's, of its relative positions
+    for parameter in body.parameters():
+        if id(parameter) in inside:
+            break
+        found.setdefault(id(parameter), 0)
+    head = count_layers(whole) + 1
+    return {name: found.get(id(p), head) for name, p in model.named_parameters()}
 
 
-def depth(name: str, blocks: int) -> int:
-    """Return how far from the input a parameter is: 0 embeddings, 1..blocks, then the head."""
-    if found := BLOCK.search(name):
-        return int(found[1]) + 1
-    return 0 if EMBEDDINGS.search(name) else blocks + 1
+def count_layers(model: Any) -> int:
+    """Return the number of transformer layers."""
+    return len(_layers(model.base_model)[0])
 
 
-def count_blocks(model: nn.Module) -> int:
-    """Return the number of transformer blocks."""
-    numbers = [int(found[1]) for n, _ in model.named_parameters() if (found := BLOCK.search(n))]
-    return max(numbers, default=-1) + 1
+def _layers(body: nn.Module) -> list[nn.ModuleList]:
+    """Return the list of the model's layers; several where parts of a layer, or a decoder's, have theirs.
+
+    That is the outermost list with most parameters, and those as long as it.
+    Raises ``UserError`` when the model keeps its layers otherwise.
+    """
+    lists: list[nn.ModuleList] = []
+
+    def walk(module: nn.Module) -> None:
+        for child in module.children():
+            if isinstance(child, nn.ModuleList):
+                lists.append(child)
+            else:
+                walk(child)
+
+    walk(body)
+    if not lists:
+        raise UserError(
+            f"finetune: {type(body).__name__} keeps no list of layers. Set layer_lr_decay to 1, "
+            "freeze_embeddings to false, freeze_layers and lora_rank to 0."
+        )
+    # ZeRO-3 keeps the true size there
+    sizes = [sum(getattr(p, "ds_numel", p.numel()) for p in each.parameters()) for each in lists]
+    largest = lists[sizes.index(max(sizes))]
+    return [largest, *(x for x in lists if len(x) == len(largest) and x is not largest)]
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
@@ -36,20 +89,21 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def groups(
-    model: nn.Module, lr: float, weight_decay: float, layer_lr_decay: float
+    model: Any, lr: float, weight_decay: float, layer_lr_decay: float
 ) -> list[dict[str, Any]]:
     """Return the optimizer's parameter groups.
 
-    Each block's learning rate is ``layer_lr_decay`` times that of the block above it; the head has
+    Each layer's learning rate is ``layer_lr_decay`` times that of the layer above it; the head has
     ``lr`` (as in ULMFiT's discriminative fine-tuning, arXiv 1801.06146).
     """
-    blocks = count_blocks(model)
+    levels = depths(model) if layer_lr_decay < 1 else {}
+    head = max(levels.values(), default=0)
     found: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            level = depth(name, blocks) if layer_lr_decay < 1 else blocks + 1
+            level = levels.get(name, head)
             decay = decays(name, parameter)
-            group = {"params": [], "lr": lr * layer_lr_decay ** (blocks + 1 - level),
+            group = {"params": [], "lr": lr * layer_lr_decay ** (head - level),
                      "weight_decay": weight_decay if decay else 0.0}  # fmt: skip
             found.setdefault((level, decay), group)["params"].append(parameter)
     return [found[key] for key in sorted(found)]
@@ -81,19 +135,19 @@ def l1(model: nn.Module) -> torch.Tensor:
     ).sum()
 
 
-def freeze(model: nn.Module, embeddings: bool, layers: int) -> None:
-    """Keep the embeddings, or these and the lowest ``layers`` blocks, as they are.
+def freeze(model: Any, embeddings: bool, layers: int) -> None:
+    """Keep the embeddings, or these and the lowest ``layers`` layers, as they are.
 
-    Raises ``UserError`` when the model has fewer blocks.
+    Raises ``UserError`` when the model has fewer layers.
     """
-    blocks = count_blocks(model)
-    if layers > blocks:
-        raise UserError(
-            f"finetune.freeze_layers: {layers} is more than the model's {blocks} layers."
-        )
-    if embeddings or layers:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(depth(name, blocks) > layers)
+    if not (embeddings or layers):
+        return
+    if layers > count_layers(model):
+        raise UserError(f"finetune.freeze_layers: {layers} is more than the model's "
+                        f"{count_layers(model)} layers.")  # fmt: skip
+    levels = depths(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(levels[name] > layers)
 
 
 def set_dropout(config: Any, share: float | None) -> None:
@@ -102,6 +156,18 @@ def set_dropout(config: Any, share: float | None) -> None:
         # not layerdrop, which leaves out whole layers
         if share is not None and type(value) in (int, float) and re.search("dropout|pdrop", name):
             setattr(config, name, share)
+
+
+def refuse_r_drop_without_dropout(model: nn.Module, knobs: Finetune) -> None:
+    """Raise ``UserError`` when R-Drop's two passes would be the same, at twice the time."""
+    shares = [value for module in model.modules() for name, value in vars(module).items()
+              if "drop" in name or (name == "p" and "Dropout" in type(module).__name__)]  # fmt: skip
+    if knobs.r_drop and not any(isinstance(share, float) and share > 0 for share in shares):
+        raise UserError(
+            f"finetune.r_drop: {knobs.r_drop} compares two passes with different dropout, and this "
+            "model has none: both would be the same, at twice the time. Set finetune.dropout to 0.1, "
+            "or finetune.r_drop to 0."
+        )
 
 
 def with_lora(model: Any, rank: int) -> Any:
@@ -116,10 +182,12 @@ def with_lora(model: Any, rank: int) -> Any:
 
     head = [name for name, part in model.named_children()
             if name != model.base_model_prefix and any(True for _ in part.parameters())]  # fmt: skip
+    # ELECTRA's embeddings have a linear layer, too
+    embeddings = {name.rpartition(".")[0] for name, depth in depths(model).items() if not depth}
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS, r=rank, lora_alpha=2 * rank, target_modules="all-linear",
-        # ELECTRA's embeddings have a linear layer, too
-        exclude_modules=rf"({'|'.join(head)})(\..*)?|(.*\.)?embeddings_project", modules_to_save=head,
+        exclude_modules=rf"({'|'.join(map(re.escape, [*head, *sorted(embeddings)]))})(\..*)?",
+        modules_to_save=head,
         # GPT-2's own kind of linear layer keeps its weights the other way round
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
     )  # fmt: skip

@@ -339,7 +339,7 @@ class Engine(Trainer):
 
     def _levers(self) -> str:
         """Return the message for a run that is out of memory."""
-        config: Any = self.accelerator.unwrap_model(self.model).config
+        config: Any = self.accelerator.unwrap_model(self.model).config.get_text_config()
         deepspeed: Any = self.args.deepspeed
         data: Any = self.train_dataset
         run = memory.Run(
