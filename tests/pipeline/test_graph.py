@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def test_a_stage_lists_the_modules_it_imports_and_no_others(name):
 
 
 @pytest.mark.parametrize("name", PIPELINE)
+def test_a_stage_runs_again_when_its_libraries_change(name):
+    assert "requirements.lock" in dependencies(PIPELINE[name])
+
+
+@pytest.mark.parametrize("name", PIPELINE)
 def test_a_stage_lists_the_params_it_reads_and_no_others(name):
     listed = {
         key.split(".")[0]
@@ -95,3 +101,29 @@ def test_only_evaluate_keeps_outputs_out_of_the_cache():
 
 def test_the_params_in_the_repository_are_valid():
     read_params([], REPOSITORY / "params.yaml")
+
+
+def test_a_clone_with_the_line_endings_of_windows_has_the_same_bytes(tmp_path):
+    def git(*arguments: object, at: Path = REPOSITORY) -> str:
+        command = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+        return subprocess.run([*command, *map(str, arguments)], cwd=at, check=True,
+                              capture_output=True, text=True).stdout  # fmt: skip
+
+    def clone(origin: Path, path: Path) -> list[str]:
+        git("clone", "--quiet", "--config=core.autocrlf=true", origin, path)
+        return git("ls-files", at=path).splitlines()
+
+    git("init", "--quiet", "--bare", tmp_path / "origin")
+    stored = (f"--git-dir={tmp_path / 'origin'}", f"--work-tree={REPOSITORY}")
+    git(*stored, "add", "--all")  # the working tree, committed or not
+    git(*stored, "commit", "--quiet", "--message=As in the working tree")
+    names = clone(tmp_path / "origin", tmp_path / "clone")
+    assert "dvc.yaml" in names
+    for name in names:
+        assert (tmp_path / "clone" / name).read_bytes() == (REPOSITORY / name).read_bytes(), name
+    corpus = b'label,text\r\nham,"a\r\nb"\n'
+    (tmp_path / "clone/data/custom/corpus.csv").write_bytes(corpus)
+    git("add", "--all", at=tmp_path / "clone")
+    git("commit", "--quiet", "--message=A corpus", at=tmp_path / "clone")
+    clone(tmp_path / "clone", tmp_path / "second")
+    assert (tmp_path / "second/data/custom/corpus.csv").read_bytes() == corpus
