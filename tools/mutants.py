@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,14 +52,21 @@ def main() -> None:
     parser.add_argument("--last", action="store_true", help="report on the last run, run nothing")
     given = parser.parse_args()
     modules = [given.module] if given.module else sorted(paths)
-    if not given.last:
-        run([paths[module] for module in modules], given.workers)
     listed = read(LISTED)
+    if not given.last:
+        shutil.rmtree(MUTANTS, ignore_errors=True)
+        MUTANTS.mkdir()
+    faults = []
     print("| module | mutants | killed | survived | share | seconds |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    faults = [f for module in modules for f in report(paths[module], listed.get(module, []))]
+    for module in modules:
+        start = time.monotonic()
+        if not given.last:
+            run(paths[module], given.workers)
+        faults += report(paths[module], listed.get(module, []), time.monotonic() - start)
     if faults:
-        raise UserError("\n".join(faults))
+        print("\n".join(["", *faults]))
+        raise UserError(f"{len(faults)} of these survivors or modules are not as they should be.")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -66,34 +74,30 @@ def read(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def run(paths: Sequence[Path], workers: int) -> None:
-    """Make the mutants of all modules anew and test those of ``paths``."""
-    shutil.rmtree(MUTANTS, ignore_errors=True)
-    MUTANTS.mkdir()
-    patterns = [f"{'.'.join(path.with_suffix('').parts)}.*" for path in paths]
+def run(path: Path, workers: int) -> None:
+    """Test the mutants of a module; those of all modules are made the first time."""
+    pattern = f"{'.'.join(path.with_suffix('').parts)}.*"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with LOG.open("w") as log:
-        done = subprocess.run(["mutmut", "run", f"--max-children={workers}", *patterns], env=environment,
+        done = subprocess.run(["mutmut", "run", f"--max-children={workers}", pattern], env=environment,
                               stdout=log, stderr=subprocess.STDOUT, check=False)  # fmt: skip
     if done.returncode:
         raise UserError(f"mutmut ended with status {done.returncode}: see the end of {LOG}. "
                         "Does `python -m pytest tests/unit` pass?")  # fmt: skip
 
 
-def report(path: Path, listed: list[dict[str, Any]]) -> list[str]:
+def report(path: Path, listed: list[dict[str, Any]], seconds: float) -> list[str]:
     """Print a module's line of the table; return what is wrong with its survivors."""
     data = SourceFileMutationData(path=path)
     data.load()
     statuses = {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
-    unclear = {name: status for name, status in statuses.items()
-               if status not in ("killed", "timeout", "survived", "no tests")}  # fmt: skip
+    unclear = set(statuses.values()) - {"killed", "timeout", "survived", "no tests"}
     if unclear or not statuses:
-        return [f"{path}: not tested to the end: {unclear or 'no mutants'}. See {LOG}."]
+        return [f"{path}: some mutants are {', '.join(sorted(unclear)) or 'missing'}. See {LOG}."]
     survivors = [name for name, status in statuses.items() if status in ("survived", "no tests")]
     killed = len(statuses) - len(survivors)
-    seconds = sum(data.durations_by_key.values())
     share = killed / len(statuses)
-    print(f"| {path.stem} | {len(statuses)} | {killed} | {len(survivors)} | {100 * share:.1f} % | {seconds:.0f} |")  # fmt: skip
+    print(f"| {path.stem} | {len(statuses)} | {killed} | {len(survivors)} | {100 * share:.1f} % | {seconds:.0f} |", flush=True)  # fmt: skip
     faults = []
     if share < ENOUGH:
         faults.append(
@@ -112,7 +116,8 @@ def change_of(mutant: str, path: Path) -> Change:
     """Return what a mutant changed."""
     lines = get_diff_for_mutant(mutant, path=path).splitlines()[2:]
     was, now = (" ".join(line[1:].strip() for line in lines if line[0] == side) for side in "-+")
-    return orig_function_and_class_names_from_key(mutant)[0], was, now
+    function, of_class = orig_function_and_class_names_from_key(mutant)
+    return f"{of_class}.{function}" if of_class else function, was, now
 
 
 def written(change: Sequence[str]) -> str:
