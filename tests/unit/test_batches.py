@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections.abc import Sized
 
 import numpy as np
 import pandas as pd
@@ -258,4 +259,5 @@ def test_a_loader_yields_the_collated_micro_batches_of_the_chosen_epoch():
     loader.set_epoch(2)
     expected = [b.tolist() for b in batches.plan(data.lengths, 4, 0, 2)]
     assert [batch["rows"] for batch in loader] == expected
-    assert loader.batch_size is None
+    assert isinstance(loader.dataset, Sized)
+    assert len(loader.dataset) == 13, "as Trainer reports it"
