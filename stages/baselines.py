@@ -1,6 +1,6 @@
 """Train the models that the fine-tuned one has to beat, on the same documents.
 
-Run: ``python -m stages.baselines`` (or ``dvc repro baselines``), under a minute on the sample.
+Run: ``python -m stages.baselines`` (or ``dvc repro baselines``).
 
 - ``ngram``: a trigram language model per class, Kneser-Ney smoothing; the likeliest class wins.
 - ``tfidf``: TF-IDF of words, word pairs and letters, logistic regression, calibrated on validation.

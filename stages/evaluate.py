@@ -1,6 +1,6 @@
-"""Measure the fine-tuned model on the test documents, which nothing before has looked at.
+"""Measure the fine-tuned model on the test documents, from which nothing was learnt or chosen.
 
-Run: ``python -m stages.evaluate`` (or ``dvc repro evaluate``), a minute on the sample.
+Run: ``python -m stages.evaluate`` (or ``dvc repro evaluate``).
 
 Headline figures go to metrics/test.json, which `dvc metrics show`, `dvc metrics diff` and `dvc exp
 show` read; intervals, classes, calibration, baselines, slices and robustness to files of their own

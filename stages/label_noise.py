@@ -1,6 +1,6 @@
 """Find the labels that are probably wrong, rank them, and show them to a person.
 
-Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``), half a minute on the sample.
+Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``).
 
 Every training document is judged by models that have not seen it, with near-duplicates kept in
 one fold (stages/common/label_quality.py). That gives each label a quality, the share of wrong
@@ -19,9 +19,9 @@ from stages.common.params import read_params
 
 READS = ("seed", "models", "label_noise")
 TRAIN = corpus.CLEAN / "train.parquet"
-ROUNDS = 2  # the second fits on what the first found; a third changes nothing that lasts
+ROUNDS = 2  # the second fits on what the first found
 LIKELY = 0.5  # probability that a label is wrong; a change of one more likely right does harm
-UNRELATED = 0.37  # kappa, 180 documents of 3 classes: random labels reach .10, all wrong .36; 2 in 5 wrong leave .38
+UNRELATED = 0.37  # Cohen's kappa; random and wholly wrong labels do not reach it (tests/test_label_noise.py)
 
 
 def main() -> None:

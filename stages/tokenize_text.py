@@ -3,8 +3,8 @@
     python -m stages.tokenize_text
 
 Documents longer than ``max_length`` tokens are cut. With ``augment`` changed copies of the training
-documents follow them. Only this stage and pretraining see text as a
-model does, so that ``lr`` never tokenizes again.
+documents follow them. What fine-tuning reads is stored here, so that another ``lr`` tokenizes
+nothing again.
 """
 
 import pandas as pd

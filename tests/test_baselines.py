@@ -1,11 +1,13 @@
 """The baselines: probabilities that are ones, learning that learns, and no look at test labels."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +109,26 @@ def test_random_word_vectors_and_a_class_of_two_documents_go_through(project):
     corpus.write_table(path, few, tuple(table.columns))
     baselines.main()
     assert len(outputs()) == 4
+
+
+@pytest.mark.parametrize("losses", [[3.0, 1.0, 2.0, 2.0, 2.0], [3.0, 2.0, 2.5, 2.5, 1.0]])
+def test_a_recurrent_model_makes_all_passes_and_keeps_the_weights_of_the_lowest_loss(losses):
+    torch.manual_seed(0)
+    start = torch.randn(6, 4)
+    model = recurrent_model.RecurrentClassifier("rnn", start, 3, 2)
+    seen = []
+
+    def validation_loss():
+        seen.append(copy.deepcopy(model.state_dict()))
+        return losses[len(seen) - 1]
+
+    documents = [torch.tensor([2, 3]), torch.tensor([4, 5])] * 4
+    recurrent_model.train(
+        model, documents, np.array([0, 1] * 4), validation_loss, len(losses), seed=0
+    )
+    assert len(seen) == len(losses), "nothing ends training early"
+    torch.testing.assert_close(model.state_dict(), seen[np.argmin(losses)], rtol=0, atol=0)
+    assert not torch.equal(seen[0]["head.weight"], seen[-1]["head.weight"]), "it learns"
 
 
 @given(st.lists(st.integers(0, 2), min_size=2, max_size=200), st.floats(0.01, 0.99))

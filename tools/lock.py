@@ -1,6 +1,6 @@
 """Write requirements.lock: everything pyproject.toml asks for, and all that needs, pinned.
 
-Run: ``make lock`` (a fresh environment in a temporary folder, a few minutes).
+Run: ``make lock`` (a fresh environment in a temporary folder).
 
 PyTorch is pinned without its build's local label (``2.13.0``, not ``2.13.0+cpu``), and the CUDA
 libraries that a GPU build brings are left to it, so one lock serves every machine.

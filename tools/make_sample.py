@@ -1,6 +1,6 @@
 """Write the corpus in data/sample/ from the phrase bank beside it: the same bytes every time.
 
-Run: ``python -m tools.make_sample`` (a second).
+Run: ``python -m tools.make_sample``.
 
 A document is a title and a lead of one frame, mostly a detail, sometimes a detail of another topic,
 sometimes a closing sentence that any topic could have; then the artifacts of AG News are put in.

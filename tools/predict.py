@@ -31,8 +31,8 @@ from tools import answers, documents
 from tools.answers import Prediction
 from tools.documents import Record
 
-# AG News, which the tokenizer was made for, has 1.25 tokens a word; text in a script or language it
-# was not made for falls into single letters.
+# English news has less than two tokens a word; text in a script or language that the tokenizer was
+# not made for falls into single letters.
 STRANGE_TOKENS_PER_WORD = 3.0
 STRANGE_UNKNOWN_SHARE = 0.2
 

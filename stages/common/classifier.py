@@ -17,8 +17,7 @@ SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds
 NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 BATCH_TOKENS = 4096
-"""Tokens a batch holds at most, padding included: 32 documents of 128. Larger ones fall out of a
-CPU's cache and gain nothing."""
+"""Tokens a batch holds at most, padding included: 32 documents of 128."""
 
 Tokens = Sequence[Sequence[int]]
 Advance = Callable[[int], None]

@@ -122,7 +122,7 @@ def prepare(seed: int) -> None:
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
 
-    # DeepSpeed would compile an all-reduce over shared memory (40 to 120 s) wherever there is a
+    # DeepSpeed would compile an all-reduce over shared memory wherever there is a
     # compiler, so that two hosts would compute differently. torch's own gloo does the same work.
     deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
     _connect()

@@ -176,7 +176,7 @@ class Similar:
         return {i: first(i) for i in members}
 
     def _index(self) -> MinHashLSH:
-        # datasketch's own choice of bands misses one pair in ten at the threshold.
+        # datasketch's own choice of bands minds pairs proposed in vain as much as pairs missed.
         return MinHashLSH(num_perm=PERMUTATIONS, params=bands(self._threshold))
 
 

@@ -74,7 +74,7 @@ def absent(model: Classifier) -> int:
     """Return the token that stands for no word: padding, or another one if its vector is zero.
 
     From zero there is no path for a model that adds nothing to a word's vector but norms it, as
-    DeBERTa: all that counts happens in the first thousandth of the way.
+    DeBERTa: all that counts happens right at its start.
     """
     reader = model.tokenizer
     vectors = model.model.get_input_embeddings().weight

@@ -1,8 +1,8 @@
 """The same model in less time: work that nothing reads left out, dropout and attention for a CPU.
 
 The head of a BERT-like classifier reads the first token alone, so the last layer need not compute
-the others. On a CPU torch draws each of dropout's decisions one by one on one core, and its fused
-attention falls back to a slow path where there is dropout; on a GPU torch's own are used.
+the others. On a CPU torch's own dropout, and its fused attention where there is dropout, take longer
+than what is here; on a GPU torch's own are used.
 """
 
 import sys
@@ -181,7 +181,7 @@ def autocast_to_bf16(model: Any) -> None:
     embeddings = getattr(model.base_model, "embeddings", None)
     if device == "cpu" and embeddings is not None:
         # Between its matrix products torch goes on in the precision that it is given; embeddings,
-        # in fp32, would have every sum and norm after them in fp32, which takes a tenth longer.
+        # in fp32, would have every sum and norm after them in fp32, which takes longer.
         embeddings.register_forward_hook(lambda _module, _given, vectors: vectors.bfloat16())
     module: Any  # torch takes what modules hold for tensors
     for module in model.modules():

@@ -30,7 +30,7 @@ Features = Any
 View = Callable[[Ints, Ints, Floats], Floats]
 """Fits on some rows and judges others: (rows to fit, k rows to judge, targets (n, c)) -> (k, c)."""
 
-NEIGHBOURS = 50  # 20 to 200 differ by .006 in average precision
+NEIGHBOURS = 50
 SHARPNESS = 2.0  # a model fit on noisy labels is under-confident about the true class
 FLOOR = 1e-6  # of a probability before its logarithm
 BALANCED = (
@@ -130,8 +130,7 @@ def fold_numbers(labels: Ints, groups: Any, folds: int, seed: int) -> Ints:
 def class_prior(labels: Ints, prior: str) -> Floats:
     """Return the share of each class among true labels (c,): ``uniform``, as ``given``, or ``auto``.
 
-    ``auto`` is uniform where the given labels nearly are, else as given. People's errors take the
-    shares of AG News' equal classes .10 to .127 of the way from equal sizes to a single class.
+    ``auto`` is uniform where the given labels nearly are, else as given.
     """
     given = np.bincount(labels) / len(labels)
     uniform = np.full(len(given), 1 / len(given))

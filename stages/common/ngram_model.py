@@ -2,8 +2,7 @@
 
 Interpolated Kneser-Ney smoothing (Kneser and Ney 1995; Chen and Goodman 1999, section 4.1.6), one
 absolute discount per order, the lowest order interpolated with the uniform distribution. Written
-with NumPy, as the one kept Python library (NLTK) counts continuations anew for every query and
-would need hours for what takes seconds here.
+with NumPy, as the one kept Python library (NLTK) counts continuations anew for every query.
 """
 
 from collections import Counter

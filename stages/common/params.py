@@ -146,7 +146,7 @@ class LabelNoise(Section):
 
     model: Literal["tfidf", "encoder", "ensemble", "finetuned"]
     encoder: str
-    """Fixed, whatever model is fine-tuned: most base models make poor vectors as they are."""
+    """Of its own, so that another ``model`` leaves the labels as they are."""
     epochs: Annotated[int, Field(ge=1, le=1000)]
     """Of the fine-tuning in each fold, as the next two; ``finetune`` has its own, so that another
     learning rate there leaves the labels as they are."""
@@ -157,7 +157,7 @@ class LabelNoise(Section):
     """True share of each class. ``uniform`` and ``auto`` are claims about the truth: where the classes
     are not equal, models matched to equal shares flag correct labels of the larger ones."""
     precision: Annotated[float, Field(gt=0, le=1)] | None
-    """Expected share of wrong labels among the suspects."""
+    """Expected share of wrong labels among the flagged ones; not a promise."""
     action: Literal["keep", "drop", "relabel", "weight"]
     """What becomes of the flagged labels. All but ``keep`` change what is trained on unseen by a
     person, which helped only where a fifth of the labels was wrong."""
@@ -218,7 +218,7 @@ class Baselines(Section):
     hidden: Annotated[int, Field(ge=1, le=4096)]
     """Units of the recurrent layer, in each direction."""
     epochs: Annotated[int, Field(ge=1, le=1000)]
-    """At most; training ends when two in a row do not lower the validation loss."""
+    """Passes of the recurrent models; the weights of the one with the lowest validation loss stay."""
 
 
 class Finetune(Section):

@@ -46,7 +46,7 @@ def word_vectors(
     ids = {word: i for i, word in enumerate(known, start=UNKNOWN + 1)}
     start = np.random.default_rng(seed).normal(0, 0.1, (len(ids) + UNKNOWN + 1, dimensions))
     if kind == "word2vec" and known:
-        # A small corpus is read more often: vectors that saw few words are worse than random ones.
+        # A small corpus is read more often, for each pass moves the vectors little.
         epochs = min(40, max(5, WORD2VEC_WORDS // max(1, sum(seen.values()))))
         # One worker: with more, the order in which threads update the vectors varies.
         model = Word2Vec(documents, vector_size=dimensions, min_count=RARE, window=5, sg=1,
