@@ -24,9 +24,10 @@ from stages.common import (
 from stages.common.errors import UserError
 from stages.common.evaluation_page import page
 from stages.common.measurements import (
-    calibrate,
     compare,
+    decide,
     explore_learned_from,
+    measure_calibration,
     measure_flipped,
     measure_positive,
     measure_robustness,
@@ -42,7 +43,7 @@ READS = ("seed", "evaluate")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 CHOSEN_BY = ("accuracy", "macro_f1", "nll")  # what a sweep compares, on validation
-POSITIVE = ("class", "threshold", "precision", "recall", "f1", "accuracy")  # of two classes
+POSITIVE = ("class", "threshold", "precision", "recall", "f1")  # of two classes
 LABELS = ("action", "labels_changed", "documents_dropped")  # what label_noise made of them
 HEADLINE = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "roc_auc_ovr", "nll", "ece")
 
@@ -69,36 +70,33 @@ def main() -> None:
             f"{model.folder} knows the classes {', '.join(model.labels)}, {corpus.SOURCE} "
             f"{', '.join(names)}: the model is of another corpus. Run `dvc repro`."
         )
-    decision.positive_class(settings, names)
+    validation_sha256 = files.sha256(corpus.CLEAN / "validation.parquet")
+    rule = decision.asked(settings, names, validation_sha256)
     history = plot_tables.read_history(model.folder / "history.csv")
     validation, test = (predict(model, split, tables[split]) for split in ("validation", "test"))
-    labels, probabilities = test.labels, test.probabilities
 
-    # How classes follow from probabilities: chosen on validation
-    decided = decision.choose(validation.labels, validation.probabilities, names, settings)
+    # How classes and probabilities follow from scores: chosen on validation
+    validation, test = decide(rule, validation, test)
+    labels, probabilities, predicted = test.labels, test.probabilities, test.predicted
 
-    # Headline figures with 95 % intervals; one temperature, fitted on validation
-    figures = metrics.headline(labels, probabilities, bins)
-    on_validation = metrics.headline(validation.labels, validation.probabilities, bins)
+    # Headline figures with 95 % intervals
+    figures, on_validation = test.headline(bins), validation.headline(bins)
     drawn = uncertainty.resamples(settings.bootstrap, len(labels), params.seed)
-    intervals = uncertainty.intervals(labels, probabilities, bins, drawn)
-    calibration, calibrated = calibrate(validation, test, bins)
-    positive = measure_positive(decided, validation, test, names, drawn)
-    seeds = measure_seeds(validation, test, params.seed, model.folder, bins, drawn)
+    intervals = uncertainty.intervals(labels, probabilities, predicted, bins, drawn)
+    calibration, reliability = measure_calibration(test, bins)
+    positive = measure_positive(validation, test, drawn)
+    seeds, decided = measure_seeds(rule, validation, test, params.seed, model.folder, bins, drawn)
 
     # Against the baselines, document by document
     about = {k: v["about"] for k, v in files.read_json(corpus.BASELINES / "summary.json").items()}
-    baselines = {name: compare(name, validation, test, bins, drawn) for name in about}
+    baselines = {name: compare(rule, name, validation, test, bins, drawn) for name in about}
 
     # Parts of the test set, texts as they come in elsewhere, and what goes wrong
     texts = corpus.full_text(test.table)
     as_released = corpus.full_text(released.loc[test.table["id"]])
     slices = measure_slices(test, tables["train"], dropped, texts, as_released)
     robustness = measure_robustness(model, test, texts, settings.robustness_documents, params.seed)
-    flipped = measure_flipped(test)
-    if flipped:
-        flipped = {"0": baselines["tfidf"]["accuracy"]} | flipped
-    robustness["tfidf_by_share_of_flipped_labels"] = flipped
+    robustness["tfidf_by_share_of_flipped_labels"] = measure_flipped(validation, test)
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
     learned = files.read_json(corpus.LABELS / "summary.json")
 
@@ -110,7 +108,7 @@ def main() -> None:
         | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {}),
         "validation": {"n": len(validation.labels)} | {k: on_validation[k] for k in CHOSEN_BY},
         "intervals": intervals | ({"positive": positive["intervals"]} if positive else {}),
-        "classes": metrics.by_class(labels, probabilities, names),
+        "classes": metrics.by_class(labels, probabilities, predicted, names),
         "calibration": calibration,
         "baselines": baselines,
         "slices": slices,
@@ -119,9 +117,9 @@ def main() -> None:
     }
     for name, content in detail.items():
         files.write_json(METRICS / f"{name}.json", metrics.rounded(content))
-    decision.write(corpus.THRESHOLD, decided, model.folder)
+    decision.write(corpus.DECISION, decided)
     with files.atomic_folder(PLOTS) as folder:
-        plot_tables.write_curves(folder, labels, probabilities, names, bins, calibrated)
+        plot_tables.write_curves(folder, labels, probabilities, predicted, names, bins, reliability)
         plot_tables.write_training(folder, history)
         accuracies = {name: b["accuracy"] for name, b in baselines.items()}
         accuracies["fine-tuned"] = figures["accuracy"]
@@ -138,10 +136,11 @@ def main() -> None:
         label_noise=learned,
         sizes={split: len(table) for split, table in tables.items()}, max_length=model.max_length,
         corpus=explore_learned_from(tables, names),
+        weights_sha256=files.sha256(model.folder / decision.WEIGHTS),
     )  # fmt: skip
-    page.write(findings, mistakes, labels, probabilities, calibrated, history, bins)
+    page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
     report(len(labels), figures, intervals, baselines, calibration, positive, seeds)
-    console.outputs(METRICS / "test.json", METRICS, PLOTS, corpus.THRESHOLD, page.PAGE, page.CARD)
+    console.outputs(METRICS / "test.json", METRICS, PLOTS, corpus.DECISION, page.PAGE, page.CARD)
 
 
 def report(
@@ -165,8 +164,9 @@ def report(
     ))  # fmt: skip
     before, after = calibration["before"], calibration["after"]
     console.say(
-        f"temperature {calibration['temperature']:.3f} from validation: NLL {before['nll']:.4f} to "
-        f"{after['nll']:.4f}, ECE {before['ece']:.4f} to {after['ece']:.4f}"
+        f"temperature {calibration['temperature']:.3f} tried on validation, "
+        f"{'taken' if calibration['taken'] else 'not taken: no clear gain there'}; on test it takes "
+        f"NLL from {before['nll']:.4f} to {after['nll']:.4f}, ECE from {before['ece']:.4f} to {after['ece']:.4f}"
     )
     if "together" in seeds:
         mean, spread, whole = (

@@ -36,7 +36,7 @@ def scored(seed: int, n: int = 60, classes: int = 3) -> tuple[np.ndarray, np.nda
 @settings(max_examples=40, deadline=None)
 def test_figures_are_those_of_scikit_learn(seed):
     labels, p = scored(seed)
-    found = metrics.headline(labels, p, bins=10)
+    found = metrics.headline(labels, p, p.argmax(axis=1), bins=10)
     precision, recall, f1, _ = reference.precision_recall_fscore_support(
         labels, p.argmax(axis=1), average="macro", zero_division=0
     )
@@ -58,7 +58,7 @@ def test_figures_are_those_of_scikit_learn(seed):
 @settings(max_examples=40, deadline=None)
 def test_an_epoch_is_judged_as_evaluate_measures(seed):
     labels, p = scored(seed)
-    measured = metrics.headline(labels, p, 10)
+    measured = metrics.headline(labels, p, p.argmax(axis=1), 10)
     assert metrics.judge(np.log(p), labels) == {k: measured[k] for k in ("accuracy", "macro_f1")}
 
 
@@ -68,15 +68,18 @@ def test_a_weight_of_two_is_a_document_that_stands_twice(seed):
     labels, p = scored(seed)
     weights = np.random.default_rng(seed).integers(1, 4, len(labels))
     repeated = np.repeat(np.arange(len(labels)), weights)
-    assert metrics.headline(labels, p, 10, weights.astype(float)) == pytest.approx(
-        metrics.headline(labels[repeated], p[repeated], 10)
+    guesses = p.argmax(axis=1)
+    assert metrics.headline(labels, p, guesses, 10, weights.astype(float)) == pytest.approx(
+        metrics.headline(labels[repeated], p[repeated], guesses[repeated], 10)
     )
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     p = np.array([[0.8, 0.2]] * 10)
-    assert metrics.ece(np.array([0] * 8 + [1] * 2), p, 15) == pytest.approx(0)
-    assert metrics.ece(np.array([0] * 5 + [1] * 5), p, 15) == pytest.approx(0.3)
+    first, second = np.zeros(10, dtype=int), np.ones(10, dtype=int)
+    assert metrics.ece(np.array([0] * 8 + [1] * 2), p, first, 15) == pytest.approx(0)
+    assert metrics.ece(np.array([0] * 5 + [1] * 5), p, first, 15) == pytest.approx(0.3)
+    assert metrics.ece(np.array([0] * 8 + [1] * 2), p, second, 15) == pytest.approx(0)
 
 
 def test_the_temperature_found_is_the_one_the_scores_were_heated_by():
@@ -103,9 +106,9 @@ def test_a_bootstrap_interval_is_as_wide_as_theory_says_and_a_model_equals_itsel
     p = np.where(rng.random((1000, 1)) < 0.8, [[0.9, 0.1]], [[0.1, 0.9]])
     drawn = uncertainty.resamples(1000, 1000, seed=1)
     assert (drawn.sum(axis=1) == 1000).all()
-    low, high = uncertainty.intervals(labels, p, 10, drawn)["accuracy"]
+    low, high = uncertainty.intervals(labels, p, p.argmax(axis=1), 10, drawn)["accuracy"]
     assert high - low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 1000) ** 0.5, rel=0.15)
-    assert uncertainty.paired_difference(labels, p, p, drawn)["accuracy"] == [0, 0]
+    assert uncertainty.paired_difference(labels, labels, labels, drawn)["accuracy"] == [0, 0]
 
 
 def test_a_test_document_with_kin_in_train_is_found_there_or_among_the_dropped():
@@ -287,7 +290,7 @@ def test_disturbed_texts_are_scored_as_if_each_were_predicted_alone(project):
     table = corpus.read_table(corpus.CLEAN / "test.parquet")
     texts, labels = corpus.full_text(table), table["label"].to_numpy()
     alone = np.array([model.logits(model.encode([text]))[0] for text in texts])
-    test = measurements.Split(table, labels, alone)
+    test = measurements.Split(table, labels, alone, model.labels)
     found = measurements.measure_robustness(model, test, texts, 1000, seed=3)
     assert found["n"] == len(texts)
     for name, version in perturbed(texts, seed=3).items():

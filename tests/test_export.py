@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from stages.common import classifier, console, corpus, files, metrics
+from stages.common import classifier, console, corpus, decision, files
 from stages.common.errors import UserError
 from tests import evaluated
 from tools import export, onnx_model
@@ -68,8 +69,7 @@ def test_the_cards_own_code_runs_without_pytorch_and_says_what_pytorch_says(insi
     last = "\nimport sys; assert not {'torch', 'transformers'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code + last], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    pairs = [line.split(" | ") for line in done.stdout.splitlines()]
-    said = {text: label for label, text in pairs}
+    said = {text: label for label, _, text in (x.split(" | ") for x in done.stdout.splitlines())}
     model = classifier.load()
     expected = model.logits(model.encode(list(said))).argmax(axis=1)
     assert list(said.values()) == [model.labels[i] for i in expected]
@@ -119,7 +119,7 @@ def test_a_graph_of_other_weights_is_refused(inside):
         other.model.classifier.weight.mul_(1.01)
     test = corpus.read_table(export.TEST)
     with pytest.raises(UserError, match="does not compute what the model does"):
-        export.check(other, OUT, (onnx_model.FP32,), test)
+        export.check(other, OUT, (onnx_model.FP32,), test, decision.UNDECIDED)
 
 
 def test_what_is_not_ours_is_not_replaced(inside, monkeypatch, tmp_path):
@@ -145,16 +145,25 @@ def test_an_export_that_fails_leaves_the_last_one(inside, monkeypatch, tmp_path)
     assert not list(OUT.parent.glob(".*.part"))
 
 
-def test_the_card_of_another_model_is_not_taken(inside, monkeypatch):
-    test = corpus.read_table(export.TEST)
-    model = classifier.load()
-    scores = metrics.softmax(model.logits(model.encode(corpus.full_text(test))))
-    accuracy = float((scores.argmax(axis=1) == test["label"]).mean())
-    files.write_text(export.CARD, "---\nthe card of evaluate\n---\n")
-    cards = {}
-    for shift in (0, 0.01):
-        files.write_json(export.MEASURED, {"n": len(test), "accuracy": accuracy - shift})
-        cards[shift] = export.card(corpus.FINETUNED, model.labels, len(test), accuracy)
-    assert "the card of evaluate" in cards[0]
-    assert "the card of evaluate" not in cards[0.01]
-    assert "World" in cards[0.01]
+def test_the_card_of_another_model_is_not_taken(inside, monkeypatch, capsys, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(corpus.FINETUNED, other)
+    weights = load_file(other / "model.safetensors")
+    weights["classifier.weight"] *= 1.0001  # with the same answers, and so as many of them right
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    files.write_text(
+        export.CARD, f"of evaluate, {files.sha256(corpus.FINETUNED / decision.WEIGHTS)}\n"
+    )
+    files.write_json(export.MEASURED, {"n": 60, "accuracy": 0.75})
+
+    def card(folder: Path, accuracy: float) -> tuple[str, str]:
+        text = export.card(folder, ["World", "Sports"], 60, accuracy)
+        return text, " ".join(capsys.readouterr().out.split())
+
+    assert card(corpus.FINETUNED, 0.75) == (export.CARD.read_text(), "")
+    for folder, accuracy, why in ((other, 0.75, "is about other weights than those in"),
+                                  (corpus.FINETUNED, 0.85, "differs from 0.8500 on 60")):  # fmt: skip
+        text, said = card(folder, accuracy)
+        assert "of evaluate" not in text
+        assert "World" in text
+        assert why in said

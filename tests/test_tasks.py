@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from transformers import BertConfig, BertModel
 
 from stages import evaluate
-from stages.common import batches, classifier, corpus, decision, files, metrics
+from stages.common import batches, classifier, corpus, decision, files
 from stages.common.errors import UserError
 from stages.common.from_scratch import own_tokenizer
 from stages.common.params import read_params
@@ -148,13 +148,13 @@ def test_positive_figures_are_those_of_the_threshold_that_predict_uses(spam, too
 
 
 def test_the_threshold_is_of_validation_alone_and_goes_with_its_model(spam):
-    before = corpus.THRESHOLD.read_bytes(), files.read_json(evaluate.METRICS / "test.json")
+    before = corpus.DECISION.read_bytes(), files.read_json(evaluate.METRICS / "test.json")
     path = corpus.CLEAN / "test.parquet"
     table = corpus.read_table(path)
     table["label"] = 1 - table["label"]
     corpus.write_table(path, table, tuple(table.columns))
     evaluate.main()
-    assert corpus.THRESHOLD.read_bytes() == before[0]
+    assert corpus.DECISION.read_bytes() == before[0]
     assert files.read_json(evaluate.METRICS / "test.json") != before[1]
 
     assert decision.read(corpus.FINETUNED).rule == "f1"
@@ -169,14 +169,14 @@ def test_the_threshold_is_of_validation_alone_and_goes_with_its_model(spam):
     table["label"] = 1 - table["label"]
     corpus.write_table(path, table, tuple(table.columns))
     evaluate.main()
-    assert corpus.THRESHOLD.read_bytes() != before[0]
+    assert corpus.DECISION.read_bytes() != before[0]
 
 
 def test_an_export_takes_the_threshold_along(spam, tool):
     tool(spam, export)
     exported = Path("models/exported")
     assert decision.read(exported) == decision.read(corpus.FINETUNED)
-    assert "better take spam where its probability is over" in (exported / "README.md").read_text()
+    assert "spam where its probability is over" in (exported / "README.md").read_text()
 
 
 def test_a_threshold_or_class_that_the_task_does_not_have_is_refused(made, tmp_path, monkeypatch):
@@ -186,48 +186,46 @@ def test_a_threshold_or_class_that_the_task_does_not_have_is_refused(made, tmp_p
     with pytest.raises(UserError, match=r"neutral is for two classes; these are 3: negative, neu"):
         evaluate.main()
     with pytest.raises(UserError, match="'Spam' is no class; allowed: ham, spam, or null"):
-        decision.positive_class(SETTINGS.model_copy(update={"positive": "Spam"}), ["ham", "spam"])
+        decision.asked(SETTINGS.model_copy(update={"positive": "Spam"}), ["ham", "spam"])
     with pytest.raises(UserError, match=r"threshold: f1 is for two classes; these are 3: a, b, c"):
-        decision.positive_class(SETTINGS.model_copy(update={"threshold": "f1"}), ["a", "b", "c"])
+        decision.asked(SETTINGS.model_copy(update={"threshold": "f1"}), ["a", "b", "c"])
 
 
 # ---- the choice of a threshold
 
 
 def scored(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, one in five positive, and probabilities with ties."""
+    """Labels, one in five positive, and logits with ties."""
     rng = np.random.default_rng(seed)
     labels = (rng.random(80) < 0.2).astype(np.int64)
     labels[:2] = 0, 1
-    return labels, metrics.softmax(np.round(rng.normal(labels[:, None] * [-1.0, 1.0], 1.5), 1))
+    return labels, np.round(rng.normal(labels[:, None] * [-1.0, 1.0], 1.5), 1)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("positive", ["no", "yes"])
 def test_no_other_threshold_is_better(seed, positive):
-    labels, p = scored(seed)
+    labels, logits = scored(seed)
     k, names = ("no", "yes").index(positive), ["no", "yes"]
-    truth, scores = labels == k, p[:, k]
+    truth = labels == k
 
-    def at(found: decision.Decision) -> np.ndarray:
-        chosen: np.ndarray = found.predicted(p, names) == k
-        return chosen
+    def chosen(**changes: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        settings = SETTINGS.model_copy(update={"positive": positive} | changes)
+        found = decision.asked(settings, names).fitted(labels, logits, names)
+        p = found.probabilities(logits)
+        return found.predicted(p, names) == k, [p[:, k] > t for t in [-1, *np.unique(p[:, k])]]
 
-    every = [scores > t for t in [-1.0, *np.unique(scores)]]
-    by_f1 = decision.choose(
-        labels, p, names, SETTINGS.model_copy(update={"threshold": "f1", "positive": positive})
-    )
+    by_f1, every = chosen(threshold="f1")
     best = max(f1_score(truth, guess, zero_division=0) for guess in every)
-    assert f1_score(truth, at(by_f1)) == pytest.approx(best)
+    assert f1_score(truth, by_f1) == pytest.approx(best)
     for wanted in (0.6, 0.9, 1.0):
-        changes = {"threshold": "precision", "threshold_precision": wanted, "positive": positive}
-        found = at(decision.choose(labels, p, names, SETTINGS.model_copy(update=changes)))
+        found, every = chosen(threshold="precision", threshold_precision=wanted)
         enough = [recall_score(truth, guess) for guess in every
                   if precision_score(truth, guess, zero_division=0) >= wanted]  # fmt: skip
         reachable = max(precision_score(truth, guess, zero_division=0) for guess in every)
         assert precision_score(truth, found) >= min(wanted, reachable) - 1e-9
         assert not enough or recall_score(truth, found) == max(enough)
-    assert (at(decision.choose(labels, p, names, SETTINGS)) == (p.argmax(axis=1) == k)).all()
+    assert (chosen()[0] == (logits.argmax(axis=1) == k)).all()
 
 
 # ---- class weights

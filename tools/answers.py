@@ -26,6 +26,8 @@ class Prediction:
     note: str | None
     read: str
     """The text as the model read it, after the steps of its training."""
+    calibrated: bool = False
+    """Whether ``probabilities`` are scaled by a temperature that helped on validation."""
 
     @property
     def confidence(self) -> float | None:
@@ -36,7 +38,8 @@ class Prediction:
         """Return the prediction with probabilities to six places."""
         sure = None if self.confidence is None else round(self.confidence, 6)
         shares = {name: round(p, 6) for name, p in self.probabilities.items()}
-        answer: Record = dict(zip(ANSWER, (self.label, sure, shares, self.note), strict=True))
+        said = (self.label, sure, shares, self.calibrated, self.note)
+        answer: Record = dict(zip(ANSWER, said, strict=True))
         return answer if self.note else {k: v for k, v in answer.items() if k != "note"}
 
 

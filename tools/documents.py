@@ -16,7 +16,7 @@ from stages.common.params import TextSteps
 from stages.common.repair import prepare
 
 Record = dict[str, Any]
-ANSWER = ("predicted", "confidence", "probabilities", "note")
+ANSWER = ("predicted", "confidence", "probabilities", "calibrated", "note")
 PLAIN = TextSteps(repair=True, lowercase=False, strip_punctuation=False, remove_stop_words=False)
 
 
@@ -121,7 +121,7 @@ def write_records(
             return
         kept = [k for k in dict.fromkeys(k for r in records for k in r) if k not in ANSWER]
         shares = [f"p_{name}" for name in labels]
-        table = csv.DictWriter(file, [*kept, "predicted", "confidence", *shares, "note"],
+        table = csv.DictWriter(file, [*kept, "predicted", "confidence", *shares, "calibrated", "note"],
                                extrasaction="ignore", lineterminator="\n")  # fmt: skip
         table.writeheader()
         for record, answer in zip(records, answers, strict=True):

@@ -60,12 +60,19 @@ texts = ["A text to classify", "Another, a little longer than the first"]
 encoded = tokenizer.encode_batch(texts)  # padded and cut as the model needs it
 inputs = {{"input_ids": np.array([e.ids for e in encoded]),
           "attention_mask": np.array([e.attention_mask for e in encoded])}}
-for text, scores in zip(texts, session.run(["logits"], inputs)[0]):
-    print(labels[str(scores.argmax())], "|", text)
+scores = session.run(["logits"], inputs)[0]{temperature}
+for text, shares in zip(texts, np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)):
+    best = {best}
+    print(labels[str(best)], f"{{shares[best]:.1%}}", text, sep=" | ")
 ```
 
-Both take the likeliest class{threshold}. The texts of the training {steps}.
+{rule}. The texts of the training {steps}.
 """
+LIKELIEST = "Both take the likeliest class, by probabilities that are not calibrated"
+DECIDED = (
+    "The first takes the likeliest class, by the model's own probabilities; the second, as evaluate "
+    "measured and `decision.json` says: {words}"
+)
 REPAIRED = "had entities, HTML and broken characters repaired first, and their spaces made single"
 INT8_NOTE = (
     " (`onnx/model_int8.onnx` is smaller and faster on processors with 8-bit dot products, VNNI)"
@@ -87,12 +94,13 @@ def main() -> None:
         with console.timed("converted"):
             write_onnx(model, part, arguments.model, graphs)
         shutil.copyfile(arguments.model / "model.safetensors", part / "model.safetensors")
-        accuracy = check(model, part, graphs, test)
-        text = card(arguments.model, model.labels, len(test), accuracy)
         decided = decision.read(arguments.model)
-        if decided.rule != "argmax":
-            decision.write(part / decision.FILE, decided, arguments.model)
-        files.write_text(part / "README.md", text + _usage(arguments.out, part, graphs, decided))
+        if decided.documents:
+            decision.write(part / decision.FILE, [(decided, [part / decision.WEIGHTS])])
+        accuracy = check(model, part, graphs, test, decided)
+        text = card(arguments.model, model.labels, len(test), accuracy)
+        usage = _usage(arguments.out, part, graphs, decided, model.labels)
+        files.write_text(part / "README.md", text + usage)
     console.outputs(arguments.out)
 
 
@@ -183,29 +191,35 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def check(model: Classifier, out: Path, graphs: Sequence[Path], test: Any) -> float:
+def check(
+    model: Classifier, out: Path, graphs: Sequence[Path], test: Any, decided: Decision
+) -> float:
     """Compare every graph with PyTorch on the test documents; return PyTorch's accuracy there.
 
+    Classes follow from scores as ``decided``, those of int8 by a choice of its own.
     Raises ``UserError`` when a graph says something else.
     """
     texts, labels = corpus.full_text(test), test["label"].to_numpy()
     tokens = model.encode(texts)
-    expected = metrics.softmax(model.logits(tokens))
-    accuracy = float((expected.argmax(axis=1) == labels).mean())
+    expected = model.logits(tokens)
+    predicted = decided.predicted(decided.probabilities(expected), model.labels)
+    accuracy = float((predicted == labels).mean())
     rows = [("PyTorch", f"{accuracy:.4f}", "", "", files.size(out / "model.safetensors"))]
     for graph in graphs:
         exported = onnx_model.load(out, graph)
         if exported.encode(texts) != tokens:
             raise UserError("The exported tokenizer does not read texts as the model's own does.")
-        found = metrics.softmax(exported.logits(tokens))
-        agreement = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
-        difference = float(np.abs(found - expected).max())
+        own = decided if graph == FP32 else onnx_model.decide(exported, out, decided)
+        found = exported.logits(tokens)
+        classes = own.predicted(own.probabilities(found), model.labels)
+        agreement = float((classes == predicted).mean())
+        difference = float(np.abs(metrics.softmax(found) - metrics.softmax(expected)).max())
         if (difference > ROUNDING) if graph == FP32 else (agreement < LEAST_AGREEMENT):
             raise UserError(
                 f"{graph} does not compute what the model does: {agreement:.1%} of {len(texts):,} "
                 f"predictions agree, probabilities differ by up to {difference:.2g}."
             )
-        right = float((found.argmax(axis=1) == labels).mean())
+        right = float((classes == labels).mean())
         rows.append((str(graph), f"{right:.4f}", f"{agreement:.4f}", f"{difference:.2g}",
                      files.size(out / graph)))  # fmt: skip
     console.table(f"Test set, {len(texts):,} documents",
@@ -214,26 +228,47 @@ def check(model: Classifier, out: Path, graphs: Sequence[Path], test: Any) -> fl
 
 
 def card(folder: Path, labels: list[str], count: int, accuracy: float) -> str:
-    """Return evaluate's model card if it is about this model, else one that says as little as is known."""
-    if CARD.is_file() and MEASURED.is_file():
-        measured = files.read_json(MEASURED)
-        if measured.get("n") == count and abs(measured["accuracy"] - accuracy) < 1e-5:
-            return CARD.read_text(encoding="utf-8")
-    console.say(f"note: {CARD} is missing or about another model; the card says little. "
+    """Return evaluate's model card if it is about these weights, else one that says as little as is known.
+
+    ``accuracy`` is that of the model in ``folder`` on the ``count`` test documents, as decided.
+    """
+    if not (CARD.is_file() and MEASURED.is_file()):
+        why = "is missing"
+    elif files.sha256(folder / decision.WEIGHTS) not in CARD.read_text(encoding="utf-8"):
+        why = f"is about other weights than those in {folder}"
+    elif not _agrees(files.read_json(MEASURED), count, accuracy):
+        why = f"is not of this measurement: {MEASURED} differs from {accuracy:.4f} on {count:,} documents"
+    else:
+        return CARD.read_text(encoding="utf-8")
+    console.say(f"note: {CARD} {why}; it is left out, the card says little. "
                 "`dvc repro evaluate` writes one.")  # fmt: skip
     head = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n"
     listed = ", ".join(labels)
     return f"{head}# {folder.name}\n\nTells {len(labels)} classes apart: {listed}.\n"
 
 
-def _usage(out: Path, part: Path, graphs: Sequence[Path], decided: Decision) -> str:
+def _agrees(measured: dict[str, Any], count: int, accuracy: float) -> bool:
+    apart = abs(float(measured.get("accuracy", 0)) - accuracy) * count
+    return (
+        measured.get("n") == count and apart < 2.5
+    )  # documents that another processor rounds over
+
+
+def _usage(
+    out: Path, part: Path, graphs: Sequence[Path], decided: Decision, labels: list[str]
+) -> str:
     summary = part / "summary.json"
     steps = files.read_json(summary).get("clean", {}) if summary.is_file() else {}
     repaired = steps.pop("repair", True)
     read = REPAIRED if repaired else "were read as they came"
     taken = [name.replace("_", " ") for name, on in steps.items() if on]
-    return USAGE.format(folder=out, graph=FP32, int8=INT8_NOTE if INT8 in graphs else "",
-                        threshold="" if decided.rule == "argmax" else f"; better take {decided.in_words()}",
+    best, words = "shares.argmax()", "; ".join(decided.in_words())
+    if decided.rule != "argmax":
+        k = labels.index(str(decided.positive))
+        best = f"{k} if shares[{k}] > {decided.threshold} else {1 - k}"
+    return USAGE.format(folder=out, graph=FP32, int8=INT8_NOTE if INT8 in graphs else "", best=best,
+                        temperature=f" / {decided.temperature}" if decided.calibrated else "",
+                        rule=DECIDED.format(words=words) if decided.documents else LIKELIEST,
                         steps=read + (f"; then: {', '.join(taken)}" if taken else ""))  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """An exported classifier on ONNX Runtime: without PyTorch and transformers, which take seconds to load."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from stages.common import files
+from stages.common import corpus, decision, files
+from stages.common.decision import Decision
 from stages.common.errors import UserError
 
 FP32 = Path("onnx/model.onnx")
 INT8 = Path("onnx/model_int8.onnx")
 RECORD = Path("export.json")
 MADE_BY = "tools.export"
+VALIDATION = corpus.CLEAN / "validation.parquet"
 
 
 @dataclass
@@ -83,6 +86,34 @@ def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
     unknown = getattr(tokenizer.model, "unk_token", None)
     return OnnxClassifier(session, tokenizer, labels, limit["max_length"],
                           tokenizer.token_to_id(unknown) if unknown else None)  # fmt: skip
+
+
+def place(folder: Path) -> Path:
+    """Return where the int8 form of the model in ``folder`` lies: within, in an export, or beside it."""
+    return folder if (folder / INT8).is_file() else folder.parent / "int8"
+
+
+def decide(model: OnnxClassifier, folder: Path, main: Decision) -> Decision:
+    """Return what the rule of ``main`` chooses for ``model``, the int8 graph in ``folder``.
+
+    It is chosen on validation by the graph's own scores, once, and written beside the graph.
+    Nothing is chosen where nothing was for the model in full precision, or, which is said, where
+    the same validation documents are not at hand.
+    """
+    graph = folder / INT8
+    own = decision.read(graph.parent, graph)
+    if not main.documents or own.follows(main):
+        return own
+    if not VALIDATION.is_file() or files.sha256(VALIDATION) != main.validation_sha256:
+        print(f"note: {VALIDATION}, as the model was measured with, is not at hand: no threshold and "
+              "no temperature is chosen for int8", file=sys.stderr)  # fmt: skip
+        return decision.UNDECIDED
+    table = corpus.read_table(VALIDATION)
+    print(f"choosing for int8 on {len(table):,} validation documents, once", file=sys.stderr)
+    logits = model.logits(model.encode(corpus.full_text(table)))
+    found = main.fitted(table["label"].to_numpy(), logits, model.labels)
+    decision.write(graph.with_name(decision.FILE), [(found, [graph])])
+    return found
 
 
 def fingerprint(model: Path) -> dict[str, str]:

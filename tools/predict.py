@@ -8,7 +8,8 @@
 
 A CSV needs a header with a `text` column (`title` is put before it where there is one), a JSONL
 file objects with the same keys; all other columns are kept. The answer adds `predicted`,
-`confidence` and one probability per class. Texts are repaired as those of the training were.
+`confidence`, one probability per class and whether they are `calibrated`: temperature and threshold
+are those that evaluate chose. Texts are repaired as those of the training were.
 
 ``--seeds`` asks the models of all seeds of ``study.seeds`` and takes the mean of their probabilities.
 ``--int8`` computes in ONNX Runtime with 8-bit integers; the first time it makes models/int8.
@@ -71,7 +72,8 @@ class AllSeeds:
                 f"{folder} holds the model of one seed: --seeds has nothing to average. More are "
                 "trained by, for example, `dvc exp run -S 'study.seeds=[1,2]'`."
             )
-        self.models = [classifier.load(path) for path in (folder, *others)]
+        self.folders = [folder, *others]
+        self.models = [classifier.load(path) for path in self.folders]
         first = self.models[0]
         self.labels, self.max_length = first.labels, first.max_length
         self.unknown_id, self.encode = first.unknown_id, first.encode
@@ -82,9 +84,7 @@ class AllSeeds:
         """Return the logarithm of the mean probability of each class, (documents, classes)."""
         every = [model.logits(tokens) for model in self.models[1:]]
         every.append(self.models[0].logits(tokens, advance))
-        mean = np.mean([metrics.softmax(scores) for scores in every], axis=0)
-        result: np.ndarray = np.log(np.maximum(mean, metrics.TINY))
-        return result
+        return metrics.mean_logits(every)
 
 
 def main() -> None:
@@ -98,9 +98,8 @@ def main() -> None:
         records = documents.read_lines()
     model = AllSeeds(arguments.model) if arguments.seeds else load(arguments.model, arguments.int8)
     steps = documents.steps_of(arguments.model)
-    decided = decision.read(arguments.model)
-    if decided.rule != "argmax":
-        print(decided.in_words(), file=sys.stderr)
+    decided = decide(model, arguments.model, arguments.int8)
+    print("; ".join(decided.in_words()), file=sys.stderr)
     predictions = predict(model, records, steps, decided, quiet=not arguments.out)
     if arguments.out:
         given = [p.as_json() for p in predictions]
@@ -134,10 +133,8 @@ def load(folder: Path, int8: bool) -> Any:
         return classifier.load(folder)
     from tools import onnx_model
 
-    if (folder / onnx_model.INT8).is_file():
-        return onnx_model.load(folder)
-    made = folder.parent / "int8"
-    if not onnx_model.is_of(made, folder):
+    made = onnx_model.place(folder)
+    if made != folder and not onnx_model.is_of(made, folder):
         from tools import export
 
         model = export.load(folder)
@@ -147,11 +144,23 @@ def load(folder: Path, int8: bool) -> Any:
     return onnx_model.load(made)
 
 
+def decide(model: Any, folder: Path, int8: bool) -> Decision:
+    """Return what was decided for the ``Model`` that was loaded from ``folder``."""
+    if isinstance(model, AllSeeds):
+        return decision.read(folder, *(path / decision.WEIGHTS for path in model.folders))
+    decided = decision.read(folder)
+    if not int8:
+        return decided
+    from tools import onnx_model
+
+    return onnx_model.decide(model, onnx_model.place(folder), decided)
+
+
 def predict(
     model: Model,
     records: list[Record],
     steps: TextSteps,
-    decided: Decision = decision.ARGMAX,
+    decided: Decision = decision.UNDECIDED,
     quiet: bool = True,
 ) -> list[Prediction]:
     """Classify documents, batched by length, in the order given.
@@ -169,18 +178,19 @@ def predict(
     else:
         with console.Bar("Classifying", len(readable)) as bar:
             logits = model.logits([tokens[i] for i in readable], bar.advance)
-    probabilities[readable] = metrics.softmax(logits)
+    probabilities[readable] = decided.probabilities(logits)
     classes = decided.predicted(probabilities, model.labels)
     predictions = []
     for i, (record, text, ids) in enumerate(zip(records, texts, tokens, strict=True)):
         if len(ids) <= empty:
             nothing = not documents.text_of(record).strip()
             why = "the text is empty" if nothing else "no readable characters in the text"
-            predictions.append(Prediction(None, {}, why, text))
+            predictions.append(Prediction(None, {}, why, text, decided.calibrated))
         else:
             shares = dict(zip(model.labels, map(float, probabilities[i]), strict=True))
             best = model.labels[int(classes[i])]
-            predictions.append(Prediction(best, shares, _note(model, text, ids), text))
+            note = _note(model, text, ids)
+            predictions.append(Prediction(best, shares, note, text, decided.calibrated))
     return predictions
 
 

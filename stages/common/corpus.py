@@ -16,7 +16,7 @@ BASELINES = Path("models/baselines")
 COPY = "~"  # in TOKENS alone: ID~1 is a changed copy of the document ID
 FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
 FINETUNED = Path("models/finetuned")
-THRESHOLD = Path("models/threshold.json")
+DECISION = Path("models/decision.json")
 SOURCE = RAW / "source.json"
 
 TEXT_COLUMNS = ("id", "title", "text", "label")

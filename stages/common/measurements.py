@@ -1,9 +1,12 @@
 """What evaluate measures on the test documents, beyond the figures of `stages.common.metrics`.
 
-Everything here takes a ``Split``: documents, their labels, and a model's scores for them.
+Everything here takes a ``Split``: documents, their labels, a model's scores for them, and the
+decision by which its classes follow from these.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -13,7 +16,7 @@ import pandas as pd
 
 from stages.common import classifier, console, corpus, files, metrics, plot_tables, uncertainty
 from stages.common.classifier import Classifier
-from stages.common.decision import Decision
+from stages.common.decision import UNDECIDED, WEIGHTS, Decision
 from stages.common.errors import UserError
 from stages.common.evaluation_page.page import Mistake
 from stages.common.explanations import explain
@@ -29,11 +32,40 @@ class Split:
     table: pd.DataFrame
     labels: np.ndarray
     logits: np.ndarray
+    names: Sequence[str]
+    decided: Decision = UNDECIDED
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """The probability of each class, (documents, classes)."""
+        return self.decided.probabilities(self.logits)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The class of each document, (documents,)."""
+        return self.decided.predicted(self.probabilities, self.names)
 
     @property
-    def probabilities(self) -> np.ndarray:
-        """The softmax of the logits, (documents, classes)."""
-        return metrics.softmax(self.logits)
+    def confidence(self) -> np.ndarray:
+        """The probability of the class that is predicted, (documents,)."""
+        sure: np.ndarray = self.probabilities[np.arange(len(self.labels)), self.predicted]
+        return sure
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the prediction is the label, bool of shape (documents,)."""
+        equal: np.ndarray = self.predicted == self.labels
+        return equal
+
+    def headline(self, bins: int) -> metrics.Figures:
+        """Return the headline figures."""
+        return metrics.headline(self.labels, self.probabilities, self.predicted, bins)
+
+
+def decide(rule: Decision, validation: Split, test: Split) -> tuple[Split, Split]:
+    """Return both splits of one model with what ``rule`` chooses on the first."""
+    decided = rule.fitted(validation.labels, validation.logits, validation.names)
+    return replace(validation, decided=decided), replace(test, decided=decided)
 
 
 def refuse_overlap(tables: dict[str, pd.DataFrame]) -> None:
@@ -74,105 +106,126 @@ def predict(model: Classifier, split: str, table: pd.DataFrame, seed: str = "") 
     of = f" (seed {seed})" if seed else ""
     with console.Bar(f"predicting {split}{of}", len(table)) as bar:
         logits = model.logits([list(ids) for ids in tokens["input_ids"]], bar.advance)
-    return Split(table, table["label"].to_numpy(), logits)
+    return Split(table, table["label"].to_numpy(), logits, model.labels)
+
+
+Decided = list[tuple[Decision, Sequence[Path]]]
+"""Decisions, each with the weights it is of."""
 
 
 def measure_seeds(
-    validation: Split, test: Split, seed: int, folder: Path, bins: int, drawn: np.ndarray
-) -> dict[str, Any]:
+    rule: Decision, validation: Split, test: Split, seed: int, folder: Path, bins: int,
+    drawn: np.ndarray,
+) -> tuple[dict[str, Any], Decided]:  # fmt: skip
     """Return the test figures of the model of each seed, their mean and standard deviation.
 
     ``validation`` and ``test`` are of the main model, trained with ``seed``; those of `study.seeds`
     lie in its ``folder``. Where there are several: the deviation, of a sample (n - 1), and what
-    their mean probabilities reach, ``together`` (deep ensembles, arXiv 1612.01474).
+    their mean probabilities reach, ``together`` (deep ensembles, arXiv 1612.01474). Each model and
+    all together follow ``rule`` by a choice of their own; the second result is what was chosen.
     """
     said = {str(seed): (validation, test)}
+    decided: Decided = [(test.decided, [folder / WEIGHTS])]
     for path in classifier.further_seeds(folder):
         other = classifier.load(path)
-        said[path.name] = (predict(other, "validation", validation.table, path.name),
-                           predict(other, "test", test.table, path.name))  # fmt: skip
-    each = {
-        name: metrics.headline(t.labels, t.probabilities, bins) for name, (_, t) in said.items()
-    }
+        said[path.name] = decide(rule, predict(other, "validation", validation.table, path.name),
+                                 predict(other, "test", test.table, path.name))  # fmt: skip
+        decided.append((said[path.name][1].decided, [path / WEIGHTS]))
+    each = {name: of_test.headline(bins) for name, (_, of_test) in said.items()}
     columns = {name: [figures[name] for figures in each.values()] for name in each[str(seed)]}
     found: dict[str, Any] = {"seeds": each, "mean": {k: fmean(v) for k, v in columns.items()}}
     if len(each) > 1:
         found["standard_deviation"] = {k: stdev(v) for k, v in columns.items()}
-        on_validation, on_test = (
-            np.mean([split.probabilities for split in splits], axis=0)
+        on_validation, on_test = decide(rule, *(
+            replace(splits[0], logits=metrics.mean_logits([split.logits for split in splits]))
             for splits in zip(*said.values(), strict=True)
+        ))  # fmt: skip
+        decided.append((on_test.decided, [path for _, weights in decided for path in weights]))
+        found["together"] = on_test.headline(bins)
+        found["together_intervals"] = uncertainty.intervals(
+            test.labels, on_test.probabilities, on_test.predicted, bins, drawn
         )
-        found["together"] = metrics.headline(test.labels, on_test, bins)
-        found["together_intervals"] = uncertainty.intervals(test.labels, on_test, bins, drawn)
-        found["together_on_validation"] = metrics.headline(validation.labels, on_validation, bins)
-    return found
+        found["together_on_validation"] = on_validation.headline(bins)
+    return found, decided
 
 
-def calibrate(validation: Split, test: Split, bins: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Fit a temperature on validation; return test figures before and after, and the latter's p."""
-    heat = metrics.temperature(validation.labels, validation.logits)
-    scaled = metrics.softmax(test.logits, heat)
-    result: dict[str, Any] = {"temperature": heat}
-    for when, shares in (("before", test.probabilities), ("after", scaled)):
-        figures = metrics.headline(test.labels, shares, bins)
+def measure_calibration(test: Split, bins: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what was tried of a temperature on validation, and test figures without and with it.
+
+    The second result are the probabilities, (documents, classes), without and with it.
+    """
+    tried = test.decided
+    probabilities = {"as trained": metrics.softmax(test.logits),
+                     "temperature scaled": metrics.softmax(test.logits, tried.tried_temperature)}  # fmt: skip
+    result: dict[str, Any] = {
+        "temperature": tried.tried_temperature, "taken": tried.calibrated,
+        "nll_gain_on_validation": tried.nll_gain, "its_standard_error": tried.nll_gain_error,
+    }  # fmt: skip
+    for when, shares in zip(("before", "after"), probabilities.values(), strict=True):
+        figures = metrics.headline(test.labels, shares, test.predicted, bins)
         result[when] = {name: figures[name] for name in ("nll", "brier", "ece")}
-    return result, scaled
+    return result, probabilities
 
 
-def measure_positive(
-    decided: Decision, validation: Split, test: Split, names: list[str], drawn: np.ndarray
-) -> dict[str, Any]:
-    """Return how well the positive of two classes is found as ``decided``; else nothing.
+def measure_positive(validation: Split, test: Split, drawn: np.ndarray) -> dict[str, Any]:
+    """Return how well the positive of two classes is found; nothing where there are more.
 
     ``curve`` has validation's precision, recall and F1 by threshold.
     """
+    decided = test.decided
     if decided.positive is None:
         return {}
-    k = names.index(decided.positive)
-    each = [decided.figures(test.labels, test.probabilities, names, row) for row in drawn]
+    k = list(test.names).index(decided.positive)
+
+    def found(split: Split, weights: np.ndarray | None = None) -> dict[str, float]:
+        counts = metrics.confusion(split.labels, split.predicted, 2, weights)
+        each = metrics.precision_recall_f1(counts)
+        return {n: float(v[k]) for n, v in zip(("precision", "recall", "f1"), each, strict=True)}
+
+    resampled = [found(test, row) for row in drawn]
     scores, true, false = metrics.cumulated(validation.labels == k, validation.probabilities[:, k])
     hits, chosen, all_true = true[1:], (true + false)[1:], max(true[-1], 1)
     lines = {"precision": hits / chosen, "recall": hits / all_true,
              "F1": 2 * hits / (chosen + all_true)}  # fmt: skip
-    predicted = decided.predicted(test.probabilities, names)
-    false_alarms = (predicted == k)[test.labels != k]
+    false_alarms = (test.predicted == k)[test.labels != k]
     return {
         "class": decided.positive,
         "rule": decided.rule,
         "threshold": decided.threshold,
-        **decided.figures(test.labels, test.probabilities, names),
-        "intervals": {f: uncertainty.percentiles([e[f] for e in each]) for f in each[0]},
-        "validation": decided.figures(validation.labels, validation.probabilities, names),
+        **found(test),
+        "intervals": {f: uncertainty.percentiles([e[f] for e in resampled]) for f in resampled[0]},
+        "validation": found(validation),
         "false_positive_rate": float(false_alarms.mean()) if len(false_alarms) else 0.0,
-        "confusion": metrics.confusion(test.labels, predicted, 2).tolist(),
         "curve": {name: plot_tables.thinned(scores, y) for name, y in lines.items()},
     }
 
 
-def compare(
-    name: str, validation: Split, test: Split, bins: int, drawn: np.ndarray
-) -> dict[str, Any]:
-    """Return a baseline's figures and how the model does against it on the same documents."""
+def read_baseline(name: str, validation: Split, test: Split) -> tuple[Split, Split]:
+    """Return what a baseline says of the same documents as the splits of the model."""
     path = corpus.BASELINES / f"{name}.parquet"
     table = corpus.read_table(path)
     if list(table["id"]) != [*validation.table["id"], *test.table["id"]]:
         raise files.damaged(path, "its ids are not those of validation and test")
     scores = table[[c for c in table if c.startswith("score_")]].to_numpy()
     cut = len(validation.labels)
-    theirs = Split(test.table, test.labels, scores[cut:])
-    figures = metrics.headline(test.labels, theirs.probabilities, bins)
-    calibration, _ = calibrate(
-        Split(validation.table, validation.labels, scores[:cut]), theirs, bins
-    )
-    right = [s.logits.argmax(axis=1) == test.labels for s in (test, theirs)]
-    ahead = uncertainty.paired_difference(
-        test.labels, test.probabilities, theirs.probabilities, drawn
-    )
+    return (Split(validation.table, validation.labels, scores[:cut], test.names),
+            Split(test.table, test.labels, scores[cut:], test.names))  # fmt: skip
+
+
+def compare(
+    rule: Decision, name: str, validation: Split, test: Split, bins: int, drawn: np.ndarray
+) -> dict[str, Any]:
+    """Return a baseline's figures and how the model does against it on the same documents.
+
+    Its temperature and threshold follow ``rule`` on validation, as those of the model do.
+    """
+    _, theirs = decide(rule, *read_baseline(name, validation, test))
+    ahead = uncertainty.paired_difference(test.labels, test.predicted, theirs.predicted, drawn)
     return (
-        figures
-        | {"after_temperature_scaling": calibration["after"]}
+        theirs.headline(bins)
+        | {"temperature": theirs.decided.temperature, "threshold": theirs.decided.threshold}
         | {"model_ahead_by": ahead}
-        | uncertainty.mcnemar(*right)
+        | uncertainty.mcnemar(test.right, theirs.right)
     )
 
 
@@ -191,14 +244,14 @@ def measure_slices(
     test: Split, train: pd.DataFrame, dropped: pd.DataFrame, texts: list[str], raw: list[str]
 ) -> dict[str, dict[str, Any]]:
     """Return n and accuracy of each part of the test set, by kind and name."""
-    right = test.logits.argmax(axis=1) == test.labels
+    right = test.right
     known, doubtful = near_duplicates(test.table, train, dropped)
     everything = np.ones(len(right), dtype=bool)
     found = [
         ("test set", "as released", everything),
         ("test set", "without near-duplicates of train", ~known),
         ("test set", "without those whose duplicates disagree in label", ~doubtful),
-        *slices(texts, raw, test.probabilities.max(axis=1)),
+        *slices(texts, raw, test.confidence),
     ]
     parts: dict[str, dict[str, Any]] = {}
     for kind, name, where in found:
@@ -221,11 +274,12 @@ def measure_robustness(
     originals = [texts[i] for i in rows]
     versions = {"as it is": originals} | perturbed(originals, seed)
     tokens = {k: [tuple(ids) for ids in model.encode(version)] for k, version in versions.items()}
-    known = dict(zip(tokens["as it is"], test.logits[rows].argmax(axis=1), strict=True))
+    known = dict(zip(tokens["as it is"], test.predicted[rows], strict=True))
     new = list(dict.fromkeys(t for version in tokens.values() for t in version if t not in known))
     with console.Bar("predicting disturbed texts", len(new)) as bar:
         logits = model.logits(new, bar.advance)
-    known |= dict(zip(new, logits.argmax(axis=1), strict=True))
+    predicted = replace(test, logits=logits).predicted
+    known |= dict(zip(new, predicted, strict=True))
     drawn = uncertainty.resamples(1000, count, seed)
     accuracy, intervals = {}, {}
     for name, version in tokens.items():
@@ -235,12 +289,15 @@ def measure_robustness(
     return {"n": count, "accuracy": accuracy, "intervals": intervals}
 
 
-def measure_flipped(test: Split) -> dict[str, float]:
-    """Return tfidf's accuracy by share of training labels flipped, as far as baselines went."""
+def measure_flipped(validation: Split, test: Split) -> dict[str, float]:
+    """Return tfidf's accuracy by share of training labels flipped, as far as baselines went.
+
+    It takes the likeliest class: nothing is chosen on validation for those trained on flipped ones.
+    """
     path = corpus.BASELINES / corpus.FLIPPED
     if not path.is_file():
         return {}
-    accuracy = {}
+    accuracy = {"0": float(read_baseline("tfidf", validation, test)[1].right.mean())}
     for share, table in corpus.read_table(path).groupby("share"):
         if list(table["id"]) != list(test.table["id"]):
             raise files.damaged(path, "its ids are not those of test")
@@ -250,16 +307,15 @@ def measure_flipped(test: Split) -> dict[str, float]:
 
 def worst_mistakes(model: Classifier, test: Split, texts: list[str], count: int) -> list[Mistake]:
     """Return the ``count`` wrong predictions with the highest confidence, surest first, explained."""
-    shares = test.probabilities
-    predicted = shares.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != test.labels)
-    chosen = wrong[np.argsort(-shares[wrong, predicted[wrong]], kind="stable")][:count]
+    predicted, sure = test.predicted, test.confidence
+    wrong = np.flatnonzero(~test.right)
+    chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
     return [
         Mistake(
             id=str(test.table["id"].iloc[i]),
             label=model.labels[test.labels[i]],
             predicted=model.labels[predicted[i]],
-            confidence=float(shares[i, predicted[i]]),
+            confidence=float(sure[i]),
             text=texts[i],
             explanation=explain(model, texts[i], int(predicted[i])),
         )

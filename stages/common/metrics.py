@@ -1,8 +1,9 @@
 """Figures of a classifier: how often it is right, how well it ranks, whether its probabilities hold.
 
 Everywhere ``labels`` is an int array of shape (n,), ``probabilities`` a float array of shape
-(n, classes) whose rows sum to one, and ``weights`` an optional float array of shape (n,), how often
-each document counts: that is how a bootstrap resamples without copying.
+(n, classes) whose rows sum to one, ``predicted`` an int array of shape (n,), the classes that follow
+from them (``stages.common.decision``), and ``weights`` an optional float array of shape (n,), how
+often each document counts: that is how a bootstrap resamples without copying.
 """
 
 from collections.abc import Sequence
@@ -32,18 +33,24 @@ def put_last(scores: np.ndarray, learned: np.ndarray) -> np.ndarray:
     return np.where(learned, scores, lowest)
 
 
+def mean_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the logarithm of the mean probability that several models give each class."""
+    mean = np.mean([softmax(scores) for scores in logits], axis=0)
+    result: np.ndarray = np.log(np.maximum(mean, TINY))
+    return result
+
+
 def headline(
-    labels: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
-) -> Figures:
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
+    weights: np.ndarray | None = None,
+) -> Figures:  # fmt: skip
     """Return accuracy, macro precision, recall, F1 and ROC-AUC, NLL, Brier score and ECE.
 
     Macro figures average over the classes that occur among ``labels``; a class that is never
     predicted has precision 0. ROC-AUC is one class against the rest.
     """
     w = np.ones(len(labels)) if weights is None else weights
-    classes = probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
-    counts = confusion(labels, predicted, classes, w)
+    counts = confusion(labels, predicted, probabilities.shape[1], w)
     precision, recall, f1 = precision_recall_f1(counts)
     there = counts.sum(axis=1) > 0
     areas = [roc_auc(labels == k, probabilities[:, k], w) for k in np.flatnonzero(there)]
@@ -55,7 +62,7 @@ def headline(
         "roc_auc_ovr": float(np.mean(areas)),
         "nll": nll(labels, probabilities, w),
         "brier": brier(labels, probabilities, w),
-        "ece": ece(labels, probabilities, bins, w),
+        "ece": ece(labels, probabilities, predicted, bins, w),
     }
 
 
@@ -68,14 +75,14 @@ def judge(logits: np.ndarray, labels: np.ndarray) -> Figures:
 
 
 def by_class(
-    labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: Sequence[str]
 ) -> dict[str, Figures]:
     """Return per class n, precision, recall, F1, ROC-AUC, average precision; then weighted means.
 
     The weights of ``weighted`` are the classes' shares among ``labels``; ``macro`` counts each
     class that occurs once. A class without a document has no ROC-AUC: 0.5, as of a coin.
     """
-    counts = confusion(labels, probabilities.argmax(axis=1), len(names))
+    counts = confusion(labels, predicted, len(names))
     precision, recall, f1 = precision_recall_f1(counts)
     size = counts.sum(axis=1)
     table = np.array([
@@ -163,8 +170,14 @@ def cumulated(
 
 def nll(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the mean negative log-likelihood of the labels, in nats."""
+    return float(np.average(losses(labels, probabilities), weights=weights))
+
+
+def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the negative log-likelihood of each label, in nats, (n,)."""
     given = np.maximum(probabilities[np.arange(len(labels)), labels], TINY)
-    return float(np.average(-np.log(given), weights=weights))
+    each: np.ndarray = -np.log(given)
+    return each
 
 
 def brier(
@@ -176,23 +189,25 @@ def brier(
 
 
 def ece(
-    labels: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
-) -> float:
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
+    weights: np.ndarray | None = None,
+) -> float:  # fmt: skip
     """Return the expected calibration error: gap of confidence and accuracy (Guo et al. 2017)."""
-    share, confidence, accuracy = reliability(labels, probabilities, bins, weights)
+    share, confidence, accuracy = reliability(labels, probabilities, predicted, bins, weights)
     return float((share * np.abs(confidence - accuracy)).sum())
 
 
 def reliability(
-    labels: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
+    weights: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Return, per confidence bin of equal width, share of documents, mean confidence, accuracy.
 
-    An empty bin has share 0 and, as nothing can be said, confidence and accuracy 0.
+    Confidence is the probability of the predicted class. An empty bin has share 0 and, as nothing can be said, confidence and accuracy 0.
     """
     w = np.ones(len(labels)) if weights is None else weights
-    sure = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    sure = probabilities[np.arange(len(labels)), predicted]
+    right = predicted == labels
     # Upper edges belong to their bin, as in the method's paper; rounding may put 1.0 above 1.
     bin_of = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
     size = np.bincount(bin_of, weights=w, minlength=bins)

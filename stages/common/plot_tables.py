@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,16 @@ def write_curves(
     folder: Path,
     labels: np.ndarray,
     probabilities: np.ndarray,
+    predicted: np.ndarray,
     names: Sequence[str],
     bins: int,
-    calibrated: np.ndarray,
+    reliability: Mapping[str, np.ndarray],
 ) -> None:
     """Write the tables that follow from the test documents alone.
 
-    ``probabilities`` and ``calibrated``, the same after temperature scaling, have shape
-    (documents, classes).
+    ``probabilities`` has shape (documents, classes), and so have those of ``reliability``, by
+    temperature; ``predicted`` has (documents,).
     """
-    predicted = probabilities.argmax(axis=1)
     pairs = ((names[a], names[b]) for a, b in zip(labels, predicted, strict=True))
     write(folder / "confusion.csv", ("actual", "predicted"), pairs)
     write(folder / "roc.csv", ("series", "false_positive_rate", "true_positive_rate"), (
@@ -49,8 +49,9 @@ def write_curves(
     ))  # fmt: skip
     write(folder / "reliability.csv", ("series", "confidence", "accuracy", "share"), (
         (kind, *map(float, (confidence, accuracy, share)))
-        for kind, values in (("as trained", probabilities), ("temperature scaled", calibrated))
-        for share, confidence, accuracy in zip(*metrics.reliability(labels, values, bins), strict=True)
+        for kind, values in reliability.items()
+        for share, confidence, accuracy in zip(
+            *metrics.reliability(labels, values, predicted, bins), strict=True)
         if share
     ))  # fmt: skip
 

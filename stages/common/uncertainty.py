@@ -26,10 +26,16 @@ def resamples(count: int, documents: int, seed: int) -> np.ndarray:
 
 
 def intervals(
-    labels: np.ndarray, probabilities: np.ndarray, bins: int, drawn: np.ndarray
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    bins: int,
+    drawn: np.ndarray,
 ) -> dict[str, list[float]]:
     """Return the 95 % percentile-bootstrap interval of each headline figure (Efron 1979)."""
-    each = [metrics.headline(labels, probabilities, bins, row.astype(float)) for row in drawn]
+    each = [
+        metrics.headline(labels, probabilities, predicted, bins, row.astype(float)) for row in drawn
+    ]
     return {name: percentiles([figures[name] for figures in each]) for name in each[0]}
 
 
@@ -53,10 +59,14 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, Any]:
 def paired_difference(
     labels: np.ndarray, a: np.ndarray, b: np.ndarray, drawn: np.ndarray
 ) -> dict[str, list[float]]:
-    """Return 95 % intervals of accuracy and macro-F1 of A less those of B, on the same resamples."""
+    """Return 95 % intervals of accuracy and macro-F1 of A less those of B, on the same resamples.
+
+    ``a`` and ``b`` are the classes that each predicts, (n,).
+    """
+    classes = int(max(labels.max(), a.max(), b.max())) + 1
     differences = []
     for row in drawn:
-        pair = [_accuracy_and_f1(labels, probabilities, row) for probabilities in (a, b)]
+        pair = [_accuracy_and_f1(labels, predicted, classes, row) for predicted in (a, b)]
         differences.append(np.subtract(*pair))
     low, high = np.percentile(differences, LEVEL, axis=0)
     return {
@@ -64,8 +74,9 @@ def paired_difference(
     }
 
 
-def _accuracy_and_f1(labels: np.ndarray, probabilities: np.ndarray, row: np.ndarray) -> np.ndarray:
-    classes = probabilities.shape[1]
-    counts = metrics.confusion(labels, probabilities.argmax(axis=1), classes, row.astype(float))
+def _accuracy_and_f1(
+    labels: np.ndarray, predicted: np.ndarray, classes: int, row: np.ndarray
+) -> np.ndarray:
+    counts = metrics.confusion(labels, predicted, classes, row.astype(float))
     f1 = metrics.precision_recall_f1(counts)[2]
     return np.array([np.trace(counts) / counts.sum(), f1[counts.sum(axis=1) > 0].mean()])

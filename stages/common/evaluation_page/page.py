@@ -4,7 +4,7 @@ Templates lie beside this module. Texts of documents are escaped by Jinja2, and 
 Content-Security-Policy forbids every script, so that a document cannot do anything on the page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ class Findings:
     sizes: dict[str, int]
     """Documents by split."""
     max_length: int
+    weights_sha256: str
+    """Of the model all this is about."""
 
 
 def write(
@@ -88,14 +90,15 @@ def write(
     mistakes: Sequence[Mistake],
     labels: np.ndarray,
     probabilities: np.ndarray,
-    calibrated: np.ndarray,
+    predicted: np.ndarray,
+    reliability: Mapping[str, np.ndarray],
     history: list[dict[str, str]],
     bins: int,
 ) -> None:
     """Write ``PAGE`` and ``CARD``.
 
-    ``labels`` has shape (documents,), ``probabilities`` and ``calibrated`` (documents, classes);
-    ``history`` is finetune's.
+    ``labels`` and ``predicted`` have shape (documents,), ``probabilities`` and those of
+    ``reliability``, by temperature, (documents, classes); ``history`` is finetune's.
     """
     content = asdict(findings) | {"headline": HEADLINE, "limits": limits(findings), "why": DROPPED}
     environment = jinja2.Environment(
@@ -106,7 +109,7 @@ def write(
     page = environment.get_template("page.html").render(
         content,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
-        charts=_charts(findings, labels, probabilities, calibrated, history, bins),
+        charts=_charts(findings, labels, probabilities, predicted, reliability, history, bins),
         mistakes=[
             {"id": m.id, "label": m.label, "predicted": m.predicted, "confidence": m.confidence,
              "pieces": pieces(m.text, m.explanation)} for m in mistakes
@@ -163,11 +166,11 @@ def pieces(text: str, explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def _charts(
-    findings: Findings, labels: np.ndarray, probabilities: np.ndarray, calibrated: np.ndarray,
-    history: list[dict[str, str]], bins: int,
+    findings: Findings, labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray,
+    scaled: Mapping[str, np.ndarray], history: list[dict[str, str]], bins: int,
 ) -> dict[str, Markup]:  # fmt: skip
     names = findings.names
-    counts = metrics.confusion(labels, probabilities.argmax(axis=1), len(names))
+    counts = metrics.confusion(labels, predicted, len(names))
     against_rest = [(name, labels == k, probabilities[:, k]) for k, name in enumerate(names)]
     positive = findings.positive  # of two classes one curve says it all: the other is its mirror
     roc = [(n, p, s) for n, p, s in against_rest if not positive or n == positive["class"]]
@@ -179,8 +182,8 @@ def _charts(
     scored = [r for r in history if r["validation_macro_f1"]]
     f1 = [int(r["step"]) for r in scored], [float(r["validation_macro_f1"]) for r in scored]
     reliability = {}
-    for kind, values in (("as trained", probabilities), ("temperature scaled", calibrated)):
-        share, confidence, accuracy = metrics.reliability(labels, values, bins)
+    for kind, values in scaled.items():
+        share, confidence, accuracy = metrics.reliability(labels, values, predicted, bins)
         reliability[kind] = confidence[share > 0].tolist(), accuracy[share > 0].tolist()
     accuracies = {name: b["accuracy"] for name, b in findings.baselines.items()}
     drawn = {
