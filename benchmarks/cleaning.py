@@ -24,7 +24,7 @@ from benchmarks.stage_runs import fine_tuned, furnish, names, numbers, run, spre
 from stages.common import console, corpus
 from stages.common.errors import UserError
 from stages.common.params import TextSteps
-from stages.common.repair import prepare
+from stages.common.repair import has_ag_news_artifacts, prepare
 
 RECIPES = ("raw", "repaired", "article", "pipeline")
 MODELS = ("tfidf", "lstm", "transformer")
@@ -60,9 +60,10 @@ def main() -> None:
     if options.documents is not None and not FEWEST <= options.documents <= most:
         raise UserError(f"--documents: {options.documents}; allowed: {FEWEST} to {most:,}.")
 
+    artifacts = has_ag_news_artifacts(corpus.full_text(tables["train"]))
     rows = []
     for recipe in options.recipes:
-        cleaned = {split: with_text(table, recipe) for split, table in tables.items()}
+        cleaned = {split: with_text(table, recipe, artifacts) for split, table in tables.items()}
         if recipe == "pipeline":
             cleaned["train"] = cleaned["train"][cleaned["train"]["id"].isin(rows_kept)]
         found: dict[str, list[float]] = {model: [] for model in options.models}
@@ -82,11 +83,11 @@ def main() -> None:
     )
 
 
-def with_text(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
+def with_text(table: pd.DataFrame, recipe: str, ag_news_artifacts: bool) -> pd.DataFrame:
     """Return the table with its texts cleaned by a recipe."""
     simplest = recipe == "article"
-    steps = TextSteps(repair=recipe != "raw", lowercase=simplest, strip_punctuation=simplest,
-                      remove_stop_words=simplest)  # fmt: skip
+    steps = TextSteps(repair=recipe != "raw", ag_news_artifacts=ag_news_artifacts, lowercase=simplest,
+                      strip_punctuation=simplest, remove_stop_words=simplest)  # fmt: skip
     texts = table[["title", "text"]].map(prepare, options=steps)
     return table.assign(**texts)
 

@@ -52,8 +52,8 @@ def read(train: Path, test: Path, human: Path, documents: int, keep: Path | None
     others = others.drop_duplicates(words).merge(known, on=words, how="left")
     others = others[others["known"].isna()].sample(documents, random_state=0)
     table = pd.concat([people, others, tests], ignore_index=True)
-    repaired = {"title": table["title"].map(repair), "text": table["description"].map(repair)}
-    text = corpus.full_text(pd.DataFrame(repaired))
+    repaired = table[words].map(repair, ag_news_artifacts=True)
+    text = corpus.full_text(repaired.rename(columns={"description": "text"}))
     votes = people[[f"annotator_{i}" for i in (1, 2, 3)]].to_numpy()
     counts = np.stack([(votes == label).sum(1) for label in range(4)], axis=1)
     majority = np.where(counts.max(1) > 1, counts.argmax(1), votes[:, 0])

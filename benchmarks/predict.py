@@ -58,8 +58,8 @@ def read(data: Path | None) -> tuple[list[str], np.ndarray]:
     else:
         columns = ["label", "title", "text"]
         table = pd.read_csv(data, header=None, names=columns, keep_default_na=False)
-        table = table.assign(title=table["title"].map(repair), text=table["text"].map(repair),
-                             label=table["label"] - 1)  # fmt: skip
+        texts = table[["title", "text"]].map(repair, ag_news_artifacts=True)
+        table = table.assign(**texts, label=table["label"] - 1)
     return corpus.full_text(table), table["label"].to_numpy()
 
 

@@ -28,7 +28,7 @@ def furnish(
 
     The model to start from is the one in the project ``base``; one seed is trained.
     """
-    for path in (corpus.SOURCE, Path("ds_config.json"), *others):
+    for path in (corpus.SOURCE, corpus.TEXT_STEPS, Path("ds_config.json"), *others):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / path)
     shutil.copytree(base / encoder.PRETRAINED, folder / encoder.PRETRAINED)

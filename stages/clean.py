@@ -26,7 +26,7 @@ from stages.common import console, corpus, corrections, files
 from stages.common.duplicates import Shingles, Similar, drop_copies
 from stages.common.errors import UserError
 from stages.common.params import read_params
-from stages.common.repair import prepare, repair_tables
+from stages.common.repair import decide_steps, prepare, repair_tables
 from stages.common.validation_split import choose_validation
 
 READS = ("seed", "clean")
@@ -36,7 +36,7 @@ DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate
 
 
 def main() -> None:
-    """Write ``data/clean/{train,validation,test,dropped}.parquet`` and ``summary.json``.
+    """Write ``data/clean/{train,validation,test,dropped}.parquet``, ``summary.json``, ``text_steps.json``.
 
     Raises ``UserError`` for corrections that do not fit the data, and when too little is left to
     split or to tell two classes apart.
@@ -58,8 +58,11 @@ def main() -> None:
     # Repair
     train, test = corrections.apply(raw["train"], corrected), raw["test"].copy()
     released = [table[TEXTS].copy() for table in (train, test)]
-    repairs = repair_tables((train, test))
-    others = params.clean.model_copy(update={"repair": False})
+    steps = decide_steps(params.clean, corpus.full_text(raw["train"]))
+    if steps.repair and steps.ag_news_artifacts:
+        console.say("AG News' artifacts (#39; and the like) are undone: clean.ag_news_artifacts")
+    repairs = repair_tables((train, test), steps.ag_news_artifacts is True)
+    others = steps.model_copy(update={"repair": False})
     for table in (train, test):
         table[TEXTS] = table[TEXTS].map(prepare, options=others)
 
@@ -132,6 +135,7 @@ def main() -> None:
             corpus.write_table(part / f"{name}.parquet", table, COLUMNS)
         corpus.write_table(part / "dropped.parquet", gone, DROPPED_COLUMNS)
         files.write_json(part / "summary.json", summary)
+        files.write_json(part / corpus.TEXT_STEPS.name, steps.model_dump())
     _report(summary, classes)
     console.outputs(corpus.CLEAN)
 

@@ -37,10 +37,10 @@ from stages.common import (
     training_logs,
     zero,
 )
-from stages.common.params import Params, TextSteps, read_params
+from stages.common.params import Params, read_params
 
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
-         "processes", "finetune", "augment", "study", "clean")  # fmt: skip
+         "processes", "finetune", "augment", "study")  # fmt: skip
 # What changes nothing of the result. Of the processes, those count that there are.
 IMMATERIAL: dict[str, Any] = {
     "study": True,
@@ -92,7 +92,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     bf16 = distributed.use_bf16(params.precision)
     run = checkpoints.fingerprint(
         params.model_dump(exclude=IMMATERIAL) | {"zero_stage": stage, "bf16": bf16},
-        [TRAIN, VALIDATION, corpus.SOURCE, encoder.PRETRAINED, zero.CONFIG],
+        [TRAIN, VALIDATION, corpus.SOURCE, corpus.TEXT_STEPS, encoder.PRETRAINED, zero.CONFIG],
     )
     unfinished = checkpoints.Checkpoints("finetune", run)
     finished = unfinished.folder / FINISHED
@@ -154,14 +154,14 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
             files.write_text(out / "history.csv", training_logs.as_csv(engine.history))
             chosen_by = {"macro_f1": round(engine.best["macro_f1"], 6)}
             files.write_json(out / "validation.json", chosen_by)  # DVC compares experiments by it
-            files.write_json(out / "summary.json", summary(engine, names, train, params.clean))
+            files.write_json(out / "summary.json", summary(engine, names, train))
     console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
     engine.obey()
     return unfinished
 
 
 def summary(
-    engine: training.Engine, names: list[str], train: batches.TokenDataset, steps: TextSteps
+    engine: training.Engine, names: list[str], train: batches.TokenDataset
 ) -> dict[str, Any]:
     """Return what a later reader wants to know of the run; whoever uses the model, ``clean``."""
     documents = corpus.originals(pd.Series(train.ids, dtype=str)).to_numpy()
@@ -172,7 +172,7 @@ def summary(
         "epochs": round(engine.history[-1]["epoch"]),
         "steps": engine.history[-1]["step"],
         "validation": {name: engine.best[name] for name in ("accuracy", "macro_f1", "loss")},
-        "clean": steps.model_dump(include=set(TextSteps.model_fields)),
+        "clean": files.read_json(corpus.TEXT_STEPS),
         "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
     }
 

@@ -22,7 +22,7 @@ from stages import clean, download
 from stages.common import corpus, corrections, files
 from stages.common.duplicates import words
 from stages.common.errors import UserError
-from stages.common.repair import REPAIRS, repair
+from stages.common.repair import REPAIRS, has_ag_news_artifacts, repair
 from stages.common.validation_split import choose_validation
 from tests.conftest import REPOSITORY
 
@@ -80,26 +80,21 @@ def set_params(**changes: object) -> None:
 @pytest.mark.parametrize(
     ("text", "repaired"),
     [
-        ("a year #39;s work", "a year's work"),
-        ("Street#39;s", "Street's"),
-        ("said  quot;Hi quot; to S amp;P", 'said "Hi" to S&P'),
-        ("fell by  #36;1.17 billion", "fell by $1.17 billion"),
-        ("reaching \\$316 (\\$1) or\\$2", "reaching $316 ($1) or $2"),
-        ("dwindling\\band of\\\\cynics", "dwindling band of cynics"),
         ('Ford &lt;A HREF="http://x/?t=F.N target=/stocks"&gt;F.N&lt;/A&gt; fell', "Ford F.N fell"),
         ("in &lt;b&gt;...&lt;/b&gt;", "in ..."),
         ("cut &lt;A HREF=&quot;http://www.inv", "cut"),
-        ("  lt;b gt;bold lt;/b gt;", "bold"),
-        ("&amp;lt;i&amp;gt;q &amp;amp;amp; a", "q & a"),
+        ("&amp;lt;i&amp;gt;q&amp;lt;/i&amp;gt; &amp;amp;amp; a", "q & a"),
         ("one<br>two<p>three</p>four", "one two three four"),
+        ("<ul><li>one<li>two</ul>", "one two"),
         ("<b>R</b>euters", "Reuters"),
         ("a<script>alert('x')</script>b", "ab"),
         ("a <!-- no --> b", "a b"),
-        ("schÃ¶n â€œqâ€\x9d", 'schön "q"'),
-        ("Chlo icirc; #233; #8217;", "Chloîé'"),
-        ("a\x00b\x07 c\u202ed\ufeff", "ab cd"),
+        ("schÃ¶n â€œqâ€\x9d", "schön “q”"),
+        ("caf&eacute;&nbsp;&euro;5&#8217;s", "café €5’s"),
+        ("a\x00b\x07 c\u202ed\u202c\ufeff", "ab cd"),
         ("&#8238;x &#x202e;", "x"),
-        ("  two\u00a0 spaces\r\n\tand lines ", "two spaces and lines"),
+        ("&am\x00p;lt;b>x&lt;/b>", "x"),
+        ("  lines \r\n\tof Windows\r\n", "lines \n\tof Windows"),
         ("half \ud83d a pair <b>\ud83d</b>", "half a pair"),
     ],
 )
@@ -108,29 +103,78 @@ def test_what_a_corpus_carries_from_its_way_is_repaired(text, repaired):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "repaired"),
     [
-        "AT&T and R&D; 1 < 2 > 0, x <3",
-        "<MSFT.O> and <KMRT.O>",
-        "if a <b and c> d then",
-        "ranked #1; then #50; won; season; up; 40;",
-        "an unfinished <!-- comment",
-        "an unfinished <script>of words",
-        "नमस्ते 漢字 한국어 עברית é 👩\u200d🚀",
-        "",
+        ("a year #39;s work", "a year's work"),
+        ("Street#39;s", "Street's"),
+        ("said  quot;Hi quot; to S amp;P", 'said "Hi" to S&P'),
+        ("fell by  #36;1.17 billion", "fell by $1.17 billion"),
+        ("reaching \\$316 (\\$1) or\\$2", "reaching $316 ($1) or $2"),
+        ("dwindling\\band of\\\\cynics", "dwindling band of cynics"),
+        ("  lt;b gt;bold lt;/b gt;", "bold"),
+        ("Chlo icirc; #233; #8217;", "Chloîé'"),
+        ("  two\u00a0 spaces\r\n\tand lines ", "two spaces and lines"),
     ],
 )
-def test_what_is_text_stays(text):
+def test_ag_news_artifacts_are_undone_where_asked_for_alone(text, repaired):
+    assert repair(text, ag_news_artifacts=True) == repaired
+    assert repair(text) == text.replace("\r\n", "\n").strip()
+
+
+# Right texts, each of which some repair has taken for an artifact or might.
+RIGHT = {
+    "code": r"""if (a < b && c > d) { return &part; } p = &phi; // \n is a line end
+        List<Section> s; Map<A, B> m; Option<S> t; for (int i=0; i<n; ++i) x[i] <<= 2;
+        printf("%d\t%s\n", i, "it\'s"); re.sub(r'\bfoo\b\\', '', s); color: #333; a[#39]
+        C:\new\table\bin \\server\share ~/.local/bin $HOME ${PATH} `ls -l | wc` x = y   # aligned""",
+    "math": r"""a<b>c, x < y > z, 1 < 2 > 0, if x <b and y> c, \alpha + \frac{1}{2} \neq \{∅\}, 10³ ≠ 103
+        Ω (U+2126: Ω) Å K ½ x² ﬁ ℝ ∑ⁿ 5 µm ±3 % 90° 10×12 f′ 10\u202f000 €\u00a0""",
+    "chat": r"""¯\_(ツ)_/¯ don\'t <3 :-\ >.< (╯°□°）╯︵ ┻━┻ lol;) AT&T R&D; Q&A; #1; amp; quot me <grin> <sigh>
+        “curly” ‘quotes’ «guillemets» … – — naïve café cafe\u0301 u;n;i;q;u;e""",
+    "products": '<MSFT.O> <KMRT.O> no. #50; won; RTX-4090/24GB M8×1.25 №5 item#7841;v2 SKU:&12;A 3/8" 5\'11"',
+    "usage": "usage: tool <input> <source> [<label>] an unfinished <!-- comment, <script>of words, 5 <p",
+    "chinese": "ＡＢＣ，全角标点：“引号”。\u3000段落开头！（例如）～￥１２３　漢字",
+    "japanese": "ｶﾀｶﾅ カタカナ「ﾊﾝｶｸ」、ＮＴＴドコモ。㈱ ㍻ 神\ufa19 が か\u3099",
+    "arabic": "السعر ١٢٣ \u200f(5 kg)\u200e لا إله ﷺ می\u200cخواهم \u061c5 \u2067ABC\u2069",
+    "hebrew": "שָׁלוֹם עולם\u200f! \u200e100%\u200e יִ ש\u05c1",
+    "indic": "नमस्ते क्\u200dष कि ನಮಸ್ಕಾರ ไทย 한국어 \u1112\u1161\u11ab Tiếng Việt Ελληνικά Привет",
+    "emoji": "👩\u200d🚀 ❤\ufe0f 👨\u200d👩\u200d👧 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f 1\ufe0f\u20e3 👍🏽",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_what_is_text_stays(kind):
+    assert repair(RIGHT[kind].strip()) == RIGHT[kind].strip()
+
+
+LINES = [line.strip() for text in RIGHT.values() for line in text.splitlines()]
+WORDS = [word for line in LINES for word in line.split()]
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=4),
+       st.sampled_from(["\n", " ", "\n\n    ", "\t", "\u3000"]))  # fmt: skip
+@settings(deadline=None, max_examples=200)
+def test_right_texts_of_several_kinds_side_by_side_stay(lines, between):
+    text = between.join(lines).strip()
     assert repair(text) == text
 
 
-@given(st.text() | st.text(alphabet="<>&;#lt/gtqubp!- \\$39amp\x00\u202e", max_size=60))
+ARTIFACTS = st.text(alphabet="<>&;#lt/gtqubp!- \\$39amp\x00\u202eÃ©\r\n", max_size=60)
+
+
+@given(st.text() | ARTIFACTS | st.lists(st.sampled_from(WORDS)).map(" ".join), st.booleans())
 @settings(deadline=None, max_examples=300)
-def test_no_control_reaches_a_reader_whatever_the_text(text):
-    repaired = repair(text)
+def test_a_repaired_text_needs_no_repair_and_has_no_control(text, ag_news):
+    repaired = repair(text, ag_news)
     repaired.encode()  # no half of a surrogate pair
-    assert not set(repaired) & {*map(chr, range(32)), "\x7f", "\u202e", "\u2066", "\ufeff", "\\"}
-    assert repaired == " ".join(repaired.split())
+    controls = {*map(chr, range(9)), *map(chr, range(14, 28)), "\x7f", "\u202e", "\u202d", "\ufeff"}
+    assert not set(repaired) & controls
+    assert repaired == repaired.strip()
+    if ag_news:
+        assert "\\" not in repaired
+        assert repaired == " ".join(repaired.split())
+    assert repair(repaired, ag_news) == repaired
 
 
 @pytest.mark.parametrize(
@@ -142,17 +186,53 @@ def test_no_control_reaches_a_reader_whatever_the_text(text):
 )  # fmt: skip
 def test_a_megabyte_made_to_be_slow_is_not(text):
     start = time.process_time()
-    repair(text)
+    repair(text, ag_news_artifacts=True)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("documents", "found"),
+    [
+        (["it #39;s", " quot;Hi quot;", "Bob#39;s"] + ["a text"] * 297, True),
+        (["it #39;s", "Bob#39;s"] + ["a text"] * 40, False),  # two may be about it
+        (["it #39;s", " quot;Hi quot;", "Bob#39;s"] + ["a text"] * 298, False),
+        ([r"don\'t go to C:\new, it&#39;s &quot;\alpha&quot;"] * 300, False),
+        ([*RIGHT.values()] * 10, False),
+    ],
+)
+def test_ag_news_artifacts_are_known_by_entities_without_their_ampersand(documents, found):
+    assert has_ag_news_artifacts(documents) == found
+
+
+@pytest.mark.parametrize("artifacts", [True, False])
+def test_a_corpus_is_repaired_by_its_evidence_and_what_was_done_is_recorded(workspace, artifacts):
+    written, right = "the bank #39;s share\\price", r"from C:\new, don\'t" + "\n  go"
+    rows = [
+        *corpus_of(30),
+        *[("", f"{written} {i}", 0) for i in range(3 * artifacts)],
+        ("", right, 0),
+    ]
+    write_raw(rows, [("", written, 0), ("", right, 0)])
+    clean.main()
+    texts = [row["text"] for row in read("test")]
+    assert texts == (
+        ["the bank's share price", "from C: new, don 't go"] if artifacts else [written, right]
+    )
+    assert files.read_json(corpus.TEXT_STEPS)["ag_news_artifacts"] is artifacts
+    set_params(ag_news_artifacts=not artifacts)  # asked for by name
+    clean.main()
+    assert [row["text"] for row in read("test")] != texts
+    assert files.read_json(corpus.TEXT_STEPS)["ag_news_artifacts"] is not artifacts
 
 
 def test_repairs_are_counted_with_what_they_did(workspace):
     write_raw([*corpus_of(30), ("A &amp; B", "it #39;s  &amp; so", 0)], [("", "x  y", 1)])
+    set_params(ag_news_artifacts=True)
     clean.main()
     repairs = summary()["repairs"]
     assert list(repairs) == list(REPAIRS)
     counts = {kind: found["documents"] for kind, found in repairs.items() if found["documents"]}
-    assert counts == {"entities": 1, "bare_entities": 1, "spaces": 2}
+    assert counts == {"entities": 1, "bare_entities": 1, "single_spaces": 2}
     assert repairs["entities"]["examples"] == [
         {"id": "train-31", "before": "A &amp; B", "after": "A & B"}
     ]
@@ -182,7 +262,7 @@ def test_texts_as_released_are_still_compared_as_repaired(workspace):
     text = "The &lt;b&gt;bank&lt;/b&gt; #39;s profit  rose by &amp;quot;five percent&amp;quot; this year"
     written = 'The bank\'s profit rose by "five percent" this year'
     write_raw([*corpus_of(30), ("", text, 0)], [("", written, 0), ("", "some " + text, 1)])
-    set_params(repair=False)
+    set_params(repair=False, ag_news_artifacts=True)
     clean.main()
     assert [row["reason"] for row in read("dropped")] == ["leak"]
     assert [row["text"] for row in read("test")] == [written, "some " + text]

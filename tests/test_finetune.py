@@ -312,13 +312,7 @@ def test_the_folder_is_complete_and_names_the_classes(plain):
     summary = files.read_json(out / "summary.json")
     assert summary["validation"]["macro_f1"] == max(judged)
     assert sum(summary["training_documents"].values()) == 48
-    steps = {
-        "repair": True,
-        "lowercase": False,
-        "strip_punctuation": False,
-        "remove_stop_words": False,
-    }
-    assert summary["clean"] == steps
+    assert summary["clean"] == tiny.STEPS
 
 
 def test_training_goes_on_while_the_loss_falls_though_no_class_is_told_apart_yet(folder, runner):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from stages import clean
 from stages.common import classifier, console, corpus, files
 from stages.common.errors import UserError
+from stages.common.params import TextSteps
 from tests import evaluated, tiny
 from tools import documents
 from tools import predict as tool
@@ -220,7 +221,8 @@ RAW = [("Profit at S amp;P", "It #39;s up &lt;b&gt;4.5%&lt;/b&gt;\\\\ the CafÃƒÂ
 
 
 @pytest.mark.parametrize("steps", [
-    {}, {"lowercase": True}, {"strip_punctuation": True, "remove_stop_words": True}, {"repair": False}
+    {}, {"lowercase": True}, {"strip_punctuation": True, "remove_stop_words": True}, {"repair": False},
+    {"ag_news_artifacts": True}, {"ag_news_artifacts": "auto"},
 ])  # fmt: skip
 def test_a_raw_document_is_read_as_clean_would_have_written_it(workspace, steps):
     rows = [(f"Title {i}", f"text w{i} x{i} y{i}", i % 2) for i in range(20)]
@@ -232,7 +234,9 @@ def test_a_raw_document_is_read_as_clean_would_have_written_it(workspace, steps)
     tiny.set_params(workspace, **{f"clean__{name}": on for name, on in steps.items()})
     clean.main()
     written = corpus.full_text(corpus.read_table(corpus.CLEAN / "test.parquet"))
-    recorded = documents.PLAIN.model_copy(update=steps)
+    recorded = TextSteps.model_validate(files.read_json(corpus.TEXT_STEPS))
+    decided = {"ag_news_artifacts": False} | {k: on for k, on in steps.items() if on != "auto"}
+    assert recorded == documents.PLAIN.model_copy(update=decided)
     raw = [{"title": title, "text": text} for title, text in RAW]
     assert [documents.as_trained(record, recorded) for record in raw] == written
     as_released = corpus.full_text(pd.DataFrame(RAW, columns=["title", "text"]))
@@ -242,12 +246,7 @@ def test_a_raw_document_is_read_as_clean_would_have_written_it(workspace, steps)
 def test_the_steps_come_from_the_models_folder_alone(project, monkeypatch, capsys, tmp_path):
     shutil.copytree(project / "models/finetuned", tmp_path / "model")
     summary = files.read_json(tmp_path / "model/summary.json")
-    steps = {
-        "repair": True,
-        "lowercase": False,
-        "strip_punctuation": False,
-        "remove_stop_words": True,
-    }
+    steps = tiny.STEPS | {"remove_stop_words": True}
     files.write_json(tmp_path / "model/summary.json", summary | {"clean": steps})
     monkeypatch.chdir(tmp_path)
     arguments = ["--model", "model", "--explain", "--json", "the coach &amp; the season"]

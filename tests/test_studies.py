@@ -54,6 +54,7 @@ def project(tmp_path, monkeypatch):
     pointer = {"model": "base", "entry": None, "sha256": files.sha256(base / encoder.WEIGHTS)}
     files.write_json(encoder.PRETRAINED / encoder.POINTER, pointer)
     files.write_json(corpus.SOURCE, {"dataset": "custom", "labels": tiny.CLASSES})
+    files.write_json(corpus.TEXT_STEPS, tiny.STEPS)
     rng = np.random.default_rng(0)
     for split, count in DOCUMENTS.items():
         label = np.arange(count) % 3

@@ -24,6 +24,8 @@ from tests.conftest import REPOSITORY
 WORDS = 60
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 CLASSES = ["World", "Sports", "Sci/Tech"]
+STEPS = {"repair": True, "ag_news_artifacts": True, "lowercase": False, "strip_punctuation": False,
+         "remove_stop_words": False}  # fmt: skip
 
 
 def write(folder: Path, documents: int = 40, validation: int = 21, dropout: float = 0.0) -> None:
@@ -39,6 +41,7 @@ def write(folder: Path, documents: int = 40, validation: int = 21, dropout: floa
         columns = ("id", "input_ids", "label", "length", "weight")
         corpus.write_table(folder / corpus.TOKENS / f"{split}.parquet", table, columns)
     files.write_json(folder / corpus.SOURCE, {"labels": CLASSES})
+    files.write_json(folder / corpus.TEXT_STEPS, STEPS)
     write_model(folder / "base", dropout)
     pointer = {"model": "base", "entry": None}
     pointer["sha256"] = files.sha256(folder / "base/model.safetensors")

@@ -17,7 +17,8 @@ from stages.common.repair import prepare
 
 Record = dict[str, Any]
 ANSWER = ("predicted", "confidence", "probabilities", "calibrated", "note")
-PLAIN = TextSteps(repair=True, lowercase=False, strip_punctuation=False, remove_stop_words=False)
+PLAIN = TextSteps(repair=True, ag_news_artifacts=False, lowercase=False, strip_punctuation=False,
+                  remove_stop_words=False)  # fmt: skip
 
 
 def text_of(record: Record) -> str:

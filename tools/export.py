@@ -73,7 +73,8 @@ DECIDED = (
     "The first takes the likeliest class, by the model's own probabilities; the second, as evaluate "
     "measured and `decision.json` says: {words}"
 )
-REPAIRED = "had entities, HTML and broken characters repaired first, and their spaces made single"
+REPAIRED = "had entities, HTML and broken characters repaired first"
+AG_NEWS = ", with AG News' lost ampersands, backslashes and runs of spaces"
 INT8_NOTE = (
     " (`onnx/model_int8.onnx` is smaller and faster on processors with 8-bit dot products, VNNI)"
 )
@@ -260,7 +261,8 @@ def _usage(
     summary = part / "summary.json"
     steps = files.read_json(summary).get("clean", {}) if summary.is_file() else {}
     repaired = steps.pop("repair", True)
-    read = REPAIRED if repaired else "were read as they came"
+    artifacts = AG_NEWS if steps.pop("ag_news_artifacts", False) else ""
+    read = REPAIRED + artifacts if repaired else "were read as they came"
     taken = [name.replace("_", " ") for name, on in steps.items() if on]
     best, words = "shares.argmax()", "; ".join(decided.in_words())
     if decided.rule != "argmax":

@@ -10,6 +10,7 @@ from stages.common import files
 
 RAW = Path("data/raw")
 CLEAN = Path("data/clean")
+TEXT_STEPS = CLEAN / "text_steps.json"  # taken on every text; who uses the model takes them too
 LABELS = Path("data/labels")
 TOKENS = Path("data/tokens")
 BASELINES = Path("models/baselines")

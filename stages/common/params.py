@@ -125,6 +125,10 @@ class TextSteps(Section):
 
     repair: bool
     """Before the other steps; else a text stays as it was released, markup and all."""
+    ag_news_artifacts: Literal["auto"] | bool
+    """Whether repair undoes AG News' own artifacts too: entities that lost their ampersand
+    (`` #39;``), backslashes for line breaks, runs of blanks. auto: if three of the training documents
+    and 1 % of them have such entities; data/clean/text_steps.json and the model's summary say which."""
     lowercase: bool
     strip_punctuation: bool
     remove_stop_words: bool
