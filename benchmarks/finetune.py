@@ -72,6 +72,8 @@ CONTENDERS = {
     "whole": "embeddings learn",  # the same without `finetune.freeze_embeddings`
     "frozen": f"{FROZEN} layers frozen",  # the same with `finetune.freeze_layers`
 }
+if torch.cuda.is_available():
+    CONTENDERS["free"] = "not deterministic"  # the same without `finetune.deterministic`
 WIDTH = 128
 ATTENTION_INPUTS = ("query", "key", "value", "[qkv]_lin", "(query|key|value)_proj", "in_proj", "Wqkv",
                     "c_attn")  # fmt: skip
@@ -88,9 +90,9 @@ def main() -> None:
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     params = read_params(finetune.READS)
-    if options.worker in ("ours", "whole", "frozen"):
+    if options.worker in ("ours", "whole", "frozen", "free"):
         # The others run as they would without us: in a process group Trainer would wrap its model.
-        distributed.prepare(params.seed)
+        distributed.prepare(params.seed, deterministic=options.worker != "free")
     if options.worker:
         # What the stage says goes nowhere: the parent reads this process's own output.
         encoder.load_silently()
@@ -321,6 +323,7 @@ TRAIN: dict[str, Callable[[Task], Any]] = {
     "ours": ours,
     "whole": functools.partial(ours, freeze_embeddings=False),
     "frozen": functools.partial(ours, freeze_layers=FROZEN),
+    "free": ours,
 }
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     params = read_params(READS)
     if not distributed.launch("stages.finetune", params.processes):
         return
-    distributed.prepare(params.seed)
+    distributed.prepare(params.seed, params.finetune.deterministic)
     console.title("finetune", "train the encoder to classify; keep the best epoch")
     others = [seed for seed in params.study.seeds if seed != params.seed]
     runs = {seed: train_one(params, seed) for seed in (params.seed, *others)}

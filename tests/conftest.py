@@ -25,11 +25,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first: those of single modules, then whole pipelines, then the others.
+    """Skip what needs a GPU where there is none; run the fast tests first.
+
+    Those of single modules, then whole pipelines, then the others.
 
     Pipelines take longest: begun last, they would keep one worker busy while the other has nothing to do.
     """
     here = Path(__file__).parent
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch  # late: it takes seconds
+
+        for item in items:
+            if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
     items.sort(key=lambda i: (i.path.parent != here, i.path.parent != here / "pipeline"))
 
 

@@ -1,7 +1,8 @@
 """Checkpoints of unfinished training, in ``.checkpoints/<stage>/<fingerprint>/``.
 
 The fingerprint covers everything that decides the result: params, inputs, code, versions, number of
-processes and threads. So a run resumes only what it would itself have computed. A checkpoint is
+processes, and of each the threads, the model of its processor and GPU and the kernels chosen for
+them. So a run resumes only what it would itself have computed. A checkpoint is
 written beside its place, listed with the hash of every file and of the best weights so far, which
 stand in a folder of their own, and takes its name in one rename. The last two are kept, and the
 best weights that they name; one that does not match its list is passed over, and goes when the next
@@ -12,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +31,8 @@ ROOT = Path(".checkpoints")
 KEPT = 2
 LISTING = "files.json"
 LIBRARIES = ("accelerate", "deepspeed", "numpy", "peft", "torch", "transformers")
+KERNEL_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR",
+                    "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")  # fmt: skip
 DAMAGED = ".damaged-"
 
 
@@ -49,11 +53,35 @@ def fingerprint(params: Mapping[str, Any], inputs: Iterable[Path]) -> str:
         "inputs": {str(p): files.sha256(p) for p in every if p.is_file()},
         "code": code,
         "versions": {name: version(name) for name in LIBRARIES},
-        "processes": distributed.world_size(),
-        "threads": torch.get_num_threads(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        # In every process the same list: hosts that differ must still agree on the folder.
+        "processes": distributed.gather(hardware()),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hardware() -> dict[str, Any]:
+    """Return what of this process's machine and settings decides how results are rounded."""
+    gpu = torch.cuda.is_available()
+    return {
+        "threads": torch.get_num_threads(),
+        "processor": _processor_model(),
+        "capabilities": dict(torch.cpu.get_capabilities()),
+        "kernels": torch.backends.cpu.get_cpu_capability(),  # follows ATEN_CPU_CAPABILITY
+        "environment": {name: os.environ.get(name) for name in KERNEL_VARIABLES},
+        "gpu": [torch.cuda.get_device_name(), *torch.cuda.get_device_capability()] if gpu else None,
+        "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _processor_model() -> list[str]:
+    """Return the lines in which Linux names the model of the processor, on x86 and ARM."""
+    named = ("vendor_id", "cpu family", "model", "stepping", "CPU ")
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return [platform.processor()]
+    return [line for line in first.splitlines() if line.startswith(named)]
 
 
 class Checkpoints:

@@ -102,13 +102,14 @@ def _torchrun(module: str, count: int) -> None:
         sys.exit(128 + error.sigval)
 
 
-def prepare(seed: int) -> None:
+def prepare(seed: int, deterministic: bool = True) -> None:
     """Get this process ready for DeepSpeed; call it before anything is computed.
 
-    Fixes the number of threads (it changes CPU results in the last bits) and the seeds, stands in
-    for a launcher where there was none, and keeps DeepSpeed from compiling C++ code and from
-    talking.
+    Fixes the number of threads (it changes CPU results in the last bits), the seeds and, if
+    ``deterministic``, a GPU's algorithms; stands in for a launcher where there was none, and keeps
+    DeepSpeed from compiling C++ code and from talking.
     """
+    use_deterministic_algorithms(deterministic)
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
              "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # port 0: any free one  # fmt: skip
     if not launched():
@@ -127,6 +128,21 @@ def prepare(seed: int) -> None:
     deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
     _connect()
     set_seed(seed)
+
+
+def use_deterministic_algorithms(deterministic: bool) -> None:
+    """Let a GPU compute the same bits in every run, or by the fastest algorithms there are.
+
+    Nothing changes on a CPU, where training is deterministic as it is. An operation that has no
+    deterministic algorithm then raises ``RuntimeError`` (PyTorch's notes on reproducibility).
+    """
+    if not torch.cuda.is_available():
+        return
+    if deterministic:
+        # One of the two settings with which cuBLAS promises it; it reads them when first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
 
 
 def _connect() -> None:

@@ -254,6 +254,8 @@ class Finetune(Section):
     offload: Literal["none", "optimizer", "all"]
     """What DeepSpeed keeps in the host's memory; ``all`` (with ZeRO-3) adds the parameters."""
     gradient_checkpointing: bool
+    deterministic: bool
+    """Of a GPU; a CPU's algorithms always are."""
     tensorboard: bool
     profiler: bool
 

@@ -124,6 +124,11 @@ class Engine(Trainer):
         except (RuntimeError, MemoryError) as error:
             if memory.ran_out(error):
                 raise UserError(self._levers()) from None
+            if "does not have a deterministic implementation" in str(error):
+                raise UserError(
+                    f"{str(error).partition('. ')[0]}. Set finetune.deterministic to false, which "
+                    "fine-tunes without; pretrain and label_noise need another base model, or a CPU."
+                ) from None
             if distributed.lost_touch(error):
                 met = str(error).partition("\n")[0]
                 raise UserError(

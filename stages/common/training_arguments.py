@@ -14,7 +14,7 @@ PLAIN = Finetune(
     dropout=None, class_weights="none", label_smoothing=0.0, r_drop=0.0,
     layer_lr_decay=1.0, freeze_embeddings=False, freeze_layers=0, lora_rank=0,
     early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
-    checkpoint_steps=100, offload="none", gradient_checkpointing=False,
+    checkpoint_steps=100, offload="none", gradient_checkpointing=False, deterministic=True,
     tensorboard=False, profiler=False,
 )  # fmt: skip
 """What pretraining and the judges of labels do alike, whatever ``finetune`` of params.yaml says."""

@@ -204,7 +204,7 @@ def test_the_fingerprint_follows_code_processes_threads_and_libraries(tmp_path, 
     assert checkpoints_module.fingerprint({}, []) == seen[0]
     (tmp_path / "extra.py").write_text("PASSES = 2")
     seen.append(checkpoints_module.fingerprint({}, []))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, value])
     seen.append(checkpoints_module.fingerprint({}, []))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     seen.append(checkpoints_module.fingerprint({}, []))

@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from stages.common import checkpoints, files
+from stages.common import checkpoints, distributed, files
 from stages.common.checkpoints import Checkpoints, fingerprint
 from stages.common.errors import UserError
 
@@ -76,7 +76,48 @@ def test_inputs_count_by_content_and_name(folder):
     assert len(known) == 6
 
 
-def test_processes_threads_and_device_count(monkeypatch):
+@pytest.mark.parametrize(
+    ("owner", "name", "other"),
+    [
+        (torch.cpu, "get_capabilities", {"cpu_name": "another"}),
+        (torch.backends.cpu, "get_cpu_capability", "AVX2"),
+        (torch, "are_deterministic_algorithms_enabled", True),
+        (checkpoints, "_processor_model", ["model: 1"]),
+        (torch.cuda, "is_available", True),
+    ],
+)
+def test_the_machine_and_what_it_computes_with_count(monkeypatch, owner, name, other):
+    before = fingerprint({}, [])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert fingerprint({}, []) == before
+    monkeypatch.setattr(owner, name, lambda: other)
+    assert fingerprint({}, []) != before
+
+
+@pytest.mark.parametrize("name", checkpoints.KERNEL_VARIABLES)
+def test_what_tells_libraries_which_kernels_to_take_counts(monkeypatch, name):
+    before = fingerprint({}, [])
+    monkeypatch.setenv(name, "0")
+    assert fingerprint({}, []) != before
+
+
+def test_hosts_that_differ_agree_on_one_folder(monkeypatch):
+    found = []
+    for own in ({"gpu": "A"}, {"gpu": "B"}):
+        monkeypatch.setattr(checkpoints, "hardware", lambda own=own: own)
+        monkeypatch.setattr(distributed, "gather", lambda _: [{"gpu": "A"}, {"gpu": "B"}])
+        found.append(fingerprint({}, []))
+    assert found[0] == found[1]
+
+
+def test_the_processor_is_named_without_what_changes_from_one_to_the_next():
+    named = "\n".join(checkpoints._processor_model())
+    assert "model" in named or "CPU part" in named
+    assert "MHz" not in named
+
+
+def test_processes_and_threads_count(monkeypatch):
     known = {fingerprint({}, [])}
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -85,7 +126,7 @@ def test_processes_threads_and_device_count(monkeypatch):
     finally:
         torch.set_num_threads(threads)
     with monkeypatch.context() as other:
-        other.setenv("WORLD_SIZE", "2")
+        other.setattr(distributed, "gather", lambda value: [value, value])
         known.add(fingerprint({}, []))
     assert len(known) == 3
 
