@@ -108,7 +108,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
-    encoder.set_padding(config, tokenizer.pad_token_id)
+    padding_id = encoder.set_padding(config, tokenizer)
     optimizers.set_dropout(config, params.finetune.dropout)
     optimizers.refuse_what_zero_3_cannot(stage, params.finetune)
     args = training_arguments.build(
@@ -133,7 +133,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
 
     # ---- train
     engine = training.Engine(
-        model, args, train, validation, padding_id=tokenizer.pad_token_id, batch_size=params.batch_size,
+        model, args, train, validation, padding_id=padding_id, batch_size=params.batch_size,
         judge=metrics.judge, checkpoints=unfinished, knobs=params.finetune,
     )  # fmt: skip
     an_epoch = engine.steps_per_epoch

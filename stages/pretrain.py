@@ -86,6 +86,7 @@ def main() -> None:
             console.say(f"{params.model} has no head for guessing tokens: it gets a new one")
     else:
         model = BertForMaskedLM(config)
+    padding_id = encoder.set_padding(model.config, tokenizer)
     kernels.speed_up(model, bf16)
     console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
                 f"{memory.size(model).learning:,} parameters; {distributed.world_size()} "
@@ -93,7 +94,7 @@ def main() -> None:
 
     # ---- train
     engine = masking.Guessing(
-        model, args, train, validation, padding_id=tokenizer.pad_token_id,
+        model, args, train, validation, padding_id=padding_id,
         batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=PLAIN,
     )  # fmt: skip
     engine.collators = [masking.Masker(data, tokenizer, params.seed, knobs.masked_share, knobs.whole_words)

@@ -9,6 +9,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from transformers import (
 )
 
 from stages.common import (
+    batches,
     classifier,
     corpus,
     encoder,
@@ -118,22 +120,53 @@ def untrained(request, tmp_path_factory):
     model = AutoModelForSequenceClassification.from_pretrained(
         folder, id2label=dict(enumerate(NAMES)), label2id={n: i for i, n in enumerate(NAMES)}
     )
-    encoder.set_padding(model.config, tokenizer.pad_token_id)
+    encoder.set_padding(model.config, tokenizer)
     architectures.rounded(model).save_pretrained(folder)
     return request.param, folder
 
 
-def test_a_text_is_judged_alike_alone_and_among_longer_ones(untrained):
-    _, folder = untrained
+@pytest.mark.parametrize("agree", [True, False])
+def test_a_text_is_judged_alike_alone_and_among_longer_ones(untrained, tmp_path, agree):
+    architecture, folder = untrained
     assert AutoTokenizer.from_pretrained(folder).padding_side == "left"
+    if not agree:  # model and tokenizer name different padding tokens
+        folder = shutil.copytree(folder, tmp_path / "base")
+        config, reader = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        if architecture == "roberta":  # counts positions from the model's
+            reader.pad_token = reader.mask_token
+            reader.save_pretrained(folder)
+        else:
+            config.pad_token_id = reader("a")["input_ids"][
+                -1 if len(reader("")["input_ids"]) < 2 else 1
+            ]
+            config.save_pretrained(folder)
     model = classifier.load(folder)
-    tokens = model.encode(TEXTS)
+    reader = model.tokenizer
+    tricky = [f"Oil{token} fell{token}" for token in (reader.pad_token, reader.eos_token) if token]
+    texts = [*TEXTS, *tricky, (reader.pad_token + " ") * 3, reader.pad_token, "a", "Oil a", ""]
+    tokens = model.encode(texts)
     alone = np.concatenate([model.logits([document]) for document in tokens])
-    np.testing.assert_allclose(model.logits(tokens), alone, atol=2e-6)
+    np.testing.assert_allclose(model.logits(tokens), alone, atol=1e-5)
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
-    vectors = encoder.vectors(TEXTS, folder, MAX_LENGTH)
-    apart = np.concatenate([encoder.vectors([text], folder, MAX_LENGTH) for text in TEXTS])
-    np.testing.assert_allclose(vectors, apart, atol=2e-6)
+    vectors = encoder.vectors(texts, folder, MAX_LENGTH)
+    apart = np.concatenate([encoder.vectors([text], folder, MAX_LENGTH) for text in texts])
+    np.testing.assert_allclose(vectors, apart, atol=1e-5)
+    # In training, and where the saved model is used without this project:
+    table = pd.DataFrame({"id": texts, "input_ids": tokens, "label": 0, "weight": 1.0})
+    collate = batches.Collator(batches.TokenDataset(table), model.pad_id)
+    batch = collate([(i, 1.0, 0) for i in range(len(texts))])
+    with torch.inference_mode():
+        found = model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    model.model.save_pretrained(tmp_path / "saved")
+    reader.save_pretrained(tmp_path / "saved")
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    readable = [i for i, ids in enumerate(tokens) if ids]  # to transformers
+    given = AutoTokenizer.from_pretrained(tmp_path / "saved")(
+        [texts[i] for i in readable], padding=True, return_tensors="pt", return_token_type_ids=False
+    )
+    with torch.inference_mode():
+        np.testing.assert_allclose(plain(**given).logits, alone[readable], atol=1e-5)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU keeps torch's own")
@@ -194,6 +227,7 @@ def test_attributions_add_up_to_the_score_and_cover_every_word(untrained):
     found = explain(model, TEXTS[0])
     total = found.special + sum(share for *_, share in found.spans)
     assert total == pytest.approx(found.difference, abs=0.02 * abs(found.difference) + 0.02)
+    assert explain(model, "").spans == []
     covered = "".join(TEXTS[0][start:end] for start, end, _ in found.spans)
     assert covered.replace(" ", "") == TEXTS[0].replace(" ", "")
 
@@ -290,8 +324,9 @@ def test_gpt2_is_exported_with_the_answer_alone(tmp_path):
     architectures.write(tmp_path / "model", "gpt2")
     tokenizer = encoder.load_tokenizer(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
+    (other,) = tokenizer(".")["input_ids"]  # the model pads with another token
     built = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path / "model", id2label=dict(enumerate(NAMES)), pad_token_id=tokenizer.pad_token_id
+        tmp_path / "model", id2label=dict(enumerate(NAMES)), pad_token_id=other
     )
     built.save_pretrained(tmp_path / "model")
     model = export.load(tmp_path / "model")
@@ -299,9 +334,11 @@ def test_gpt2_is_exported_with_the_answer_alone(tmp_path):
     out.mkdir()
     export.write_onnx(model, out, model.folder, (onnx_model.FP32,))
     exported = onnx_model.load(out, onnx_model.FP32)
-    tokens = exported.encode(TEXTS)
-    assert tokens == model.encode(TEXTS)
+    texts = [*TEXTS, "", tokenizer.eos_token, f"Oil{tokenizer.eos_token}", "Oil."]
+    tokens = exported.encode(texts)
+    assert tokens == model.encode(texts)
     np.testing.assert_allclose(exported.logits(tokens), model.logits(tokens), atol=1e-5)
+    assert files.read_json(out / "config.json")["pad_token_id"] == tokenizer.pad_token_id
 
 
 @pytest.mark.parametrize(

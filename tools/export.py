@@ -141,7 +141,12 @@ def write_onnx(model: Classifier, out: Path, folder: Path, keep: Sequence[Path])
     """
     if not (folder / "tokenizer.json").is_file():
         raise UserError(f"{folder} has no tokenizer.json: its tokenizer runs in transformers alone.")  # fmt: skip
-    shutil.copyfile(folder / "config.json", out / "config.json")
+    config = files.read_json(folder / "config.json")
+    if config.get("text_config", config).get("pad_token_id") == model.pad_id:
+        shutil.copyfile(folder / "config.json", out / "config.json")
+    else:  # where the two differed, the answer would depend on what a text is padded with
+        config.get("text_config", config)["pad_token_id"] = model.pad_id
+        files.write_json(out / "config.json", config)
     model.tokenizer.save_pretrained(out)
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     tokenizer.enable_truncation(model.max_length)

@@ -31,6 +31,7 @@ class OnnxClassifier:
     labels: list[str]
     max_length: int
     unknown_id: int | None
+    pad_id: int
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into token ids, cut at ``max_length``; a lone surrogate becomes a "?"."""
@@ -47,7 +48,8 @@ class OnnxClassifier:
         """
         scores = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
         for row, document in enumerate(tokens):
-            ids = np.asarray([document], dtype=np.int64)
+            # a document without tokens is one of padding, as in encoder.pad
+            ids = np.asarray([[*document] or [self.pad_id]], dtype=np.int64)
             inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
             scores[row] = self.session.run(["logits"], inputs)[0][0]
             if advance:
@@ -82,10 +84,14 @@ def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
     limit = tokenizer.truncation
     if limit is None:
         raise _unusable(folder, "tokenizer.json does not say how long a text may be")
+    padding = tokenizer.padding
+    if padding is None:
+        raise _unusable(folder, "tokenizer.json does not say what to pad with")
     tokenizer.no_padding()
     unknown = getattr(tokenizer.model, "unk_token", None)
     return OnnxClassifier(session, tokenizer, labels, limit["max_length"],
-                          tokenizer.token_to_id(unknown) if unknown else None)  # fmt: skip
+                          tokenizer.token_to_id(unknown) if unknown else None,
+                          padding["pad_id"])  # fmt: skip
 
 
 def place(folder: Path) -> Path:

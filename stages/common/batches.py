@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from stages.common import encoder
+
 Ints = NDArray[np.int64]
 
 Document = tuple[int, float, int]
@@ -134,11 +136,10 @@ class Collator:
         """Return ``input_ids`` and ``attention_mask`` (documents, tokens), ``labels``, ``weights``."""
         rows = [i for i, *_ in documents]
         tokens = [self._dataset.input_ids[i] for i in rows]
-        lengths = torch.from_numpy(self._dataset.lengths[rows])
-        padded = torch.nn.utils.rnn.pad_sequence(tokens, True, self._padding_id)
+        ids, mask = encoder.pad(tokens, self._padding_id)
         return {
-            "input_ids": padded,
-            "attention_mask": (torch.arange(padded.shape[1]) < lengths[:, None]).long(),
+            "input_ids": ids,
+            "attention_mask": mask,
             "labels": torch.from_numpy(self._dataset.labels[rows]),
             "weights": torch.tensor([w for _, w, _ in documents], dtype=torch.float32),
             "rows": rows,

@@ -63,12 +63,8 @@ class Classifier:
 
     def pad(self, tokens: Tokens) -> dict[str, torch.Tensor]:
         """Return one batch on the model's device, padded at the end."""
-        width = max(1, *(len(t) for t in tokens))
-        ids = torch.full((len(tokens), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, document in enumerate(tokens):
-            ids[row, : len(document)] = torch.as_tensor(np.asarray(document, np.int64))
-            mask[row, : len(document)] = 1
+        rows = [torch.as_tensor(np.asarray(document, np.int64)) for document in tokens]
+        ids, mask = encoder.pad(rows, self.pad_id)
         device = self.model.device
         return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
@@ -80,11 +76,8 @@ class Classifier:
 
     @property
     def pad_id(self) -> int:
-        """The padding token; the model's own setting goes first, as it finds the last real token."""
-        for known in (self.model.config.pad_token_id, self.tokenizer.pad_token_id):
-            if known is not None:
-                return int(known)
-        return 0
+        """The padding token, the same for model and tokenizer."""
+        return int(self.tokenizer.pad_token_id)
 
 
 def batches(lengths: Sequence[int], batch_tokens: int = BATCH_TOKENS) -> Iterator[np.ndarray]:
@@ -127,7 +120,7 @@ def load(folder: Path = corpus.FINETUNED) -> Classifier:
         absent = ", ".join(sorted(report["missing_keys"])[:3])
         raise _unusable(folder, f"its weights lack {absent}: not a fine-tuned classifier")
     labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    encoder.set_padding(model.config, tokenizer.pad_token_id)
+    encoder.set_padding(model.config, tokenizer)
     kernels.answer_from_first_token(model)
     # a tokenizer that knows no limit says 1e30
     limits = [tokenizer.model_max_length, encoder.position_limit(model.config)]

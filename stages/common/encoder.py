@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common import console, files
+from stages.common import console, files, pooling
 from stages.common.errors import UserError
 from stages.common.params import Model
 
@@ -121,10 +121,43 @@ def position_limit(config: Any) -> int | None:
     return int(positions)
 
 
-def set_padding(config: Any, padding_id: int) -> None:
-    """Name the padding token to a model that knows none: GPT-2 reads its answer before it."""
-    if config.pad_token_id is None:
-        config.pad_token_id = padding_id
+def set_padding(config: Any, tokenizer: Any) -> int:
+    """Let a model and its tokenizer pad with the same token, and return its id.
+
+    A decoder's classifier reads the last token that is not ``config.pad_token_id``, in whatever a
+    tokenizer pads with: where the two differ, a document's scores depend on its company. The
+    tokenizer's token goes first, where the model's vocabulary has it, then the end of text, then the
+    model's own; that one goes first where the model counts positions from it.
+    Raises ``UserError`` when the model's vocabulary has none of them.
+    """
+    text = config.get_text_config()
+    known = [tokenizer.pad_token_id, tokenizer.eos_token_id, text.pad_token_id]
+    if text.model_type in COUNT_FROM_PADDING:
+        known.reverse()
+    for padding_id in known:
+        if padding_id is not None and 0 <= padding_id < text.vocab_size:
+            text.pad_token_id = padding_id
+            if tokenizer.pad_token_id != padding_id:
+                tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding_id)
+            return int(padding_id)
+    raise UserError(
+        f"The tokenizer pads with token {tokenizer.pad_token_id}, and the model's vocabulary has "
+        f"{text.vocab_size} tokens. Give the tokenizer a pad_token that the model knows."
+    )
+
+
+def pad(tokens: Sequence[Any], padding_id: int) -> tuple[Any, Any]:
+    """Return token ids and attention mask, both (documents, tokens), of 1-d tensors of ids.
+
+    Padded at the end. A document without tokens becomes one of padding, which is read: attention
+    over nothing is attention over all, and would depend on how much padding there is.
+    """
+    import torch
+
+    rows = [ids if len(ids) else ids.new_tensor([padding_id]) for ids in tokens]
+    lengths = torch.tensor([len(ids) for ids in rows])
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding_id)
+    return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
 
 
 def refuse_longer(key: str, length: int, folder: Path) -> None:
@@ -140,7 +173,7 @@ def refuse_longer(key: str, length: int, folder: Path) -> None:
 def vectors(
     texts: Sequence[str], folder: Path, max_length: int, bf16: bool = False, batch: int = 64
 ) -> NDArray[np.float32]:
-    """Return a unit vector for each text, (texts, hidden size): the mean over its tokens' states.
+    """Return a unit vector for each text, (texts, size), as the model says: see ``pooling``.
 
     The encoder in ``folder`` is used as it is, on the GPU if there is one; texts are cut at
     ``max_length`` tokens and sorted by length, so that next to nothing is padding. ``bf16``
@@ -155,6 +188,7 @@ def vectors(
     tokenizer = load_tokenizer(folder)
     try:
         model = load_model(AutoModel, folder).eval()
+        pool = pooling.read(folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} cannot be loaded as a text encoder: {error}") from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -162,16 +196,18 @@ def vectors(
     max_length = min(max_length, position_limit(model.config) or max_length)
     tokens = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     order = np.argsort([-len(ids) for ids in tokens], kind="stable")
-    result = np.zeros((len(texts), model.config.get_text_config().hidden_size), np.float32)
+    padding_id = set_padding(model.config, tokenizer)
+    result = np.zeros((len(texts), 0), np.float32)
     autocast = torch.autocast(device, torch.bfloat16, enabled=bf16)
     with torch.inference_mode(), autocast, console.Bar("texts encoded", len(texts)) as bar:
         for rows in np.split(order, range(batch, len(order), batch)):
-            padded = tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, return_tensors="pt")
-            inputs = {name: padded[name].to(device) for name in ("input_ids", "attention_mask")}
-            states = model(**inputs).last_hidden_state.float()
-            mask = inputs["attention_mask"][:, :, None]
-            mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-            result[rows] = torch.nn.functional.normalize(mean, dim=1).cpu().numpy()
+            some = [torch.tensor(tokens[i], dtype=torch.long) for i in rows]
+            ids, mask = (part.to(device) for part in pad(some, padding_id))
+            states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            found = torch.nn.functional.normalize(pool(states, mask[:, :, None]), dim=1)
+            if not result.size:
+                result = np.zeros((len(texts), found.shape[1]), np.float32)
+            result[rows] = found.cpu().numpy()
             bar.advance(len(rows))
     return result
 
@@ -191,7 +227,8 @@ def _from_hub(entry: Model) -> Path:
         folder = snapshot_download(
             entry.hub,
             revision=entry.revision,
-            allow_patterns=["*.json", "*.txt", "*.model", WEIGHTS],
+            # * crosses folders: 1_Pooling/config.json is one of these
+            allow_patterns=["*.json", "*.txt", "*.model", WEIGHTS, f"*_Dense/{WEIGHTS}"],
         )
     except (OSError, ValueError) as error:  # what the Hub's client raises when it cannot be reached
         raise UserError(

@@ -38,6 +38,9 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
         readable, truncation=True, max_length=model.max_length, return_offsets_mapping=True,
         return_special_tokens_mask=True,
     )  # fmt: skip
+    if not encoded["input_ids"]:  # an empty text, of a tokenizer that adds no token of its own
+        found = int(model.logits([[]])[0].argmax())
+        return Explanation(found if target is None else target, [], 0.0, 0.0)
     device = model.model.device
     ids = torch.tensor([encoded["input_ids"]], device=device)
     fixed = torch.tensor([encoded["special_tokens_mask"]], dtype=torch.bool, device=device)

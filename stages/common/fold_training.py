@@ -103,7 +103,7 @@ def probabilities(
             learnt = np.flatnonzero(fold != number)
             data = [_dataset(tokens, labels, rows) for rows in (learnt, held_out)]
             console.say(f"fold {number}: {len(learnt):,} documents to learn from")
-            engine = _engine(data, folder, tokenizer.pad_token_id, result.shape[1], settings,
+            engine = _engine(data, folder, tokenizer, result.shape[1], settings,
                              seed + int(number), unfinished)  # fmt: skip
             engine.fit()
             room = unfinished.room("what a fold's model says")
@@ -137,7 +137,7 @@ def _dataset(
 def _engine(
     data: list[batches.TokenDataset],
     folder: Path,
-    padding_id: int,
+    tokenizer: Any,
     classes: int,
     settings: LabelNoise,
     seed: int,
@@ -153,7 +153,7 @@ def _engine(
     set_seed(seed)
     with _loading(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=classes)
-        encoder.set_padding(config, padding_id)
+        padding_id = encoder.set_padding(config, tokenizer)
         model = encoder.load_model(
             AutoModelForSequenceClassification, folder, config=config, ignore_mismatched_sizes=True
         )
