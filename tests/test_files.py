@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from stages.common import console, corpus, files
 from stages.common.errors import UserError
+from tests import kills
 
 DOCUMENTS = pd.DataFrame(
     {"id": ["a", "b"], "title": ["T", ""], "text": ["x", "ü"], "label": [0, 1]}, index=[7, 3]
@@ -36,6 +38,42 @@ def test_an_interrupted_write_leaves_the_old_content(tmp_path, error):
     assert path.read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["d", "f.txt"]
     assert os.listdir(folder) == ["old"]
+
+
+def fill(folder: Path, content: str) -> None:
+    with files.atomic_folder(folder) as part:
+        for name in "abc":
+            (part / name).write_text(content)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {p.name: p.read_text() for p in folder.iterdir()} if folder.exists() else {}
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_folder_that_the_next_run_finds(tmp_path):
+    folder, old, new = tmp_path / "d", dict.fromkeys("abc", "old"), dict.fromkeys("abc", "new")
+    fill(folder, "old")
+    seen = []
+    for _ in kills.at_each_change(lambda: fill(folder, "new")):
+        seen.append(content(folder))
+        assert seen[-1] in (old, new, {})
+        with pytest.raises(ValueError, match="failed"), files.atomic_folder(folder):
+            raise ValueError("failed")
+        assert content(folder) == (seen[-1] or old)
+        assert os.listdir(tmp_path) == ["d"]
+        fill(folder, "old")
+    assert all(x in seen for x in (old, new, {}))
+
+
+def test_what_a_kill_left_half_removed_is_not_brought_back(tmp_path):
+    folder = tmp_path / "d"
+    fill(folder, "old")
+    for _ in kills.at_each_change(lambda: fill(folder, "new")):
+        shutil.rmtree(folder, ignore_errors=True)  # as DVC does before it runs a stage
+        with pytest.raises(ValueError, match="failed"), files.atomic_folder(folder):
+            raise ValueError("failed")
+        assert len(content(folder)) in (0, 3)
+        fill(folder, "old")
 
 
 @pytest.mark.parametrize("write", ["write_text", "write_table"])

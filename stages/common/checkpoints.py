@@ -134,8 +134,8 @@ class Checkpoints:
         first = distributed.rank() == 0
         with self.room(f"the checkpoint of step {step}", part):
             if first:
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir(parents=True)
+                files.clear_up(self.path(step))
+                part.mkdir()
             distributed.barrier()
             yield part
             distributed.barrier()
@@ -165,8 +165,7 @@ class Checkpoints:
         """List the files of a checkpoint, make them durable, give it its name, drop the oldest."""
         files.write_json(part / LISTING, _durable(part) | self._best)
         sync(part / LISTING)
-        shutil.rmtree(self.path(step), ignore_errors=True)
-        part.replace(self.path(step))
+        files.put_in_place(self.path(step))
         sync(self.folder)
         kept = [self.path(step) for step in self.steps()[-KEPT:]]
         needed = {path.name for path in kept}

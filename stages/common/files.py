@@ -1,7 +1,8 @@
 """Reading and writing files so that no name ever holds half of one.
 
 Whatever is written goes to a hidden neighbour first (``.NAME.part``) and takes its name in one
-rename, so an exception, a full disk, Ctrl-C or ``kill -9`` leaves the old content or nothing.
+rename, so an exception, a full disk, Ctrl-C or ``kill -9`` leaves the old content or nothing. An old
+folder steps aside for that moment (``.NAME.old.part``), and comes back if the new one never came.
 """
 
 import hashlib
@@ -35,15 +36,42 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that replaces ``path`` when the block ends well."""
     part = _part(path)
-    shutil.rmtree(part, ignore_errors=True)
+    clear_up(path)
     part.mkdir()
     try:
         yield part
-        if path.exists():
-            shutil.rmtree(path)
-        part.replace(path)
+        put_in_place(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def put_in_place(path: Path) -> None:
+    """Give the finished folder ``.NAME.part`` the name ``path``, whose old content then goes.
+
+    At no moment has ``path`` half of its files: what is removed has another name by then.
+    """
+    if path.exists():
+        path.replace(_aside(path))
+    try:
+        _part(path).replace(path)
+    finally:
+        clear_up(path)
+
+
+def clear_up(path: Path) -> None:
+    """Remove what a killed run left beside the folder ``path``.
+
+    If it died between the two renames of ``put_in_place``, the old folder comes back.
+    """
+    part, aside = _part(path), _aside(path)
+    shutil.rmtree(part, ignore_errors=True)
+    if aside.exists():
+        aside.replace(part if path.exists() else path)
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old.part")
 
 
 def write_text(path: Path, text: str) -> None:

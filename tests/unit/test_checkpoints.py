@@ -14,6 +14,7 @@ import torch
 from stages.common import checkpoints, distributed, files
 from stages.common.checkpoints import Checkpoints, fingerprint
 from stages.common.errors import UserError
+from tests import kills
 
 
 @pytest.fixture(autouse=True)
@@ -403,3 +404,13 @@ def test_syncing_takes_files_and_folders_and_leaves_none_open(folder):
     with pytest.raises(FileNotFoundError):
         checkpoints.sync(folder / "b")
     assert files.sha256(folder / "a") == hashlib.sha256(b"x").hexdigest()
+
+
+def test_a_kill_while_a_step_is_written_again_leaves_a_whole_checkpoint(run, capsys):
+    save(run, 2, 4)
+    for _ in kills.at_each_change(lambda: save(run, 4, text="again")):
+        latest = Checkpoints("finetune", "abc").latest()
+        assert latest in (run.path(2), run.path(4))
+        save(run, 4)
+    assert "damaged" not in capsys.readouterr().out
+    assert names(run) == ["step-2", "step-4"]
