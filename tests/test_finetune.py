@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -35,12 +34,6 @@ from tests import architectures, tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 8, "precision": "fp32"}
 STEPS = 12
-# Bring up the loopback of a network namespace of our own (SIOCSIFFLAGS, IFF_UP), then go on.
-LOOPBACK = """
-import fcntl, os, socket, struct, sys
-fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh", b"lo", 1))
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
 
 
 @pytest.fixture
@@ -411,11 +404,7 @@ def test_without_compiler_nvcc_and_network_it_trains_all_the_same(folder, plain)
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"PATH": str(nothing), "OMP_NUM_THREADS": "1"}
     assert shutil.which("c++", path=str(nothing)) is None
-    command = [sys.executable, "-m", "stages.finetune"]
-    network = ["/usr/bin/unshare", "--user", "--map-root-user", "--net"]
-    alone = [*network, sys.executable, "-c", LOOPBACK]
-    if Path(network[0]).exists() and not subprocess.run([*alone, "true"]).returncode:
-        command = [*alone, *command]
+    command = tiny.without_network(sys.executable, "-m", "stages.finetune")
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert tiny.losses(folder) == pytest.approx(tiny.losses(plain), rel=1e-4)

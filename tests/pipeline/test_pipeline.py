@@ -25,11 +25,12 @@ ALL = ["download", "clean", "label_noise", "pretrain", "tokenize_text", "finetun
 
 @pytest.fixture(scope="module")
 def clones(project: Project, tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
-    """Two clones in which `dvc repro` has run, side by side."""
+    """Two clones in which `dvc repro` has run, side by side; in one of them without a network."""
     folder = tmp_path_factory.mktemp("clones")
     clones = [project.clone(folder / name) for name in ("clone", "in another folder")]
+    commands = ["dvc", "repro"], tiny.without_network("dvc", "repro")
     with ThreadPoolExecutor() as pool:
-        outputs = list(pool.map(lambda clone: clone.dvc("repro"), clones))
+        outputs = list(pool.map(lambda clone, command: clone.run(*command), clones, commands))
     for output in outputs:
         assert sorted(project.ran(output)) == sorted(ALL)
     return clones
