@@ -36,7 +36,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     Trainer,
     TrainerCallback,
@@ -387,7 +386,7 @@ def stage_engine(
 
     Dropout, LoRA and the like are the model's own, whatever params.yaml says.
     """
-    config = AutoConfig.from_pretrained(encoder.pretrained_folder())
+    config = encoder.load_config(encoder.pretrained_folder())
     size = memory.size_of(config, params.finetune)
     stage, _ = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
     arguments = training_arguments.build(

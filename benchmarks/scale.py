@@ -42,7 +42,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from transformers import AutoConfig, TrainerCallback
+from transformers import TrainerCallback
 
 from benchmarks.finetune import clock, peak_memory, stage_engine
 from stages import finetune
@@ -117,7 +117,7 @@ def numbers(text: str) -> list[int]:
 def check(options: argparse.Namespace, params: Params) -> None:
     """Raise ``UserError`` for what would fail after minutes of measuring."""
     least = (options.steps + 2) * params.batch_size
-    longest = encoder.position_limit(AutoConfig.from_pretrained(encoder.pretrained_folder()))
+    longest = encoder.position_limit(encoder.load_config(encoder.pretrained_folder()))
     gpus = torch.cuda.device_count()
     if options.steps < 1 or options.repeats < 1:
         raise UserError("--steps and --repeats: a whole number >= 1.")

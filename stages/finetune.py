@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate.state import AcceleratorState
-from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 
 from stages.common import (
     batches,
@@ -86,7 +86,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         train.balance()
     names = corpus.label_names()
     folder = encoder.pretrained_folder()
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = encoder.load_config(folder)
     size = memory.size_of(config, params.finetune)
     stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
     bf16 = distributed.use_bf16(params.precision)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import (
-    AutoConfig,
     AutoModelForMaskedLM,
     BertForMaskedLM,
 )
@@ -65,7 +64,7 @@ def main() -> None:
         refuse_what_cannot_guess(params, base, tokenizer)
     train, validation = (masking.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
-    config = (AutoConfig.from_pretrained(base, local_files_only=True) if base
+    config = (encoder.load_config(base) if base
               else from_scratch.own_config(knobs, len(tokenizer)))  # fmt: skip
     stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, PLAIN))
     bf16 = distributed.use_bf16(params.precision)
@@ -131,7 +130,7 @@ def point(params: Params) -> None:
 
 def refuse_what_cannot_guess(params: Params, base: Path, tokenizer: Any) -> None:
     """Raise ``UserError`` for a model that has no way to guess hidden tokens, or reads too few."""
-    kind = AutoConfig.from_pretrained(base, local_files_only=True).model_type
+    kind = encoder.load_config(base).model_type
     if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or tokenizer.mask_token_id is None:
         raise UserError(
             f"pretrain.epochs: {params.pretrain.epochs} asks {params.model} to guess hidden tokens, "

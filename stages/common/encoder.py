@@ -86,6 +86,20 @@ def load_model(kind: Any, folder: Path, **options: Any) -> Any:
     )  # fmt: skip
 
 
+def load_config(folder: Path, **options: Any) -> Any:
+    """Return the config in ``folder``; ``UserError`` for an architecture that transformers lacks.
+
+    Left to itself, transformers would ask on the terminal whether to run the folder's own code.
+    """
+    from transformers import AutoConfig
+
+    options |= {"local_files_only": True, "trust_remote_code": False}
+    try:
+        return AutoConfig.from_pretrained(folder, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} cannot be loaded: {error}") from None
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in ``folder``, which pads at the end and has a token to pad with.
 
@@ -162,9 +176,7 @@ def pad(tokens: Sequence[Any], padding_id: int) -> tuple[Any, Any]:
 
 def refuse_longer(key: str, length: int, folder: Path) -> None:
     """Raise ``UserError`` when ``length``, the value of ``key``, is more than the model can read."""
-    from transformers import AutoConfig
-
-    limit = position_limit(AutoConfig.from_pretrained(folder, local_files_only=True))
+    limit = position_limit(load_config(folder))
     if limit and length > limit:
         raise UserError(f"{key}: {length} is more than the {limit} tokens that the model in {folder} "
                         f"can read. Set {key} to {limit} or less.")  # fmt: skip

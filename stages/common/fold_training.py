@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from scipy.special import softmax
-from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 
 from stages.common import (
     batches,
@@ -91,7 +91,7 @@ def probabilities(
     run = checkpoints.fingerprint(params, [folder, zero.CONFIG])
     unfinished = checkpoints.Checkpoints(STAGE, run)
     with _loading(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = encoder.load_config(folder)
     limit = encoder.position_limit(config)
     cut = min(max_length, limit or max_length)
     tokens = tokenizer(list(texts), truncation=True, max_length=cut)["input_ids"]
@@ -152,7 +152,7 @@ def _engine(
     )  # fmt: skip
     set_seed(seed)
     with _loading(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=classes)
+        config = encoder.load_config(folder, num_labels=classes)
         padding_id = encoder.set_padding(config, tokenizer)
         model = encoder.load_model(
             AutoModelForSequenceClassification, folder, config=config, ignore_mismatched_sizes=True
