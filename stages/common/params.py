@@ -164,7 +164,8 @@ class LabelNoise(Section):
     """Expected share of wrong labels among the flagged ones; not a promise."""
     action: Literal["keep", "drop", "relabel", "weight"]
     """What becomes of the flagged labels. All but ``keep`` change what is trained on unseen by a
-    person, which helped only where a fifth of the labels was wrong."""
+    person, which helped where a fifth of the labels was wrong and did harm where a twentieth was
+    (RESULTS.md)."""
 
 
 class Pretrain(Section):

@@ -69,7 +69,7 @@ _BARE_ENTITY = re.compile(
     "|[A-Za-z](?:acute|grave|circ|uml|cedil|tilde|ring)));"
     "|(?<=\\w)#(3[4689]|1[3-5][0-9]|8[0-9]{3});"
 )
-# An entity that lost its "&" is AG News' (in 18 to 28 % of its documents); nobody writes one.
+# An entity that lost its "&" is AG News' (in a quarter of its documents); nobody writes one.
 _LOST_AMPERSAND = re.compile(r"(?<!&)(?:#39|\bquot);")
 _EVIDENCE, _EVIDENCE_DOCUMENTS = (
     0.01,
