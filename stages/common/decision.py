@@ -19,7 +19,7 @@ from stages.common.params import Evaluate
 
 FILE = "decision.json"
 WEIGHTS = "model.safetensors"
-FOLDS, REPEATS = 5, 10  # of the cross-validation of a temperature
+FOLDS, REPEATS = 5, 5  # of the cross-validation of a temperature
 CLEARLY = 2  # standard errors that the NLL has to be better by
 
 
@@ -73,7 +73,7 @@ class Decision:
         gain, error = temperature_gain(labels, logits)
         found = replace(
             self, temperature=tried if gain > CLEARLY * error else 1.0, tried_temperature=tried,
-            nll_gain=gain, nll_gain_error=error, documents=len(labels),
+            nll_gain=round(gain, 6), nll_gain_error=round(error, 6), documents=len(labels),
         )  # fmt: skip
         if self.rule == "argmax":
             return replace(found, threshold=0.5 if self.positive else None)
