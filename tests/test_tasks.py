@@ -268,43 +268,6 @@ def test_a_threshold_or_class_that_the_task_does_not_have_is_refused(made, tmp_p
         decision.asked(SETTINGS.model_copy(update={"threshold": "f1"}), ["a", "b", "c"])
 
 
-# ---- the choice of a threshold
-
-
-def scored(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, one in five positive, and logits with ties."""
-    rng = np.random.default_rng(seed)
-    labels = (rng.random(80) < 0.2).astype(np.int64)
-    labels[:2] = 0, 1
-    return labels, np.round(rng.normal(labels[:, None] * [-1.0, 1.0], 1.5), 1)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("positive", ["no", "yes"])
-def test_no_other_threshold_is_better(seed, positive):
-    labels, logits = scored(seed)
-    k, names = ("no", "yes").index(positive), ["no", "yes"]
-    truth = labels == k
-
-    def chosen(**changes: Any) -> tuple[np.ndarray, list[np.ndarray]]:
-        settings = SETTINGS.model_copy(update={"positive": positive} | changes)
-        found = decision.asked(settings, names).fitted(labels, logits, names)
-        p = found.probabilities(logits)
-        return found.predicted(p, names) == k, [p[:, k] > t for t in [-1, *np.unique(p[:, k])]]
-
-    by_f1, every = chosen(threshold="f1")
-    best = max(f1_score(truth, guess, zero_division=0) for guess in every)
-    assert f1_score(truth, by_f1) == pytest.approx(best)
-    for wanted in (0.6, 0.9, 1.0):
-        found, every = chosen(threshold="precision", threshold_precision=wanted)
-        enough = [recall_score(truth, guess) for guess in every
-                  if precision_score(truth, guess, zero_division=0) >= wanted]  # fmt: skip
-        reachable = max(precision_score(truth, guess, zero_division=0) for guess in every)
-        assert precision_score(truth, found) >= min(wanted, reachable) - 1e-9
-        assert not enough or recall_score(truth, found) == max(enough)
-    assert (chosen()[0] == (logits.argmax(axis=1) == k)).all()
-
-
 # ---- class weights
 
 
