@@ -244,7 +244,11 @@ def parquet(table: pa.Table) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", None, r"t\.csv does not exist\. Correct datasets\.custom\.files\.train\.path"),
+        (
+            "t.csv",
+            None,
+            r"t\.csv does not exist\. Correct datasets\.custom\.files\.train\.path.*`git add t\.csv`",
+        ),
         ("t.csv", b"", r"t\.csv is empty \(0 bytes\)\. Put"),
         ("t.csv", b"label,title,text\n", r"t\.csv holds no rows\. Put"),
         ("t.csv", b"label,text\na,b\n", r"t\.csv: no column 'title'; it has 'label', 'text'\. Cor"),

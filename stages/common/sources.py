@@ -75,6 +75,12 @@ def _local(file: CorpusFile, key: str) -> Path:
     if fetch.is_url(file.path):
         return fetch.from_url(file.path, UNFINISHED, file.sha256)
     if not Path(file.path).is_file():
-        raise UserError(f"{file.path} does not exist. Correct {key}.path in params.yaml.")
+        tracked = (
+            "" if Path(file.path).is_absolute() else
+            f" If it is in your folder, git does not know it: `dvc exp run --queue` and `--temp` see "
+            f"only what is tracked. Before them, run `git add {file.path}`, or `dvc add {file.path}` if "
+            "it is too large for git or not to be published."
+        )  # fmt: skip
+        raise UserError(f"{file.path} does not exist. Correct {key}.path in params.yaml.{tracked}")
     fetch.check(Path(file.path), file.sha256, file.path)
     return Path(file.path)

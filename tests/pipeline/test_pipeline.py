@@ -155,6 +155,23 @@ def test_queued_and_temporary_experiments_run_their_own_code(built):
     assert {1e-5, 3e-5, 5e-5} <= rates
 
 
+def test_a_file_of_ones_own_is_found_once_git_or_dvc_tracks_it(project, tmp_path):
+    clone = project.clone(tmp_path / "clone")
+    path, test = "data/custom/own.csv", "data/custom/test.csv"
+    rows = [f"{label},the {number} of {label}" for number in range(40) for label in ("a", "b")]
+    for name in (path, test):
+        (clone.path / name).write_text("\n".join(["label,text", *rows]) + "\n")
+    entry = {"files.train.path": path, "files.test.path": test, "columns.title": "null"}
+    command = ["exp", "run", "--temp", "download", "-S", "dataset=custom"]
+    for key, value in entry.items():
+        command += ["-S", f"datasets.custom.{key}={value}"]
+    said = " ".join(clone.dvc(*command, status=255).split())
+    assert f"run `git add {path}`, or `dvc add {path}`" in said
+    clone.git("add", path)
+    clone.dvc("add", test)
+    clone.dvc(*command)
+
+
 def test_a_clone_pulls_what_another_pushed_and_runs_nothing(built, tmp_path):
     built.dvc("remote", "add", "--default", "folder", str(tmp_path / "remote"))
     built.dvc("push")
