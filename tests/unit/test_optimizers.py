@@ -40,6 +40,97 @@ def settings(model, key, *arguments):
     return dict(found)
 
 
+# ---- depths
+
+SMALL = {"vocab_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8,
+         "intermediate_size": 16, "max_position_embeddings": 16}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "embeddings", "layers", "head"),
+    [
+        ("GPT2", {"vocab_size": 20, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16},
+         ("wte", "wpe"), ("h.{}.",), ("ln_f", "score")),
+        ("Llama", SMALL, ("embed_tokens",), ("layers.{}.",), ("model.norm", "score")),
+        ("DebertaV2", SMALL | {"relative_attention": True, "norm_rel_ebd": "layer_norm",
+                               "pos_att_type": ["p2c", "c2p"], "position_buckets": 4},
+         ("deberta.embeddings", "rel_embeddings", "encoder.LayerNorm"), ("layer.{}.",),
+         ("pooler", "classifier")),
+        ("Electra", SMALL | {"embedding_size": 4}, ("electra.embeddings", "embeddings_project"),
+         ("layer.{}.",), ("classifier",)),
+        ("MPNet", SMALL, ("mpnet.embeddings", "relative_attention_bias"), ("layer.{}.",),
+         ("classifier",)),
+        ("XLM", {"vocab_size": 20, "emb_dim": 8, "n_layers": 2, "n_heads": 2,
+                 "max_position_embeddings": 16},
+         ("embeddings", "layer_norm_emb"),
+         ("attentions.{}.", "ffns.{}.", "layer_norm1.{}.", "layer_norm2.{}."), ("summary",)),
+    ],
+)  # fmt: skip
+def test_the_depth_of_a_parameter_is_that_of_its_part(name, config, embeddings, layers, head):
+    settings = getattr(transformers, f"{name}Config")(**config)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(settings)
+    parts = [embeddings, *(tuple(x.format(i) for x in layers) for i in range(2)), head]
+    found = optimizers.depths(model)
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    for parameter, depth in found.items():
+        assert any(part in parameter for part in parts[depth]), (parameter, depth)
+    assert set(found.values()) == {0, 1, 2, 3}
+    assert optimizers.count_layers(model) == 2
+
+
+def test_adapters_have_the_depth_of_what_they_adapt(bert):
+    plain = optimizers.depths(bert)
+    adapted = optimizers.depths(optimizers.with_lora(bert, 2))
+    for name, depth in adapted.items():
+        if "lora_" in name:
+            at = name.removeprefix("base_model.model.").partition(".lora_")[0]
+            assert depth == plain[f"{at}.weight"], name
+    assert {depth for name, depth in adapted.items() if "modules_to_save" in name} == {4}
+
+
+class Body(nn.Module):
+    """As much of a model as the search for its layers looks at."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    @property
+    def base_model(self):
+        return self
+
+
+def blocks(count, size):
+    return nn.ModuleList(nn.Linear(size, size) for _ in range(count))
+
+
+def test_the_layers_are_the_largest_list_and_those_as_long():
+    assert optimizers.count_layers(Body(a=blocks(3, 2), b=blocks(2, 9))) == 2
+    assert optimizers.count_layers(Body(a=blocks(2, 9), inside=Body(b=blocks(4, 8)))) == 4
+    nested = nn.ModuleList([Body(experts=blocks(8, 9))])
+    assert optimizers.count_layers(Body(layers=nested)) == 1, "lists within layers are no layers"
+    first, second, other = blocks(2, 9), blocks(2, 1), blocks(3, 1)
+    found = optimizers._layers(Body(a=second, b=other, c=first))
+    assert [id(x) for x in found] == [id(first), id(second)]
+
+
+def test_zero_3_leaves_pieces_and_the_whole_size_beside():
+    large, small = blocks(2, 1), blocks(3, 4)
+    for parameter in large.parameters():
+        vars(parameter)["ds_numel"] = 1000
+    assert optimizers.count_layers(Body(a=large, b=small)) == 2
+
+
+def test_a_model_without_a_list_of_layers_is_refused():
+    with pytest.raises(UserError) as said:
+        optimizers.count_layers(Body(a=nn.Linear(2, 2)))
+    assert str(said.value) == (
+        "finetune: Body keeps no list of layers. Set layer_lr_decay to 1, freeze_embeddings to false, "
+        "freeze_layers and lora_rank to 0."
+    )
+
+
 # ---- rates
 
 
@@ -181,6 +272,46 @@ def test_zero_3_refuses_what_needs_whole_weights(name, value):
 
 
 # ---- dropout
+
+
+def with_dropout(**changes):
+    usual = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, **usual | changes,
+    )  # fmt: skip
+    return transformers.BertForSequenceClassification(config)
+
+
+def test_r_drop_is_refused_where_two_passes_are_the_same():
+    with pytest.raises(UserError) as said:
+        optimizers.refuse_r_drop_without_dropout(with_dropout(), knobs(r_drop=0.5))
+    assert str(said.value) == (
+        "finetune.r_drop: 0.5 compares two passes with different dropout, and this model has none: "
+        "both would be the same, at twice the time. Set finetune.dropout to 0.1, or finetune.r_drop "
+        "to 0."
+    )
+    optimizers.refuse_r_drop_without_dropout(with_dropout(), knobs())
+    for model in (
+        with_dropout(hidden_dropout_prob=0.1),
+        with_dropout(attention_probs_dropout_prob=0.1),
+        with_dropout(classifier_dropout=0.1),
+        nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)),
+        nn.Sequential(nn.AlphaDropout(0.1)),
+    ):
+        optimizers.refuse_r_drop_without_dropout(model, knobs(r_drop=0.5))
+
+
+def test_what_a_module_only_calls_p_is_no_dropout():
+    model = nn.Sequential(nn.PairwiseDistance(2.0))
+    model.drop_path = 0.0
+    assert vars(model[0])["norm"] == 2.0
+    model[0].p = 2.0
+    model[0].dropout = 1  # a number of layers, say
+    with pytest.raises(UserError):
+        optimizers.refuse_r_drop_without_dropout(model, knobs(r_drop=0.5))
+    model.attention_dropout = 0.1  # used as a function's argument
+    optimizers.refuse_r_drop_without_dropout(model, knobs(r_drop=0.5))
 
 
 @pytest.mark.parametrize(
