@@ -1,5 +1,7 @@
 """Which weights learn, how fast, and by which rule, on models small enough to build in no time."""
 
+from typing import Any
+
 import pytest
 import torch
 import transformers
@@ -303,7 +305,7 @@ def test_r_drop_is_refused_where_two_passes_are_the_same():
 
 
 def test_what_a_module_only_calls_p_is_no_dropout():
-    model = nn.Sequential(nn.PairwiseDistance(2.0))
+    model: Any = nn.Sequential(nn.PairwiseDistance(2.0))
     model.drop_path = 0.0
     assert vars(model[0])["norm"] == 2.0
     model[0].p = 2.0
