@@ -61,9 +61,8 @@ class TokenDataset(Dataset[dict[str, Any]]):
         size = np.bincount(self.labels, self.weights)
         there = size > 0
         wanted = self.weights.sum() / max(there.sum(), 1)
-        self.class_weights = np.divide(wanted, size, out=np.zeros_like(size), where=there)[
-            self.labels
-        ]
+        each = np.where(there, wanted / np.where(there, size, 1), 0.0)
+        self.class_weights = each[self.labels]
 
     def __len__(self) -> int:
         return len(self.ids)
