@@ -155,6 +155,7 @@ def test_a_text_is_judged_alike_alone_and_among_longer_ones(untrained, tmp_path,
     table = pd.DataFrame({"id": texts, "input_ids": tokens, "label": 0, "weight": 1.0})
     collate = batches.Collator(batches.TokenDataset(table), model.pad_id)
     batch = collate([(i, 1.0, 0) for i in range(len(texts))])
+    kernels.speed_up(model.model)
     with torch.inference_mode():
         found = model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     np.testing.assert_allclose(found, alone, atol=1e-5)
@@ -395,6 +396,10 @@ def test_a_checkpoint_in_half_precision_learns_as_the_same_one_in_fp32(untrained
         assert files.read_json(tmp_path / "saved/config.json")["dtype"] == "float32"
         weights = load_file(tmp_path / "saved/model.safetensors")
         assert {weight.dtype for weight in weights.values()} == {torch.float32}
+        adapted = optimizers.with_lora(
+            encoder.load_model(AutoModelForSequenceClassification, half), 2
+        )
+        assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
 
 
 def test_no_model_is_loaded_in_its_checkpoints_precision():
@@ -417,13 +422,16 @@ def test_pretraining_goes_on_from_a_head_or_makes_one(architecture, prepared, ru
     folder = tmp_path / "project"
     shutil.copytree(prepared, folder)
     with_head = architecture == "roberta"
-    architectures.write(folder / "base", architecture, masked_head=with_head)
+    architectures.write(folder / "base", architecture, with_head, torch.bfloat16)
     tiny.set_params(folder, model="base", pretrain__epochs=1, pretrain__block_length=48,
                     pretrain__batch_size=8, pretrain__lr=3e-3)  # fmt: skip
     said = run(runner, folder, "stages.pretrain", processes=2)
     assert ("it gets a new one" in said) != with_head
     record = files.read_json(folder / "models/pretrained/pretraining.json")
     assert record["perplexity_after"] < record["perplexity_before"]
+    assert files.read_json(folder / "models/pretrained/config.json")["dtype"] == "float32"
+    weights = load_file(folder / "models/pretrained/model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
     run(runner, folder, "stages.tokenize_text")
     run(runner, folder, "stages.finetune")
 
