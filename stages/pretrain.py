@@ -119,9 +119,7 @@ def point(params: Params) -> None:
     """Write a pointer to the base model."""
     console.title("pretrain", "choose the model that fine-tuning starts from")
     folder = encoder.find(params.model, params.models)
-    entry = params.models.get(params.model)
-    pointer = {"model": params.model, "entry": entry.model_dump() if entry else None,
-               "sha256": files.sha256(folder / encoder.WEIGHTS)}  # fmt: skip
+    pointer = encoder.pointer_to(params.model, params.models.get(params.model), folder)
     with files.atomic_folder(encoder.PRETRAINED) as out:
         files.write_json(out / encoder.POINTER, pointer)
     console.say(f"pretrain.epochs is 0: the base model {params.model} serves as it is")

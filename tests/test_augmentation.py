@@ -11,7 +11,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from stages import tokenize_text
-from stages.common import augmentation, batches, corpus, cutoff, files
+from stages.common import augmentation, batches, corpus, cutoff, encoder, files
 from stages.common.errors import UserError
 from tests import tiny
 
@@ -38,11 +38,7 @@ def inputs(workspace: Path) -> Path:
         corpus.write_table(folder / f"{split}.parquet", table, columns)
     torch.manual_seed(0)
     BertForMaskedLM(BertConfig.from_pretrained("base")).save_pretrained("base")
-    pointer = {
-        "model": "base",
-        "entry": None,
-        "sha256": files.sha256(Path("base/model.safetensors")),
-    }
+    pointer = encoder.pointer_to("base", None, Path("base"))
     files.write_json(Path("models/pretrained/base_model.json"), pointer)
     return workspace
 
@@ -143,11 +139,7 @@ def test_masked_replaces_the_share_asked_for_by_other_words(inputs):
 def test_masked_is_refused_where_the_model_guesses_no_words(inputs):
     before = tokenize(inputs)
     tiny.write_model(inputs / "base", 0.0)
-    pointer = {
-        "model": "base",
-        "entry": None,
-        "sha256": files.sha256(Path("base/model.safetensors")),
-    }
+    pointer = encoder.pointer_to("base", None, Path("base"))
     files.write_json(Path("models/pretrained/base_model.json"), pointer)
     with pytest.raises(
         UserError, match=r"(?s)base has no head.*pretrain\.epochs.*synonyms or swap"

@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from stages.common import (
     distributed,
+    encoder,
     files,
     fold_training,
     kernels,
@@ -204,7 +205,7 @@ def test_r_drop_adds_the_disagreement_of_two_passes_times_its_weight(folder, run
     tiny.write_model(folder / "base", dropout=0.2)
     files.write_json(
         folder / "models/pretrained/base_model.json",
-        {"model": "base", "entry": None, "sha256": files.sha256(folder / "base/model.safetensors")},
+        encoder.pointer_to("base", None, folder / "base"),
     )
     one, two, three = (
         runner.run(folder, epochs=1, finetune__label_smoothing=0.2, finetune__r_drop=weight)[0]

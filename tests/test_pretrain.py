@@ -1,6 +1,7 @@
 """pretrain: off it copies nothing; on it learns to guess hidden tokens, alike in any number of processes."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from stages.common.errors import UserError
 from stages.common.from_scratch import own_config, own_tokenizer
 from stages.common.masking import Guessing
 from stages.common.params import read_params
+from stages.pretrain import main
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -100,6 +102,25 @@ def test_off_it_writes_a_pointer_and_no_weights_and_nothing_after_it_reruns(fold
     assert set(pointer) == {"base_model.json"}
     pretrain(folder, runner, seed=7, pretrain__lr=1e-3, pretrain__masked_share=0.3, zero_stage=1)
     assert contents(folder) == pointer, "what later stages read is the same bytes"
+
+
+def test_a_base_model_that_changed_since_is_named_with_the_way_on(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    tiny.set_params(folder, pretrain__epochs=0)
+    (folder / "base/1_Pooling").mkdir()
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "1_Pooling/config.json"):
+        main()
+        assert encoder.pretrained_folder() == Path("base")
+        with (folder / "base" / name).open("ab") as file:
+            file.write(b" ")
+        with pytest.raises(
+            UserError, match=f"changed: {name}\\. .*dvc repro --force --single-item pretrain`, then"
+        ):
+            encoder.pretrained_folder()
+    (folder / "base/notes.md").write_text("not read")
+    main()
+    (folder / "base/notes.md").unlink()
+    assert encoder.pretrained_folder() == Path("base")
 
 
 def test_it_learns_and_finetune_goes_on_from_it(folder, runner):

@@ -51,7 +51,7 @@ def project(tmp_path, monkeypatch):
     tiny.set_params(tmp_path, model="base", label_noise__encoder="base", **PARAMS)
     own = Path("params.yaml")
     own.write_text(sweep.rewritten(own.read_text(), {"study.seeds": [7]}))
-    pointer = {"model": "base", "entry": None, "sha256": files.sha256(base / encoder.WEIGHTS)}
+    pointer = encoder.pointer_to("base", None, base)
     files.write_json(encoder.PRETRAINED / encoder.POINTER, pointer)
     files.write_json(corpus.SOURCE, {"dataset": "custom", "labels": tiny.CLASSES})
     files.write_json(corpus.TEXT_STEPS, tiny.STEPS)

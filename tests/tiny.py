@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from stages.common import corpus, files
+from stages.common import corpus, encoder, files
 from tests.conftest import REPOSITORY
 
 WORDS = 60
@@ -57,8 +57,7 @@ def write(folder: Path, documents: int = 40, validation: int = 21, dropout: floa
     files.write_json(folder / corpus.SOURCE, {"labels": CLASSES})
     files.write_json(folder / corpus.TEXT_STEPS, STEPS)
     write_model(folder / "base", dropout)
-    pointer = {"model": "base", "entry": None}
-    pointer["sha256"] = files.sha256(folder / "base/model.safetensors")
+    pointer = encoder.pointer_to("base", None, folder / "base")
     files.write_json(folder / "models/pretrained/base_model.json", pointer)
     for name in ("params.yaml", "ds_config.json"):
         (folder / name).write_bytes((REPOSITORY / name).read_bytes())

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from stages.common.errors import UserError
 from stages.common.params import Model
 
 WEIGHTS = "model.safetensors"
+FILES = ("*.json", "*.txt", "*.model", WEIGHTS, f"*_Dense/{WEIGHTS}")
+"""What of a base model's folder is read: * crosses folders, 1_Pooling/config.json is one of these."""
 PRETRAINED = Path("models/pretrained")
 POINTER = "base_model.json"
 RECORD = "pretraining.json"
@@ -54,14 +57,36 @@ def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
     """Return the folder with the files of the model that fine-tuning starts from.
 
     That is ``pretrained`` itself after pretraining, else the base model its pointer names.
-    Raises ``UserError`` when it is missing, or when the base model's weights have changed since.
+    Raises ``UserError`` when it is missing, or when a file of the base model has changed since.
     """
     if (pretrained / WEIGHTS).is_file():
         return _checked(pretrained, None)
     pointer = files.read_json(pretrained / POINTER)
     model, entry = pointer["model"], pointer["entry"]
     folder = find(model, {model: Model(**entry)} if entry else {})
-    return _checked(folder, pointer["sha256"])
+    before, now = pointer["files"], _hashes(folder)
+    if before != now:
+        changed = sorted(n for n in {**before, **now} if before.get(n) != now.get(n))
+        raise UserError(
+            f"{folder} is not what `pretrain` chose; changed: {', '.join(changed)}. "
+            "To go on with what is there now: `dvc repro --force --single-item pretrain`, then `dvc repro`."
+        )
+    return folder
+
+
+def pointer_to(model: str, entry: Model | None, folder: Path) -> dict[str, Any]:
+    """Return what ``PRETRAINED / POINTER`` says of a base model: its name, and the hash of each file."""
+    return {"model": model, "entry": entry.model_dump() if entry else None,
+            "files": _hashes(folder)}  # fmt: skip
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return {
+        name: files.sha256(folder / name)
+        for name in names
+        if any(fnmatch(name, pattern) for pattern in FILES)
+    }
 
 
 def load_silently() -> None:
@@ -239,8 +264,7 @@ def _from_hub(entry: Model) -> Path:
         folder = snapshot_download(
             entry.hub,
             revision=entry.revision,
-            # * crosses folders: 1_Pooling/config.json is one of these
-            allow_patterns=["*.json", "*.txt", "*.model", WEIGHTS, f"*_Dense/{WEIGHTS}"],
+            allow_patterns=[*FILES],
         )
     except (OSError, ValueError) as error:  # what the Hub's client raises when it cannot be reached
         raise UserError(

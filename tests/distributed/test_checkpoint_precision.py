@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.common import corpus, files
+from stages.common import corpus, encoder, files
 from tests import architectures, tiny
 
 PARAMS = {"lr": 1e-3, "epochs": 1, "batch_size": 8, "precision": "fp32"}
@@ -25,8 +25,7 @@ def train(folder, runner, architecture, dtype, **params):
     """Return the first ten losses of finetune."""
     tiny.write(folder, documents=80)
     architectures.write(folder / "base", architecture, dtype=DTYPES[dtype])
-    pointer = {"model": "base", "entry": None}
-    pointer["sha256"] = files.sha256(folder / "base/model.safetensors")
+    pointer = encoder.pointer_to("base", None, folder / "base")
     files.write_json(folder / "models/pretrained/base_model.json", pointer)
     losses = runner.run(folder, **PARAMS, finetune__dropout=0.0, **params)
     assert len(losses) == 10

@@ -63,6 +63,16 @@ def test_a_stage_runs_again_when_its_libraries_change(name):
     assert "requirements.lock" in dependencies(PIPELINE[name])
 
 
+def test_a_base_model_of_ones_own_is_watched_by_the_stages_that_look_for_one():
+    looks = {
+        name
+        for name in PIPELINE
+        for path in imports_of_imports(REPOSITORY / f"stages/{name}.py")
+        if "encoder.find(" in path.read_text()
+    }
+    assert {n for n, stage in PIPELINE.items() if "models/local" in dependencies(stage)} == looks
+
+
 @pytest.mark.parametrize("name", PIPELINE)
 def test_a_stage_lists_the_params_it_reads_and_no_others(name):
     listed = {
