@@ -1,5 +1,6 @@
 """Which weights learn, how fast, and by which rule, on models small enough to build in no time."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -376,8 +377,21 @@ def test_gpt2_keeps_its_weights_the_other_way_round():
     built = transformers.GPT2ForSequenceClassification(
         transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=16)
     )
-    (config,) = optimizers.with_lora(built, 2).peft_config.values()
+    with warnings.catch_warnings(action="error", category=UserWarning):  # peft would guess it
+        (config,) = optimizers.with_lora(built, 2).peft_config.values()
     assert config.fan_in_fan_out is True
+
+
+def test_all_of_the_head_learns_whatever_its_parts_are_called():
+    built = transformers.DebertaV2ForSequenceClassification(transformers.DebertaV2Config(**SMALL))
+    adapted = optimizers.with_lora(built, 2)
+    names = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    head = {name for name in names if "lora_" not in name}
+    assert head == {f"base_model.model.{part}.modules_to_save.default.{weight}"
+                    for part in ("pooler", "classifier")
+                    for weight in (("dense.weight", "dense.bias") if part == "pooler" else
+                                   ("weight", "bias"))}  # fmt: skip
+    assert not any("pooler" in name for name in names - head)
 
 
 def test_electras_embeddings_have_no_adapter():
