@@ -45,7 +45,7 @@ def settings(model, key, *arguments):
 
 # ---- depths
 
-SMALL = {"vocab_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8,
+SMALL: dict[str, Any] = {"vocab_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8,
          "intermediate_size": 16, "max_position_embeddings": 16}  # fmt: skip
 
 
