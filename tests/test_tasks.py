@@ -26,6 +26,7 @@ from stages.common import batches, classifier, corpus, decision, files, metrics
 from stages.common.errors import UserError
 from stages.common.from_scratch import own_tokenizer
 from stages.common.params import read_params
+from stages.common.robustness import first_half
 from tests import tiny
 from tests.conftest import REPOSITORY
 from tools import explore, export, onnx_model, predict
@@ -184,6 +185,12 @@ def test_every_figure_counts_the_answers_of_predict(spam, tool):
     assert measured("test")["nll"] == pytest.approx(metrics.nll(truth, shares), abs=1e-3)
     page = (spam / "reports/evaluation.html").read_text()
     assert page.count('<article class="mistake">') == min(1, (guesses != truth).sum())
+
+    half = [first_half(text) for text in corpus.full_text(test)]
+    pd.DataFrame({"text": half}).to_csv("texts.csv", index=False)
+    cut = (answered()[0] == truth).mean()
+    assert measured("robustness")["accuracy"]["first half of the words"] == pytest.approx(cut, abs=2e-6)  # fmt: skip
+    test[["title", "text"]].to_csv("texts.csv", index=False)
 
     # Each seed and all together by what was chosen for them
     for arguments, figures in ((("--model", str(other)), measured("seeds")["seeds"]["7"]),

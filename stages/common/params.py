@@ -281,8 +281,8 @@ class Evaluate(Section):
     """How the final figures are made."""
 
     threshold: Literal["argmax", "f1", "precision"]
-    """Chosen on validation; for two classes, of which the model answers the positive one where its
-    probability is over it."""
+    """Chosen on validation for each model by its own scores; for two classes, of which it answers the
+    positive one where its probability is over it. All figures and ``tools.predict`` follow it."""
     threshold_precision: Annotated[float, Field(gt=0, le=1)]
     """That the positive class has on validation, with threshold ``precision``."""
     positive: Text | None
