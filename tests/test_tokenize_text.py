@@ -59,6 +59,6 @@ def test_two_runs_write_the_same_bytes(inputs):
 def test_a_base_model_that_changed_since_it_was_chosen_is_refused(inputs):
     weights = Path("base/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match="changed: model.safetensors"):
+    with pytest.raises(UserError, match=r"changed: model\.safetensors"):
         tokenize_text.main()
     assert not corpus.TOKENS.exists() or "test.parquet" not in [p.name for p in corpus.TOKENS.iterdir()]  # fmt: skip
