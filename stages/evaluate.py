@@ -11,16 +11,7 @@ the model card, reports/model_card.md (`tools.export` puts it beside the weights
 from pathlib import Path
 from typing import Any
 
-from stages.common import (
-    classifier,
-    console,
-    corpus,
-    decision,
-    files,
-    metrics,
-    plot_tables,
-    uncertainty,
-)
+from stages.common import classifier, console, corpus, decision, files, metrics, plot_tables
 from stages.common.errors import UserError
 from stages.common.evaluation_page import page
 from stages.common.measurements import (
@@ -81,15 +72,14 @@ def main() -> None:
 
     # Headline figures with 95 % intervals
     figures, on_validation = test.headline(bins), validation.headline(bins)
-    drawn = uncertainty.resamples(settings.bootstrap, len(labels), params.seed)
-    intervals = uncertainty.intervals(labels, probabilities, predicted, bins, drawn)
+    intervals = test.intervals(bins)
     calibration, reliability = measure_calibration(test, bins)
-    positive = measure_positive(validation, test, drawn)
-    seeds, decided = measure_seeds(rule, validation, test, params.seed, model.folder, bins, drawn)
+    positive = measure_positive(validation, test)
+    seeds, decided = measure_seeds(rule, validation, test, params.seed, model.folder, bins)
 
     # Against the baselines, document by document
     about = {k: v["about"] for k, v in files.read_json(corpus.BASELINES / "summary.json").items()}
-    baselines = {name: compare(rule, name, validation, test, bins, drawn) for name in about}
+    baselines = {name: compare(rule, name, validation, test, bins) for name in about}
 
     # Parts of the test set, texts as they come in elsewhere, and what goes wrong
     texts = corpus.full_text(test.table)
@@ -102,7 +92,7 @@ def main() -> None:
 
     # Write the figures
     detail: dict[str, Any] = {
-        "test": {"n": len(labels)}
+        "test": {"n": len(labels), "distinct_texts": int(test.groups.max()) + 1}
         | {name: figures[name] for name in HEADLINE}
         | {"labels": {name: learned[name] for name in LABELS}}
         | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {}),
@@ -127,7 +117,7 @@ def main() -> None:
 
     # Write the page and the model card
     findings = page.Findings(
-        names=names, n=len(labels), resamples=settings.bootstrap, figures=figures,
+        names=names, n=len(labels), copied=test.copied, figures=figures,
         intervals=intervals, positive=positive, baselines=baselines, about=about, classes=detail["classes"],
         calibration=calibration, slices=slices, robustness=robustness, seeds=seeds,
         model=files.read_json(model.folder / "summary.json"),
@@ -139,28 +129,34 @@ def main() -> None:
         weights_sha256=files.sha256(model.folder / decision.WEIGHTS),
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
-    report(len(labels), figures, intervals, baselines, calibration, positive, seeds)
+    report(findings)
     console.outputs(METRICS / "test.json", METRICS, PLOTS, corpus.DECISION, page.PAGE, page.CARD)
 
 
-def report(
-    count: int, figures: dict[str, float], intervals: dict[str, list[float]], baselines: dict[str, Any],
-    calibration: dict[str, Any], positive: dict[str, Any], seeds: dict[str, Any],
-) -> None:  # fmt: skip
+def report(found: page.Findings) -> None:
     """Print the headline figures, the comparison with the baselines, and what several seeds say."""
-    console.table(f"test, {count:,} documents", ("figure", "value", "95 % interval"), (
-        (name, f"{value:.4f}", "{:.4f} to {:.4f}".format(*intervals[name]))
-        for name, value in figures.items()
+    number, interval, calibration = page.number, page.interval, found.calibration
+    console.table(f"test, {found.n:,} documents", ("figure", "value", "95 % interval"), (
+        (name, number(value), interval(found.intervals[name]))
+        for name, value in found.figures.items()
     ))  # fmt: skip
-    if positive:
+    here, classes = found.classes["(macro)"]["classes"], len(found.names)
+    if here < classes:
+        console.say(
+            f"macro values and ROC-AUC: over the {here} of {classes} classes with test documents"
+        )
+    if found.copied[0]:
+        console.say("{:,} test documents are copies of one another, {:,} different texts: one piece of evidence "
+                    "each for intervals and tests".format(*found.copied))  # fmt: skip
+    if positive := found.positive:
         console.table(f"{positive['class']} where its probability is over {positive['threshold']:.3f}",
                       ("figure", "validation", "test", "95 % interval"), (
-            (name, f"{positive['validation'][name]:.4f}", f"{positive[name]:.4f}",
-             "{:.4f} to {:.4f}".format(*interval)) for name, interval in positive["intervals"].items()
+            (name, number(positive["validation"][name]), number(positive[name]), interval(ends))
+            for name, ends in positive["intervals"].items()
         ))  # fmt: skip
     console.table("against the baselines", ("baseline", "accuracy", "model ahead by", "McNemar p"), (
-        (name, f"{b['accuracy']:.4f}", "{:+.4f} to {:+.4f}".format(*b["model_ahead_by"]["accuracy"]),
-         f"{b['mcnemar_p']:.2g}") for name, b in baselines.items()
+        (name, number(b["accuracy"]), interval(b["model_ahead_by"]["accuracy"], "%+.4f"),
+         f"{b['mcnemar_p']:.2g}") for name, b in found.baselines.items()
     ))  # fmt: skip
     before, after = calibration["before"], calibration["after"]
     console.say(
@@ -168,12 +164,12 @@ def report(
         f"{'taken' if calibration['taken'] else 'not taken: no clear gain there'}; on test it takes "
         f"NLL from {before['nll']:.4f} to {after['nll']:.4f}, ECE from {before['ece']:.4f} to {after['ece']:.4f}"
     )
-    if "together" in seeds:
+    if "together" in found.seeds:
         mean, spread, whole = (
-            seeds[k]["accuracy"] for k in ("mean", "standard_deviation", "together")
+            found.seeds[k]["accuracy"] for k in ("mean", "standard_deviation", "together")
         )
-        console.say(f"{len(seeds['seeds'])} seeds: accuracy {mean:.4f} ± {spread:.4f}; together {whole:.4f} "
-                    "({:.4f} to {:.4f})".format(*seeds["together_intervals"]["accuracy"]))  # fmt: skip
+        console.say(f"{len(found.seeds['seeds'])} seeds: accuracy {mean:.4f} ± {spread:.4f}; together "
+                    f"{whole:.4f} ({interval(found.seeds['together_intervals']['accuracy'])})")  # fmt: skip
 
 
 if __name__ == "__main__":

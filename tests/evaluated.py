@@ -47,7 +47,7 @@ def run(folder: Path, mistakes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         shutil.copy(REPOSITORY / "params.yaml", folder)
-        tiny.set_params(folder, baselines__models=["ngram", "tfidf"], evaluate__bootstrap=50,
+        tiny.set_params(folder, baselines__models=["ngram", "tfidf"],
                         evaluate__explained_mistakes=mistakes)  # fmt: skip
         write(folder)
         baselines.main()

@@ -47,7 +47,7 @@ PARAMS = {
     "datasets__custom__columns": {"label": "0", "title": "1", "text": "2"},
     "clean__validation_share": 0.17, "label_noise__model": "tfidf", "label_noise__folds": 2,
     "label_noise__action": "keep", "baselines__models": ["tfidf"], "baselines__flipped_shares": [],
-    "epochs": 1, "batch_size": 8, "lr": 1e-3, "zero_stage": 2, "evaluate__bootstrap": 20,
+    "epochs": 1, "batch_size": 8, "lr": 1e-3, "zero_stage": 2,
     "evaluate__robustness_documents": 4, "evaluate__explained_mistakes": 1,
 }  # fmt: skip
 TEXTS = ["Oil prices fell again, the bank said on Monday.", "Coach!", "A treaty of the two states"]

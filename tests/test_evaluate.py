@@ -12,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from stages import evaluate
-from stages.common import classifier, corpus, files, measurements, metrics, uncertainty
+from stages.common import classifier, corpus, files, measurements, metrics
 from stages.common.errors import UserError
 from stages.common.explanations import explain
 from stages.common.robustness import perturbed
@@ -62,18 +63,6 @@ def test_an_epoch_is_judged_as_evaluate_measures(seed):
     assert metrics.judge(np.log(p), labels) == {k: measured[k] for k in ("accuracy", "macro_f1")}
 
 
-@given(seeds)
-@settings(max_examples=40, deadline=None)
-def test_a_weight_of_two_is_a_document_that_stands_twice(seed):
-    labels, p = scored(seed)
-    weights = np.random.default_rng(seed).integers(1, 4, len(labels))
-    repeated = np.repeat(np.arange(len(labels)), weights)
-    guesses = p.argmax(axis=1)
-    assert metrics.headline(labels, p, guesses, 10, weights.astype(float)) == pytest.approx(
-        metrics.headline(labels[repeated], p[repeated], guesses[repeated], 10)
-    )
-
-
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     p = np.array([[0.8, 0.2]] * 10)
     first, second = np.zeros(10, dtype=int), np.ones(10, dtype=int)
@@ -89,26 +78,6 @@ def test_the_temperature_found_is_the_one_the_scores_were_heated_by():
     labels = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1).clip(max=3)
     assert metrics.temperature(labels, logits * 2.5) == pytest.approx(2.5, rel=0.05)
     assert metrics.temperature(logits.argmax(axis=1), logits * 2.5) == 1  # no error to learn from
-
-
-def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
-    a = np.array([True] * 9 + [False] * 1 + [True] * 90)
-    b = np.array([False] * 9 + [True] * 1 + [True] * 90)
-    found = uncertainty.mcnemar(a, b)
-    assert (found["only_model_right"], found["only_baseline_right"]) == (9, 1)
-    assert found["mcnemar_p"] == pytest.approx(2 * (1 + 10) / 2**10)
-    assert uncertainty.mcnemar(a, a)["mcnemar_p"] == 1
-
-
-def test_a_bootstrap_interval_is_as_wide_as_theory_says_and_a_model_equals_itself():
-    rng = np.random.default_rng(0)
-    labels = np.zeros(1000, dtype=int)
-    p = np.where(rng.random((1000, 1)) < 0.8, [[0.9, 0.1]], [[0.1, 0.9]])
-    drawn = uncertainty.resamples(1000, 1000, seed=1)
-    assert (drawn.sum(axis=1) == 1000).all()
-    low, high = uncertainty.intervals(labels, p, p.argmax(axis=1), 10, drawn)["accuracy"]
-    assert high - low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / 1000) ** 0.5, rel=0.15)
-    assert uncertainty.paired_difference(labels, labels, labels, drawn)["accuracy"] == [0, 0]
 
 
 def test_a_test_document_with_kin_in_train_is_found_there_or_among_the_dropped():
@@ -146,7 +115,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 def test_headline_figures_are_the_ones_promised_and_those_of_the_model(project):
     found = json.loads((project / "metrics/test.json").read_text())
-    assert list(found) == ["n", "accuracy", "macro_precision", "macro_recall", "macro_f1",
+    assert list(found) == ["n", "distinct_texts", "accuracy", "macro_precision", "macro_recall", "macro_f1",
                            "roc_auc_ovr", "nll", "ece", "labels"]  # fmt: skip
     trained_on = {"action": "drop", "labels_changed": 0, "documents_dropped": 7}
     assert found["labels"] == trained_on
@@ -160,6 +129,70 @@ def test_headline_figures_are_the_ones_promised_and_those_of_the_model(project):
     assert found["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
     # Chance is 0.33, and the wrong labels among these documents leave about 0.75 to reach.
     assert found["accuracy"] > 0.5, "the model learned nothing: nothing here is tested"
+
+
+def _without(project: Path, label: int) -> None:
+    """Take the documents of a class out of test, and out of all that is said of them."""
+    test = corpus.read_table(corpus.CLEAN / "test.parquet")
+    gone = set(test["id"][test["label"] == label])
+    for path in (corpus.CLEAN / "test.parquet", corpus.TOKENS / "test.parquet",
+                 *corpus.BASELINES.glob("*.parquet")):  # fmt: skip
+        table = corpus.read_table(path)
+        corpus.write_table(path, table[~table["id"].isin(gone)], tuple(table.columns))
+
+
+def test_classes_without_test_documents_and_copies_are_told_and_taken_for_what_they_are(
+    project, capsys
+):
+    _without(project, 1)
+    path = corpus.CLEAN / "test.parquet"
+    table = corpus.read_table(path)
+    table.loc[10:29, ["title", "text"]] = ["", "Oil prices  rose"]
+    table.loc[12, "text"] = "oil PRICES rose "
+    corpus.write_table(path, table, tuple(table.columns))  # tokens and so all predictions stay
+    evaluate.main()
+    read = {p.stem: json.loads(p.read_text()) for p in (project / "metrics").glob("*.json")}
+    classes, figures = read["classes"], read["test"]
+    assert classes["Sports"] == {"n": 0} | dict.fromkeys(list(classes["Sports"])[1:])
+    assert classes["(macro)"]["classes"] == 2
+    for name in ("precision", "recall", "f1"):
+        values = [classes[k][name] for k in evaluated.NAMES if k != "Sports"]
+        assert figures[f"macro_{name}"] == pytest.approx(np.mean(values), abs=1e-5)
+    assert "Sports" not in set(pd.read_csv(project / "metrics/plots/roc.csv")["series"])
+    assert (figures["n"], figures["distinct_texts"]) == (len(table), len(table) - 19)
+    alone = proportion(round(figures["accuracy"] * len(table)), len(table))
+    for part in (
+        read["intervals"]["accuracy"],
+        read["slices"]["test set"]["as released"]["interval"],
+    ):
+        assert np.diff(part) > 1.5 * np.diff(alone)
+    page, card = (
+        (project / "reports" / p).read_text() for p in ("evaluation.html", "model_card.md")
+    )
+    assert re.search("<td>Sports</td><td>0</td>" + "<td>–</td>" * 5, page)
+    assert "| Sports | 0 | – | – | – | – |" in card
+    for text in (page, card, capsys.readouterr().out):
+        said = " ".join(text.split())
+        assert "the 2 of 3 classes" in said
+        assert re.search("20 .*test documents are copies of one another, 1 different text", said)
+
+
+def proportion(right: int, n: int) -> list[float]:
+    """Wilson's interval."""
+    return list(binomtest(right, n).proportion_ci(method="wilson"))
+
+
+def test_a_test_set_of_one_class_is_measured_as_far_as_that_goes(project):
+    _without(project, 1)
+    _without(project, 2)
+    evaluate.main()
+    figures, intervals = (
+        json.loads((project / f"metrics/{name}.json").read_text()) for name in ("test", "intervals")
+    )
+    assert figures["roc_auc_ovr"] is None
+    assert intervals["roc_auc_ovr"] is None
+    assert figures["macro_recall"] == figures["accuracy"]
+    assert intervals["accuracy"]
 
 
 def test_figures_of_several_seeds_are_averaged_and_their_spread_is_told(project):

@@ -94,7 +94,7 @@ def test_a_wrong_space_file_gives_one_message_that_names_the_key(folder, changes
 
 
 @pytest.mark.parametrize(
-    "key", ["seed", "dataset", "clean.validation_share", "evaluate.bootstrap", "study.seeds",
+    "key", ["seed", "dataset", "clean.validation_share", "evaluate.explained_mistakes", "study.seeds",
             "baselines.epochs"],
 )  # fmt: skip
 def test_what_would_change_the_judge_and_not_the_model_cannot_be_varied(folder, key):
@@ -147,7 +147,9 @@ def test_what_trials_share_is_what_decides_their_scores_and_is_not_varied(folder
     space = read(folder)
     before = search_space.settings(space)
     assert {"dataset", "seed", "clean.repair", "finetune.r_drop"} <= set(before)
-    assert not {*space.space, "study.seeds", "processes", "evaluate.bootstrap"} & set(before)
+    assert not {*space.space, "study.seeds", "processes", "evaluate.explained_mistakes"} & set(
+        before
+    )
     tiny.set_params(folder, lr=0.5, finetune__warmup=0, finetune__r_drop=1.0, processes=2,
                     datasets__ag_news__licence="other", finetune__tensorboard=True)  # fmt: skip
     after = search_space.settings(space)

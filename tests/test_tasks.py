@@ -38,7 +38,7 @@ QUICK: dict[str, Any] = {
     "model": "tiny-model", "max_length": 48, "precision": "fp32", "epochs": 4, "lr": 3e-3,
     "batch_size": 16, "finetune__class_weights": "balanced",
     "label_noise__action": "weight", "label_noise__folds": 3,
-    "baselines__models": ["ngram", "tfidf"], "evaluate__bootstrap": 50,
+    "baselines__models": ["ngram", "tfidf"],
     "evaluate__robustness_documents": 20, "evaluate__explained_mistakes": 1,
 }  # fmt: skip
 SETTINGS = read_params(["evaluate"], REPOSITORY / "params.yaml").evaluate

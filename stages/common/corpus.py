@@ -94,6 +94,11 @@ def dataset_name(source: Path = SOURCE) -> str:
     return str(files.read_json(source)["dataset"])
 
 
+def comparable(text: str) -> str:
+    """Return a text without case and surplus blanks: two that are equal then are copies."""
+    return " ".join(text.casefold().split())
+
+
 def full_text(table: pd.DataFrame) -> list[str]:
     """Return what a model reads of each document: title and text, joined by a space."""
     return [

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -57,9 +56,27 @@ class Split:
         equal: np.ndarray = self.predicted == self.labels
         return equal
 
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """A number for each document, (documents,), the same for copies."""
+        texts = [corpus.comparable(text) for text in corpus.full_text(self.table)]
+        return np.unique(texts, return_inverse=True)[1]
+
+    @property
+    def copied(self) -> tuple[int, int]:
+        """How many documents are copies of one another, and how many texts these are."""
+        counts = np.bincount(self.groups)
+        return int(counts[counts > 1].sum()), int((counts > 1).sum())
+
     def headline(self, bins: int) -> metrics.Figures:
         """Return the headline figures."""
         return metrics.headline(self.labels, self.probabilities, self.predicted, bins)
+
+    def intervals(self, bins: int) -> dict[str, uncertainty.Interval]:
+        """Return their 95 % intervals."""
+        return uncertainty.intervals(
+            self.labels, self.probabilities, self.predicted, bins, self.groups
+        )
 
 
 def decide(rule: Decision, validation: Split, test: Split) -> tuple[Split, Split]:
@@ -72,7 +89,7 @@ def refuse_overlap(tables: dict[str, pd.DataFrame]) -> None:
     """Raise ``UserError`` when an id or a text of ``test`` stands in a split learned from."""
 
     def keys(table: pd.DataFrame) -> list[str]:
-        return [" ".join(text.casefold().split()) for text in corpus.full_text(table)]
+        return [corpus.comparable(text) for text in corpus.full_text(table)]
 
     test = tables["test"]
     texts = dict(zip(keys(test), test["id"], strict=True))
@@ -114,9 +131,8 @@ Decided = list[tuple[Decision, Sequence[Path]]]
 
 
 def measure_seeds(
-    rule: Decision, validation: Split, test: Split, seed: int, folder: Path, bins: int,
-    drawn: np.ndarray,
-) -> tuple[dict[str, Any], Decided]:  # fmt: skip
+    rule: Decision, validation: Split, test: Split, seed: int, folder: Path, bins: int
+) -> tuple[dict[str, Any], Decided]:
     """Return the test figures of the model of each seed, their mean and standard deviation.
 
     ``validation`` and ``test`` are of the main model, trained with ``seed``; those of `study.seeds`
@@ -133,18 +149,17 @@ def measure_seeds(
         decided.append((said[path.name][1].decided, [path / WEIGHTS]))
     each = {name: of_test.headline(bins) for name, (_, of_test) in said.items()}
     columns = {name: [figures[name] for figures in each.values()] for name in each[str(seed)]}
-    found: dict[str, Any] = {"seeds": each, "mean": {k: fmean(v) for k, v in columns.items()}}
+    found: dict[str, Any] = {"seeds": each,
+                             "mean": {k: float(np.mean(v)) for k, v in columns.items()}}  # fmt: skip
     if len(each) > 1:
-        found["standard_deviation"] = {k: stdev(v) for k, v in columns.items()}
+        found["standard_deviation"] = {k: float(np.std(v, ddof=1)) for k, v in columns.items()}
         on_validation, on_test = decide(rule, *(
             replace(splits[0], logits=metrics.mean_logits([split.logits for split in splits]))
             for splits in zip(*said.values(), strict=True)
         ))  # fmt: skip
         decided.append((on_test.decided, [path for _, weights in decided for path in weights]))
         found["together"] = on_test.headline(bins)
-        found["together_intervals"] = uncertainty.intervals(
-            test.labels, on_test.probabilities, on_test.predicted, bins, drawn
-        )
+        found["together_intervals"] = on_test.intervals(bins)
         found["together_on_validation"] = on_validation.headline(bins)
     return found, decided
 
@@ -167,22 +182,23 @@ def measure_calibration(test: Split, bins: int) -> tuple[dict[str, Any], dict[st
     return result, probabilities
 
 
-def measure_positive(validation: Split, test: Split, drawn: np.ndarray) -> dict[str, Any]:
+def measure_positive(validation: Split, test: Split) -> dict[str, Any]:
     """Return how well the positive of two classes is found; nothing where there are more.
 
-    ``curve`` has validation's precision, recall and F1 by threshold.
+    NaN where no document is of that class; ``curve`` has validation's precision, recall and F1 by
+    threshold.
     """
     decided = test.decided
     if decided.positive is None:
         return {}
     k = list(test.names).index(decided.positive)
 
-    def found(split: Split, weights: np.ndarray | None = None) -> dict[str, float]:
-        counts = metrics.confusion(split.labels, split.predicted, 2, weights)
-        each = metrics.precision_recall_f1(counts)
-        return {n: float(v[k]) for n, v in zip(("precision", "recall", "f1"), each, strict=True)}
+    def found(split: Split) -> dict[str, float]:
+        row = metrics.by_class(split.labels, split.probabilities, split.predicted, split.names)[
+            split.names[k]
+        ]
+        return {name: row[name] for name in ("precision", "recall", "f1")}
 
-    resampled = [found(test, row) for row in drawn]
     scores, true, false = metrics.cumulated(validation.labels == k, validation.probabilities[:, k])
     hits, chosen, all_true = true[1:], (true + false)[1:], max(true[-1], 1)
     lines = {"precision": hits / chosen, "recall": hits / all_true,
@@ -193,9 +209,9 @@ def measure_positive(validation: Split, test: Split, drawn: np.ndarray) -> dict[
         "rule": decided.rule,
         "threshold": decided.threshold,
         **found(test),
-        "intervals": {f: uncertainty.percentiles([e[f] for e in resampled]) for f in resampled[0]},
+        "intervals": uncertainty.of_class(test.labels, test.predicted, k, test.groups),
         "validation": found(validation),
-        "false_positive_rate": float(false_alarms.mean()) if len(false_alarms) else 0.0,
+        "false_positive_rate": float(false_alarms.mean()) if len(false_alarms) else np.nan,
         "curve": {name: plot_tables.thinned(scores, y) for name, y in lines.items()},
     }
 
@@ -212,20 +228,20 @@ def read_baseline(name: str, validation: Split, test: Split) -> tuple[Split, Spl
             Split(test.table, test.labels, scores[cut:], test.names))  # fmt: skip
 
 
-def compare(
-    rule: Decision, name: str, validation: Split, test: Split, bins: int, drawn: np.ndarray
-) -> dict[str, Any]:
+def compare(rule: Decision, name: str, validation: Split, test: Split, bins: int) -> dict[str, Any]:
     """Return a baseline's figures and how the model does against it on the same documents.
 
     Its temperature and threshold follow ``rule`` on validation, as those of the model do.
     """
     _, theirs = decide(rule, *read_baseline(name, validation, test))
-    ahead = uncertainty.paired_difference(test.labels, test.predicted, theirs.predicted, drawn)
+    ahead = uncertainty.paired_difference(
+        test.labels, test.predicted, theirs.predicted, test.groups
+    )
     return (
         theirs.headline(bins)
         | {"temperature": theirs.decided.temperature, "threshold": theirs.decided.threshold}
         | {"model_ahead_by": ahead}
-        | uncertainty.mcnemar(test.right, theirs.right)
+        | uncertainty.mcnemar(test.right, theirs.right, test.groups)
     )
 
 
@@ -243,7 +259,7 @@ def explore_learned_from(tables: dict[str, pd.DataFrame], names: list[str]) -> d
 def measure_slices(
     test: Split, train: pd.DataFrame, dropped: pd.DataFrame, texts: list[str], raw: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return n and accuracy of each part of the test set, by kind and name."""
+    """Return n and accuracy, with its 95 % interval, of each part of the test set, by kind and name."""
     right = test.right
     known, doubtful = near_duplicates(test.table, train, dropped)
     everything = np.ones(len(right), dtype=bool)
@@ -256,8 +272,11 @@ def measure_slices(
     parts: dict[str, dict[str, Any]] = {}
     for kind, name, where in found:
         if where.any():
-            part = {"n": int(where.sum()), "accuracy": float(right[where].mean())}
-            parts.setdefault(kind, {})[name] = part
+            parts.setdefault(kind, {})[name] = {
+                "n": int(where.sum()),
+                "accuracy": float(right[where].mean()),
+                "interval": uncertainty.share(right[where], test.groups[where]),
+            }
     return parts
 
 
@@ -266,7 +285,7 @@ def measure_robustness(
 ) -> dict[str, Any]:
     """Return the accuracy on a sample of test texts, as they are and in each disguise.
 
-    With it, by name, its 95 % bootstrap interval. What reaches the model as the same tokens twice,
+    With it, by name, its 95 % interval. What reaches the model as the same tokens twice,
     such as another case if it knows none, is predicted once.
     """
     count = min(count, len(texts))
@@ -280,12 +299,11 @@ def measure_robustness(
         logits = model.logits(new, bar.advance)
     predicted = replace(test, logits=logits).predicted
     known |= dict(zip(new, predicted, strict=True))
-    drawn = uncertainty.resamples(1000, count, seed)
     accuracy, intervals = {}, {}
     for name, version in tokens.items():
         right = np.array([known[t] for t in version]) == test.labels[rows]
         accuracy[name] = float(right.mean())
-        intervals[name] = uncertainty.percentiles(drawn @ right / count)
+        intervals[name] = uncertainty.share(right, test.groups[rows])
     return {"n": count, "accuracy": accuracy, "intervals": intervals}
 
 

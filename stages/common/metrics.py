@@ -1,9 +1,9 @@
 """Figures of a classifier: how often it is right, how well it ranks, whether its probabilities hold.
 
 Everywhere ``labels`` is an int array of shape (n,), ``probabilities`` a float array of shape
-(n, classes) whose rows sum to one, ``predicted`` an int array of shape (n,), the classes that follow
-from them (``stages.common.decision``), and ``weights`` an optional float array of shape (n,), how
-often each document counts: that is how a bootstrap resamples without copying.
+(n, classes) whose rows sum to one, and ``predicted`` an int array of shape (n,), the classes that
+follow from them (``stages.common.decision``). What is undefined, such as the recall of a class
+without documents, is NaN.
 """
 
 from collections.abc import Sequence
@@ -41,28 +41,27 @@ def mean_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def headline(
-    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
-    weights: np.ndarray | None = None,
-) -> Figures:  # fmt: skip
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int
+) -> Figures:
     """Return accuracy, macro precision, recall, F1 and ROC-AUC, NLL, Brier score and ECE.
 
     Macro figures average over the classes that occur among ``labels``; a class that is never
-    predicted has precision 0. ROC-AUC is one class against the rest.
+    predicted has precision 0, as in scikit-learn with ``zero_division=0``. ROC-AUC is one class
+    against the rest; NaN where only one occurs.
     """
-    w = np.ones(len(labels)) if weights is None else weights
-    counts = confusion(labels, predicted, probabilities.shape[1], w)
+    counts = confusion(labels, predicted, probabilities.shape[1])
     precision, recall, f1 = precision_recall_f1(counts)
     there = counts.sum(axis=1) > 0
-    areas = [roc_auc(labels == k, probabilities[:, k], w) for k in np.flatnonzero(there)]
+    areas = [roc_auc(labels == k, probabilities[:, k]) for k in np.flatnonzero(there)]
     return {
-        "accuracy": float(np.trace(counts) / w.sum()),
+        "accuracy": float(np.trace(counts) / len(labels)),
         "macro_precision": float(precision[there].mean()),
         "macro_recall": float(recall[there].mean()),
         "macro_f1": float(f1[there].mean()),
         "roc_auc_ovr": float(np.mean(areas)),
-        "nll": nll(labels, probabilities, w),
-        "brier": brier(labels, probabilities, w),
-        "ece": ece(labels, probabilities, predicted, bins, w),
+        "nll": nll(labels, probabilities),
+        "brier": brier(labels, probabilities),
+        "ece": ece(labels, probabilities, predicted, bins),
     }
 
 
@@ -79,15 +78,15 @@ def by_class(
 ) -> dict[str, Figures]:
     """Return per class n, precision, recall, F1, ROC-AUC, average precision; then weighted means.
 
-    The weights of ``weighted`` are the classes' shares among ``labels``; ``macro`` counts each
-    class that occurs once. A class without a document has no ROC-AUC: 0.5, as of a coin.
+    The weights of ``weighted`` are the classes' shares among ``labels``; ``macro`` counts each of
+    the ``classes`` that occur once. A class without a document has none of these: NaN.
     """
     counts = confusion(labels, predicted, len(names))
     precision, recall, f1 = precision_recall_f1(counts)
     size = counts.sum(axis=1)
     table = np.array([
         [precision[k], recall[k], f1[k], roc_auc(labels == k, probabilities[:, k]),
-         average_precision(labels == k, probabilities[:, k])]
+         average_precision(labels == k, probabilities[:, k])] if size[k] else [np.nan] * 5
         for k in range(len(names))
     ])  # fmt: skip
     columns = ("precision", "recall", "f1", "roc_auc", "average_precision")
@@ -95,19 +94,18 @@ def by_class(
         name: {"n": int(size[k])} | dict(zip(columns, map(float, table[k]), strict=True))
         for k, name in enumerate(names)
     }
-    for name, share in (("macro", size > 0), ("weighted", size)):
-        mean = np.average(table, axis=0, weights=share)
-        rows[f"({name})"] = {"n": int(size.sum())} | dict(
+    here = size > 0
+    for name, share in (("macro", here), ("weighted", size)):
+        mean = np.average(table[here], axis=0, weights=share[here])
+        rows[f"({name})"] = {"n": int(size.sum()), "classes": int(here.sum())} | dict(
             zip(columns, map(float, mean), strict=True)
         )
     return rows
 
 
-def confusion(
-    labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None
-) -> np.ndarray:
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Return how often each label (row) was predicted as each class (column)."""
-    cells = np.bincount(labels * classes + predicted, weights=weights, minlength=classes**2)
+    cells = np.bincount(labels * classes + predicted, minlength=classes**2)
     counts: np.ndarray = cells.reshape(classes, classes)
     return counts
 
@@ -123,19 +121,19 @@ def precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return precision, recall, f1
 
 
-def roc_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Return the area under the ROC curve; ties count half; 0.5 when one side is empty."""
-    _, true, false = cumulated(positive, scores, weights)
+def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve; ties count half; NaN when one side is empty."""
+    _, true, false = cumulated(positive, scores)
     if true[-1] == 0 or false[-1] == 0:
-        return 0.5
+        return np.nan
     return float(np.trapezoid(true, false) / (true[-1] * false[-1]))
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Return the mean precision over the recall steps; 0 when nothing is positive."""
+    """Return the mean precision over the recall steps; NaN when nothing is positive."""
     _, true, false = cumulated(positive, scores)
     if true[-1] == 0:
-        return 0.0
+        return np.nan
     precision = true[1:] / (true[1:] + false[1:])
     return float((np.diff(true) * precision).sum() / true[-1])
 
@@ -155,22 +153,20 @@ def precision_recall_curve(
 
 
 def cumulated(
-    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+    positive: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return thresholds from high to low, and the true and false positives at each, after 0."""
-    w = np.ones(len(scores)) if weights is None else weights
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of each run of ties
-    hit = np.where(positive[order], w[order], 0.0)
-    true = np.concatenate([[0.0], hit.cumsum()[last]])
-    both = np.concatenate([[0.0], w[order].cumsum()[last]])
+    true = np.concatenate([[0.0], positive[order].cumsum()[last]])
+    both = np.concatenate([[0.0], last + 1.0])
     return ranked[last], true, both - true
 
 
-def nll(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
+def nll(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the mean negative log-likelihood of the labels, in nats."""
-    return float(np.average(losses(labels, probabilities), weights=weights))
+    return float(losses(labels, probabilities).mean())
 
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -180,41 +176,48 @@ def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return each
 
 
-def brier(
-    labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None
-) -> float:
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the Brier score: squared error summed over classes, 0 to 2 (Brier 1950)."""
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(np.average(((probabilities - truth) ** 2).sum(axis=1), weights=weights))
+    return float(squared_errors(labels, probabilities).mean())
 
 
-def ece(
-    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
-    weights: np.ndarray | None = None,
-) -> float:  # fmt: skip
+def squared_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return each document's squared error summed over classes, (n,)."""
+    each: np.ndarray = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
+    return each
+
+
+def ece(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int) -> float:
     """Return the expected calibration error: gap of confidence and accuracy (Guo et al. 2017)."""
-    share, confidence, accuracy = reliability(labels, probabilities, predicted, bins, weights)
+    share, confidence, accuracy = reliability(labels, probabilities, predicted, bins)
     return float((share * np.abs(confidence - accuracy)).sum())
 
 
 def reliability(
-    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
-    weights: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return, per confidence bin of equal width, share of documents, mean confidence, accuracy.
 
-    Confidence is the probability of the predicted class. An empty bin has share 0 and, as nothing can be said, confidence and accuracy 0.
+    Confidence is the probability of the predicted class. An empty bin has share 0 and, as nothing
+    can be said, confidence and accuracy 0.
     """
-    w = np.ones(len(labels)) if weights is None else weights
     sure = probabilities[np.arange(len(labels)), predicted]
     right = predicted == labels
-    # Upper edges belong to their bin, as in the method's paper; rounding may put 1.0 above 1.
-    bin_of = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    size = np.bincount(bin_of, weights=w, minlength=bins)
+    at = bin_of(sure, bins)
+    size = np.bincount(at, minlength=bins)
     safe = np.where(size > 0, size, 1)
-    confidence = np.bincount(bin_of, weights=w * sure, minlength=bins) / safe
-    accuracy = np.bincount(bin_of, weights=w * right, minlength=bins) / safe
+    confidence = np.bincount(at, weights=sure, minlength=bins) / safe
+    accuracy = np.bincount(at, weights=right, minlength=bins) / safe
     return size / size.sum(), confidence, accuracy
+
+
+def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Return the bin of each confidence, (n,): of equal width, counted from 0.
+
+    Upper edges belong to their bin, as in the method's paper; rounding may put 1.0 above 1.
+    """
+    at: np.ndarray = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return at
 
 
 def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -237,9 +240,14 @@ def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def rounded(value: Any) -> Any:
-    """Round floats to six significant digits: what follows differs between processors."""
+    """Round floats to six significant digits: what follows differs between processors.
+
+    NaN, a value that is undefined, becomes None, the null of JSON.
+    """
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return None if np.isnan(value) else float(f"{value:.6g}")

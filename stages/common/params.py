@@ -289,8 +289,6 @@ class Evaluate(Section):
     """Name of the positive class; null: the last one."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)]
     """Of equal width, for the expected calibration error."""
-    bootstrap: Annotated[int, Field(ge=20, le=100_000)]
-    """Resamples of the test set behind each interval."""
     robustness_documents: Annotated[int, Field(ge=1)]
     """Test documents that are predicted again with typos, in lower case, and so on."""
     explained_mistakes: Annotated[int, Field(ge=0, le=1000)]

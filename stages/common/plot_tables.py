@@ -32,7 +32,7 @@ def write_curves(
     bins: int,
     reliability: Mapping[str, np.ndarray],
 ) -> None:
-    """Write the tables that follow from the test documents alone.
+    """Write the tables that follow from the test documents alone; no curve of a class without any.
 
     ``probabilities`` has shape (documents, classes), and so have those of ``reliability``, by
     temperature; ``predicted`` has (documents,).
@@ -40,11 +40,11 @@ def write_curves(
     pairs = ((names[a], names[b]) for a, b in zip(labels, predicted, strict=True))
     write(folder / "confusion.csv", ("actual", "predicted"), pairs)
     write(folder / "roc.csv", ("series", "false_positive_rate", "true_positive_rate"), (
-        (name, *point) for k, name in enumerate(names)
+        (name, *point) for k, name in enumerate(names) if 0 < (labels == k).sum() < len(labels)
         for point in thinned(*metrics.roc_curve(labels == k, probabilities[:, k]))
     ))  # fmt: skip
     write(folder / "precision_recall.csv", ("series", "recall", "precision"), (
-        (name, *point) for k, name in enumerate(names)
+        (name, *point) for k, name in enumerate(names) if (labels == k).any()
         for point in thinned(*metrics.precision_recall_curve(labels == k, probabilities[:, k]))
     ))  # fmt: skip
     write(folder / "reliability.csv", ("series", "confidence", "accuracy", "share"), (

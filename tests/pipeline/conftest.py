@@ -26,7 +26,7 @@ QUICK: dict[str, Any] = {
     "precision": "fp32",  # in which processes agree to the last digits
     "baselines": {"models": ["tfidf", "rnn"], "epochs": 1, "word_vectors": "random"},
     "label_noise": {"model": "tfidf", "folds": 2},
-    "evaluate": {"bootstrap": 50, "robustness_documents": 20, "explained_mistakes": 1},
+    "evaluate": {"robustness_documents": 20, "explained_mistakes": 1},
 }
 
 

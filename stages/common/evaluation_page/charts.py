@@ -70,7 +70,8 @@ def confusion(counts: np.ndarray, names: Sequence[str], shares: bool) -> str:
             for j in range(len(names)):
                 axes.add_patch(mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=ACCENT,
                                                      alpha=0.75 * float(values[i, j])))  # fmt: skip
-                text = f"{values[i, j]:.1%}" if shares else f"{int(counts[i, j]):,}"
+                share = f"{values[i, j]:.1%}" if rows[i, 0] else "–"
+                text = share if shares else f"{int(counts[i, j]):,}"
                 axes.text(j, i, text, ha="center", va="center")
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5),
                  xlabel="predicted class", ylabel="class of the document")  # fmt: skip
@@ -106,16 +107,16 @@ def curves(
 
 def bars(
     name: str, title: str, values: dict[str, float], label: str,
-    errors: dict[str, Sequence[float]] | None = None,
+    errors: Mapping[str, Sequence[float] | None] | None = None,
 ) -> str:  # fmt: skip
-    """Draw shares as horizontal bars, the first on top; ``errors`` hold the interval of some."""
+    """Draw shares as horizontal bars, the first on top; ``errors`` hold the interval, if any."""
 
     def paint(axes: Axes) -> None:
         where = list(range(len(values)))
         heights = list(values.values())
         axes.barh(where, heights, color=ACCENT, height=0.62, alpha=0.8)
         for i, (bar, value) in enumerate(values.items()):
-            low, high = (errors or {}).get(bar, (value, value))
+            low, high = (errors or {}).get(bar) or (value, value)
             if high > low:
                 axes.plot([low, high], [i, i], color=INK, linewidth=1.4)
             axes.text(max(value, high) + 0.005, i, f"{value:.1%}", va="center", fontsize=9)

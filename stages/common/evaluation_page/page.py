@@ -16,6 +16,7 @@ from markupsafe import Markup
 from stages.common import files, metrics, plot_tables
 from stages.common.evaluation_page import charts
 from stages.common.explanations import Explanation
+from stages.common.uncertainty import FEWEST, Interval
 
 PAGE = Path("reports/evaluation.html")
 CARD = Path("reports/model_card.md")
@@ -55,9 +56,10 @@ class Findings:
 
     names: list[str]
     n: int
-    resamples: int
+    copied: tuple[int, int]
+    """Test documents that are copies of one another, and how many texts these are."""
     figures: dict[str, float]
-    intervals: dict[str, list[float]]
+    intervals: dict[str, Interval]
     positive: dict[str, Any]
     """Of two classes, how well the positive one is found; empty where there are more."""
     baselines: dict[str, Any]
@@ -100,12 +102,13 @@ def write(
     ``labels`` and ``predicted`` have shape (documents,), ``probabilities`` and those of
     ``reliability``, by temperature, (documents, classes); ``history`` is finetune's.
     """
-    content = asdict(findings) | {"headline": HEADLINE, "limits": limits(findings), "why": DROPPED}
+    content = asdict(findings) | {"headline": HEADLINE, "limits": limits(findings), "why": DROPPED,
+                                  "fewest": FEWEST}  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html"]), keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters["markdown"] = markdown
+    environment.filters |= {"markdown": markdown, "number": number, "interval": interval}
     page = environment.get_template("page.html").render(
         content,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
@@ -119,6 +122,16 @@ def write(
     files.write_text(CARD, environment.get_template("card.md").render(content, md=markdown))
 
 
+def number(value: float, form: str = "%.4f") -> str:
+    """Return a number as text, a dash where it is undefined (NaN)."""
+    return "–" if np.isnan(value) else form % value
+
+
+def interval(ends: Interval, form: str = "%.4f") -> str:
+    """Return an interval as text, a dash where there is none."""
+    return " to ".join(form % end for end in ends) if ends else "–"
+
+
 def markdown(value: object) -> str:
     """Escape what Markdown or HTML would read as more than text, line breaks included."""
     text = " ".join(str(value).split())
@@ -128,7 +141,7 @@ def markdown(value: object) -> str:
 def limits(findings: Findings) -> list[str]:
     """Say in sentences where the model must not be trusted, from what was measured."""
     listed = ", ".join(findings.names)
-    by_f1 = {name: findings.classes[name]["f1"] for name in findings.names}
+    by_f1 = {name: f1 for name in findings.names if (f1 := findings.classes[name]["f1"]) >= 0}
     worst = min(by_f1, key=lambda name: by_f1[name])
     changed = {k: v for k, v in findings.robustness["accuracy"].items() if k != "as it is"}
     frail = min(changed, key=lambda name: changed[name])
@@ -171,9 +184,11 @@ def _charts(
 ) -> dict[str, Markup]:  # fmt: skip
     names = findings.names
     counts = metrics.confusion(labels, predicted, len(names))
-    against_rest = [(name, labels == k, probabilities[:, k]) for k, name in enumerate(names)]
+    against_rest = [(name, labels == k, probabilities[:, k]) for k, name in enumerate(names)
+                    if (labels == k).any()]  # fmt: skip
     positive = findings.positive  # of two classes one curve says it all: the other is its mirror
-    roc = [(n, p, s) for n, p, s in against_rest if not positive or n == positive["class"]]
+    roc = [(n, p, s) for n, p, s in against_rest
+           if not p.all() and (not positive or n == positive["class"])]  # fmt: skip
     loss = {
         split: ([int(r["step"]) for r in history if r[column]],
                 [float(r[column]) for r in history if r[column]])
@@ -198,7 +213,7 @@ def _charts(
             "roc", "ROC curves", {n: _thinned(*metrics.roc_curve(p, s)) for n, p, s in roc},
             ("false positive rate", "true positive rate"), diagonal=True,
             point=(f"threshold {positive['threshold']:.3f}", positive["false_positive_rate"],
-                   positive["recall"]) if positive else None,
+                   positive["recall"]) if positive and roc else None,
         ),
         "precision_recall": charts.curves(
             "precision-recall", "Precision against recall",
@@ -215,7 +230,10 @@ def _charts(
         "slices": charts.bars("slices", "Accuracy by slice", {
             f"{kind}: {name} ({part['n']:,})": part["accuracy"]
             for kind, group in findings.slices.items() for name, part in group.items()
-        }, "accuracy"),
+        }, "accuracy", {
+            f"{kind}: {name} ({part['n']:,})": part["interval"]
+            for kind, group in findings.slices.items() for name, part in group.items()
+        }),
         "robustness": charts.bars("robustness", "Accuracy on changed texts",
                                   findings.robustness["accuracy"], "accuracy",
                                   findings.robustness["intervals"]),

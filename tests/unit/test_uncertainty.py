@@ -1,0 +1,152 @@
+"""Intervals against values worked out by hand or by SciPy, and how often they cover."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import coverage
+from stages.common import metrics, uncertainty
+
+
+def intervals(labels, p, predicted, bins, groups) -> dict[str, Any]:
+    return uncertainty.intervals(labels, p, predicted, bins, groups)
+
+
+def scored(n, classes=4, seed=0, kind="overconfident"):
+    """Labels, probabilities and predictions of a test set without copies."""
+    test = coverage.drawn(np.random.default_rng(seed), coverage.KINDS[kind], n, classes)
+    return test.labels, test.probabilities, test.probabilities.argmax(axis=1)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 7), (3, 7), (921, 1000), (4999, 5000), (5000, 5000)])
+def test_the_interval_of_an_accuracy_is_wilsons_however_many_documents(right, n):
+    expected = stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert uncertainty.share(np.arange(n) < right, np.arange(n)) == pytest.approx(list(expected))
+
+
+def test_no_documents_have_no_interval():
+    assert uncertainty.share(np.zeros(0, dtype=bool), np.zeros(0, dtype=int)) is None
+
+
+def test_copies_change_no_interval_and_no_test():
+    labels, p, predicted = scored(300)
+    theirs = scored(300, seed=1)[2]
+    alone, rows = np.arange(300), np.repeat(np.arange(300), 3)
+    once = intervals(labels, p, predicted, 15, alone)
+    thrice = intervals(labels[rows], p[rows], predicted[rows], 15, rows)
+    assert list(once) == list(thrice)
+    for name, ends in once.items():
+        assert thrice[name] == pytest.approx(ends), name
+    for k in range(4):
+        assert uncertainty.of_class(labels[rows], predicted[rows], k, rows) == {
+            name: pytest.approx(ends)
+            for name, ends in uncertainty.of_class(labels, predicted, k, alone).items()
+        }
+    a, b = predicted == labels, theirs == labels
+    assert uncertainty.mcnemar(a, b, alone) == uncertainty.mcnemar(a[rows], b[rows], rows)
+    ahead = uncertainty.paired_difference(labels, predicted, theirs, alone)
+    again = uncertainty.paired_difference(labels[rows], predicted[rows], theirs[rows], rows)
+    assert ahead == {name: pytest.approx(ends) for name, ends in again.items()}
+    # as documents of their own they would seem to tell more
+    apart = intervals(labels[rows], p[rows], predicted[rows], 15, np.arange(900))
+    for name, ends in once.items():
+        assert np.diff(apart[name]) < 0.8 * np.diff(ends), name
+
+
+def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
+    a = np.array([True] * 9 + [False] * 1 + [True] * 90)
+    b = np.array([False] * 9 + [True] * 1 + [True] * 90)
+    found = uncertainty.mcnemar(a, b, np.arange(100))
+    assert (found["only_model_right"], found["only_baseline_right"]) == (9, 1)
+    assert found["mcnemar_p"] == pytest.approx(2 * (1 + 10) / 2**10)
+    assert uncertainty.mcnemar(a, a, np.arange(100))["mcnemar_p"] == 1
+    # the nine are copies of one text, with the right label on most
+    groups = np.where(np.arange(100) < 10, 0, np.arange(100))
+    found = uncertainty.mcnemar(a, b, groups)
+    assert (found["only_model_right"], found["only_baseline_right"]) == (1, 0)
+    assert found["mcnemar_p"] == 1
+
+
+def test_the_interval_of_a_difference_is_the_normal_one_of_its_documents():
+    labels, _, predicted = scored(500)
+    theirs = np.where(np.random.default_rng(2).random(500) < 0.2, (labels + 1) % 4, predicted)
+    net = (predicted == labels).astype(float) - (theirs == labels)
+    half = 1.959964 * net.std(ddof=1) / 500**0.5
+    found: dict[str, Any] = uncertainty.paired_difference(labels, predicted, theirs, np.arange(500))
+    assert found["accuracy"] == pytest.approx([net.mean() - half, net.mean() + half])
+    f1 = [metrics.judge(np.eye(4)[x], labels)["macro_f1"] for x in (predicted, theirs)]
+    assert np.mean(found["macro_f1"]) == pytest.approx(f1[0] - f1[1])
+    # classes are about equal here, so the two spread alike
+    assert np.diff(found["macro_f1"]) == pytest.approx(np.diff(found["accuracy"]), rel=0.15)
+    same = uncertainty.paired_difference(labels, predicted, predicted, np.arange(500))
+    assert same == {"accuracy": None, "macro_f1": None}
+
+
+def test_the_interval_of_an_auc_has_delongs_variance():
+    labels, p, predicted = scored(400, classes=2, kind="rare")
+    own, other = p[labels == 1, 1], p[labels == 0, 1]
+    above = (own[:, None] > other) + 0.5 * (own[:, None] == other)
+    variance = above.mean(axis=1).var(ddof=1) / len(own) + above.mean(axis=0).var(ddof=1) / len(
+        other
+    )
+    low, high = intervals(labels, p, predicted, 15, np.arange(400))["roc_auc_ovr"]
+    area = metrics.roc_auc(labels == 1, p[:, 1])
+    odds = [np.log(x / (1 - x)) for x in (low, area, high)]
+    assert odds[2] - odds[1] == pytest.approx(odds[1] - odds[0])
+    halves = (odds[2] - odds[1]) * area * (1 - area) / variance**0.5
+    assert 1.96 < halves < 3, "Student's quantile for the few errors among the few positives"
+
+
+def test_a_loss_that_is_not_skewed_has_students_interval():
+    losses = np.tile([0.2, 0.4, 0.6], 50)
+    labels, p = np.zeros(150, dtype=int), np.stack([np.exp(-losses), 1 - np.exp(-losses)], axis=1)
+    found = intervals(labels, p, labels, 15, np.arange(150))["nll"]
+    expected = stats.ttest_1samp(losses, 0).confidence_interval()
+    assert found == pytest.approx(list(expected), rel=1e-4)
+
+
+def test_a_class_that_is_always_right_is_not_thought_perfect():
+    labels = np.repeat([0, 1], 50)
+    found = intervals(labels, np.eye(2)[labels] * 0.98 + 0.01, labels, 15, np.arange(100))
+    for name in ("macro_precision", "macro_recall", "macro_f1"):
+        low, high = found[name]
+        assert 0.93 < low < 0.98, name
+        assert high == pytest.approx(1)
+    assert found["roc_auc_ovr"] is None, "of a perfect ranking nothing is known of its errors"
+    assert found["ece"][0] == 0
+    assert 0.02 < found["ece"][1] < 0.06, "three of a hundred could be wrong, and none be seen"
+
+
+def test_a_rare_class_takes_the_averages_their_intervals():
+    labels, p, predicted = scored(300)
+    keep = (labels != 2) | (np.cumsum(labels == 2) <= uncertainty.FEWEST)
+    few = keep & ((labels != 2) | (np.cumsum(labels == 2) < uncertainty.FEWEST))
+    for rows, some in ((keep, True), (few, False)):
+        found = intervals(labels[rows], p[rows], predicted[rows], 15, np.arange(rows.sum()))
+        gone = {name for name, ends in found.items() if ends is None}
+        names = {"macro_precision", "macro_recall", "macro_f1", "roc_auc_ovr"}
+        assert gone == (set() if some else names)
+
+
+def test_a_class_that_is_never_predicted_has_no_interval_of_its_precision():
+    labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 0, 0, 0])
+    found = uncertainty.of_class(labels, predicted, 1, np.arange(4))
+    assert found["precision"] is None
+    assert found["recall"] == pytest.approx(
+        list(stats.binomtest(0, 2).proportion_ci(method="wilson"))
+    )
+    assert uncertainty.of_class(labels * 0, predicted, 1, np.arange(4)) == dict.fromkeys(found)
+
+
+@pytest.mark.parametrize("kind", ["calibrated", "copies"])
+def test_each_interval_covers_as_often_as_it_says(kind, monkeypatch):
+    simulations = 120
+    monkeypatch.setattr(coverage, "POPULATION", 200_000)
+    monkeypatch.setattr(uncertainty, "DRAWS", 300)
+    found = coverage.coverage(coverage.KINDS[kind], 500, 4, simulations, jobs=1)
+    fewest, most = stats.binom.ppf([0.001, 0.999], simulations, [0.92, 0.98]) / simulations
+    assert len(found) == 13
+    for name, share in found.items():
+        assert fewest <= share <= most, f"{name} covers in {share:.0%}"
