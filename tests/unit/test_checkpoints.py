@@ -4,8 +4,10 @@ import errno
 import hashlib
 import importlib.metadata
 import json
+import platform
 import shutil
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -101,6 +103,40 @@ def test_what_tells_libraries_which_kernels_to_take_counts(monkeypatch, name):
     before = fingerprint({}, [])
     monkeypatch.setenv(name, "0")
     assert fingerprint({}, []) != before
+
+
+def test_the_hardware_is_described_in_json_by_known_names(monkeypatch):
+    found = checkpoints.hardware()
+    assert json.loads(json.dumps(found)) == found
+    assert set(found) == {"threads", "processor", "capabilities", "kernels", "environment", "gpu",
+                          "tf32", "deterministic"}  # fmt: skip
+    assert set(found["environment"]) == set(checkpoints.KERNEL_VARIABLES)
+    assert found["threads"] == torch.get_num_threads()
+    assert len(found["tf32"]) == 2
+    if not torch.cuda.is_available():
+        assert found["gpu"] is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert checkpoints.hardware()["gpu"] == ["A", 8, 0]
+
+
+def test_of_the_processors_the_first_is_named_by_its_model(monkeypatch):
+    listing = "processor\t: 0\nvendor_id\t: X\ncpu family\t: 6\nmodel\t: 7\nmodel name\t: é\nstepping\t: 1\ncpu MHz\t: 3\n"
+    arm = "CPU part\t: 0xd0c\n"
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: f"{listing}{arm}\n{listing}")
+    assert checkpoints._processor_model() == [
+        line
+        for line in (listing + arm).splitlines()
+        if not line.startswith(("processor", "cpu MHz"))
+    ]
+
+    def missing(self, encoding):
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(platform, "processor", lambda: "some")
+    assert checkpoints._processor_model() == ["some"]
 
 
 def test_hosts_that_differ_agree_on_one_folder(monkeypatch):

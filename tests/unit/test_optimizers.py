@@ -118,6 +118,16 @@ def test_the_layers_are_the_largest_list_and_those_as_long():
     assert [id(x) for x in found] == [id(first), id(second)]
 
 
+def test_what_is_beside_the_input_embeddings_is_as_deep_wherever_the_model_keeps_them():
+    words = nn.Embedding(4, 2)
+    beside = Body(words=words, norm=nn.LayerNorm(2))
+    body: Any = Body(layers=blocks(2, 2), beside=beside, norm=nn.LayerNorm(2))
+    body.get_input_embeddings = lambda: words
+    found = {name: depth for name, depth in optimizers.depths(body).items() if "layers" not in name}
+    assert found == {"beside.words.weight": 0, "beside.norm.weight": 0, "beside.norm.bias": 0,
+                     "norm.weight": 3, "norm.bias": 3}  # fmt: skip
+
+
 def test_zero_3_leaves_pieces_and_the_whole_size_beside():
     large, small = blocks(2, 1), blocks(3, 4)
     for parameter in large.parameters():
