@@ -269,6 +269,8 @@ def test_every_document_is_left_out_as_often_and_the_same_each_time():
 
 
 def test_one_document_says_nothing_of_a_temperature():
+    found = asked(SETTINGS, THREE).fitted(np.array([0]), np.array([[0.0, 1.0, 0.0]]), THREE)
+    assert found.temperature == 1
     assert decision.temperature_gain(np.array([0]), np.array([[0.0, 1.0]])) == (0.0, 0.0)
     gain, error = decision.temperature_gain(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))
     assert np.isfinite([gain, error]).all()
