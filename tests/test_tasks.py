@@ -256,11 +256,13 @@ def test_the_threshold_is_of_validation_alone_and_goes_with_its_model(spam):
     assert corpus.DECISION.read_bytes() != before[0]
 
 
-def test_an_export_takes_the_threshold_along(spam, tool):
+def test_an_export_takes_the_decision_and_its_card_along(spam, tool):
     tool(spam, export)
     exported = Path("models/exported")
     assert decision.read(exported) == decision.read(corpus.FINETUNED)
-    assert "spam where its probability is over" in (exported / "README.md").read_text()
+    text = (exported / "README.md").read_text()
+    assert text.startswith(export.CARD.read_text())
+    assert f"best = 1 if shares[1] > {decision.read(exported).threshold} else 0" in text
 
 
 def test_a_threshold_or_class_that_the_task_does_not_have_is_refused(made, tmp_path, monkeypatch):
