@@ -141,7 +141,7 @@ def detectors(
         rounds = lq.true_label_probabilities(views, given, prior, fold, rounds=ROUNDS)
         found = lq.over_rounds(rounds, prior)
         quality = lq.posterior(found, given)[own]
-        rate = lq.noise_rate(rounds[-1], given).estimate
+        rate = lq.noise_rate(rounds, given).estimate
         expected = lq.error_probability(quality, rate)
         yield f"ours, {name}", Found(1 - quality, lq.suspects(quality, expected), rate, found)
 

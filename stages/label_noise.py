@@ -54,7 +54,7 @@ def main() -> None:
     rate = lq.NoiseRate(0, 0, 0)
     wrong, suspect = np.zeros(len(given)), np.zeros(len(given), bool)
     if not known.all():
-        rate = lq.noise_rate(rounds[-1][~known], given[~known])
+        rate = lq.noise_rate([found[~known] for found in rounds], given[~known])
         wrong[~known] = lq.error_probability(rank[~known], rate.estimate)
         suspect[~known] = lq.suspects(rank[~known], wrong[~known], settings.precision)
     precision = float(wrong[suspect].mean()) if suspect.any() else None  # expected
@@ -63,11 +63,11 @@ def main() -> None:
     honest = lq.calibrated(posterior, given, wrong).round(6)
 
     # ---- act on the suspects
-    trust = np.where(known, 1, probabilities[own])
     likely = suspect & (wrong > LIKELY)
-    result = act(train, classes[best], trust, likely, settings.action)
+    result = act(train, classes[best], honest[own], likely, settings.action)
     # the first round alone has no trace of a document's own label
-    check(train, result, lq.agreement(rounds[0], given), settings.action)
+    kappa = lq.agreement(rounds[0], given)
+    check(train, result, kappa, settings.action)
     changed = int((result["label"] != train["label"].loc[result.index]).sum())
 
     # ---- what cleanlab notices beside
@@ -124,26 +124,28 @@ def main() -> None:
     checkpoints.Checkpoints("label_noise", "").discard()  # folds of a fine-tuned judge
     show(said, given[rows], second[rows], np.bincount(given))
     issue_types.show(noticed)
-    console.say(f"estimated share of wrong labels: {rate.estimate:.1%} "
-                f"(between {rate.lower:.1%} and {rate.upper:.1%}), the true classes taken to be "
-                + ", ".join(f"{name} {share:.0%}" for name, share in zip(said, prior, strict=True)))  # fmt: skip
-    if precision is not None:
-        console.say(f"{suspect.sum():,} suspects, of which {precision:.0%} should be wrong; "
-                    f"{likely.sum():,} are likelier wrong than right")  # fmt: skip
+    if kappa >= UNRELATED:
+        console.say(f"estimated share of wrong labels: {rate.estimate:.1%} ({rate.lower:.1%} to "
+                    f"{rate.upper:.1%} over resampled documents), if the true classes are "
+                    + ", ".join(f"{name} {share:.0%}" for name, share in zip(said, prior, strict=True))
+                    + "; errors in doubtful documents do not show")  # fmt: skip
+    if kappa >= UNRELATED and precision is not None:
+        console.say(f"{suspect.sum():,} flagged labels, {likely.sum():,} with P(error) > {LIKELY}; mean "
+                    f"P(error) {precision:.0%}: what the models expect, which no one has checked")  # fmt: skip
     console.say(f"action {settings.action}: " + outcome(settings.action, changed,
                 len(train) - len(result), int(suspect.sum())))  # fmt: skip
     console.outputs(corpus.LABELS, page.PAGE)
 
 
 def act(
-    train: pd.DataFrame, best: lq.Ints, trust: lq.Floats, likely: lq.Mask, action: str
+    train: pd.DataFrame, best: lq.Ints, quality: lq.Floats, likely: lq.Mask, action: str
 ) -> pd.DataFrame:
     """Return the documents to train on: rows are lost only by ``drop``, and only the ``likely`` (n,).
 
-    ``best`` (n,) is the label each looks like, which may be the given one all the same; ``trust``
-    (n,) is the probability of the given one.
+    ``best`` (n,) is the label each looks like, which may be the given one all the same; ``quality``
+    (n,) is the given one's, as issues.parquet has it.
     """
-    result = train.assign(weight=trust if action == "weight" else 1.0)
+    result = train.assign(weight=quality if action == "weight" else 1.0)
     if action == "drop":
         return result[~likely]
     if action == "relabel":

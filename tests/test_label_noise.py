@@ -60,7 +60,7 @@ def write(table: pd.DataFrame) -> None:
 
 @pytest.fixture
 def made_up(workspace: Path) -> pd.DataFrame:
-    set_params(model="tfidf", folds=3)
+    set_params(model="tfidf", folds=3, prior="uniform")  # which it is; the wrong labels' is not
     write(documents())
     return documents()
 
@@ -103,8 +103,8 @@ def test_an_action_touches_suspects_likelier_wrong_than_right_alone(made_up, act
     assert bool(changed) == (action == "relabel")
     errors = set(made_up.loc[made_up["label"] != made_up["true"], "id"])
     weight = trained.set_index("id")["weight"]
-    assert weight.between(0, 1).all()
-    if action == "weight":
+    if action == "weight":  # by the quality that is reported
+        assert weight.to_dict() == issues.set_index("id")["quality"].to_dict()
         assert weight[list(errors)].mean() < 0.5 * weight.drop(list(errors)).mean()
     else:
         assert (weight == 1).all()
@@ -187,9 +187,10 @@ def test_random_labels_can_still_be_looked_at(made_up, capsys):
     set_params(action="keep")
     label_noise.main()
     summary = json.loads((corpus.LABELS / "summary.json").read_text())
-    assert summary["noise_rate_to"] > 0.5
     assert summary["documents_out"] == 180
-    assert "the suspects are guesses" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the suspects are guesses" in printed
+    assert "estimated share" not in printed, "nothing is claimed where nothing is known"
 
 
 def test_classes_renamed_among_themselves_are_no_errors(made_up):
@@ -219,7 +220,7 @@ def test_groups_never_lie_in_two_folds(seed):
     assert set(fold) == set(range(4))
 
 
-def simulated(rate: float, rows: int = 20_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def simulated(rate: float, rows: int = 8000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return calibrated probabilities, true labels, and labels of which ``rate`` are any other."""
     rng = np.random.default_rng(3)
     probabilities = rng.dirichlet([0.1, 0.1, 0.1], rows)
@@ -232,8 +233,8 @@ def simulated(rate: float, rows: int = 20_000) -> tuple[np.ndarray, np.ndarray, 
 def test_noise_that_depends_on_the_class_alone_is_measured_exactly(rate):
     probabilities, true, labels = simulated(rate)
     real = (labels != true).mean()
-    found = lq.noise_rate(probabilities, labels)
-    assert found.lower == pytest.approx(real, abs=0.015)
+    found = lq.noise_rate([probabilities], labels, 20)
+    assert found.estimate == pytest.approx(real, abs=0.015)
     assert found.lower <= found.estimate <= found.upper
     posterior = lq.posterior(probabilities, labels)
     quality = posterior[np.arange(len(labels)), labels]
@@ -246,6 +247,66 @@ def test_noise_that_depends_on_the_class_alone_is_measured_exactly(rate):
         suspect = lq.suspects(quality, wrong, precision)
         assert (labels != true)[suspect].mean() == pytest.approx(precision, abs=0.03)
     assert lq.suspects(quality, wrong).sum() == round(wrong.sum())
+
+
+def text_model(
+    classes: int, rows: int, rate: float, kind: str, seed: int
+) -> tuple[list[lq.Floats], lq.Ints, lq.Mask]:
+    """Return two rounds of probabilities, given labels, and which are wrong.
+
+    Documents are clear to different degrees, and the probabilities too sure by an amount that no
+    temperature makes good: the estimate's own model is not what the documents were drawn from.
+    """
+    rng = np.random.default_rng(seed)
+    true = rng.permutation(np.arange(rows) % classes)
+    clarity = rng.gamma(4, (2 + 0.6 * np.log2(classes)) / 4, (rows, 1))
+    scores = clarity * np.eye(classes)[true] + rng.normal(size=(rows, classes))
+    wrong = rng.random(rows) < rate
+    step = rng.integers(1, classes, rows) if kind == "uniform" else 1
+    given = np.where(wrong, (true + step) % classes, true)
+    noise = 0.3 * rng.normal(size=(2, rows, classes))
+    prior = np.bincount(given, minlength=classes) / rows
+    return [lq.match_prior(3 * (scores + own), prior) for own in noise], given, wrong
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows"), [*((c, n) for c in (2, 4, 14, 30) for n in (200, 1000)), (4, 10_000)]
+)
+def test_of_correct_labels_at_most_a_hundredth_is_taken_for_wrong(classes, rows):
+    found = []
+    for seed in range(2):
+        rounds, given, _ = text_model(classes, rows, 0, "", seed)
+        found.append(lq.noise_rate(rounds, given, 10))
+    assert np.mean([rate.estimate for rate in found]) <= 0.01
+    assert all(rate.lower == 0 for rate in found)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.2, 0.3])
+@pytest.mark.parametrize(
+    ("classes", "kind"), [(2, "any"), (4, "uniform"), (4, "pair"), (14, "pair")]
+)
+def test_wrong_labels_are_counted_within_a_few_points_and_the_interval_covers(classes, kind, rate):
+    found = []
+    for seed in range(4):
+        rounds, given, wrong = text_model(classes, 600, rate, kind, seed)
+        found.append((lq.noise_rate(rounds, given, 40), wrong.mean()))
+    assert np.mean([abs(rate.estimate - real) for rate, real in found]) < 0.04
+    assert sum(rate.lower <= real <= rate.upper for rate, real in found) >= 3
+    assert all(rate.upper - rate.lower < 0.25 for rate, _ in found), (
+        "an interval of anything covers"
+    )
+
+
+@pytest.mark.parametrize("name", ["spam", "sentiment"])
+def test_of_the_correct_labels_of_a_sample_at_most_a_hundredth_is_taken_for_wrong(name):
+    table = pd.read_csv(REPOSITORY / f"data/sample/{name}.csv")
+    given = np.unique(table["label"], return_inverse=True)[1]
+    models = read_params(["models"], REPOSITORY / "params.yaml").models
+    vectors = encoder.vectors(table["text"].to_list(), encoder.find("minilm", models), 64)
+    views = [*lq.vector_views(vectors), lq.tfidf_view(table["text"].to_list())]
+    fold = lq.fold_numbers(given, np.arange(len(given)), 5, 0)
+    rounds = lq.true_label_probabilities(views, given, lq.class_prior(given, "given"), fold)
+    assert lq.noise_rate(rounds, given, 40).estimate <= 0.01
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.3])
@@ -261,11 +322,12 @@ def test_of_suspects_asked_for_at_a_precision_about_that_share_is_wrong(rate):
     rounds = lq.true_label_probabilities(lq.vector_views(vectors), labels, prior, fold)
     posterior = lq.posterior(lq.over_rounds(rounds, prior), labels)
     own = np.arange(2000), labels
-    wrong = lq.error_probability(posterior[own], lq.noise_rate(rounds[-1], labels).estimate)
+    wrong = lq.error_probability(posterior[own], lq.noise_rate(rounds, labels, 20).estimate)
     for precision in (0.7, 0.8, 0.9):
         suspect = lq.suspects(posterior[own], wrong, precision)
         # sharpened probabilities, taken at their word, miss by .13 to .22
-        assert (labels != true)[suspect].mean() == pytest.approx(precision, abs=0.08)
+        # (the rate is estimated too low here, so that more are wrong than is said)
+        assert -0.08 < (labels != true)[suspect].mean() - precision < 0.15
     # and so the probabilities shown: of labels said to be wrong with a chance of p, p are
     shown = 1 - lq.calibrated(posterior, labels, wrong)[own]
     for low, high in ((0.1, 0.4), (0.4, 0.7), (0.7, 1.0)):
@@ -298,7 +360,7 @@ def test_correct_labels_of_unequal_classes_are_left_alone():
         rounds = lq.true_label_probabilities([lq.linear_view(vectors, 1.0)], true, prior, fold)
         found = lq.over_rounds(rounds, prior)
         quality = lq.posterior(found, true)[np.arange(1000), true]
-        wrong = lq.error_probability(quality, lq.noise_rate(rounds[-1], true).estimate)
+        wrong = lq.error_probability(quality, lq.noise_rate(rounds, true, 20).estimate)
         spoilt[kind] = (lq.suspects(quality, wrong) & (found.argmax(1) != true)).mean()
     assert spoilt["auto"] < 0.03
     assert spoilt["auto"] < spoilt["uniform"] / 2, "a wrong prior costs correct labels"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
+from scipy.stats import binom, false_discovery_control
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -33,6 +34,8 @@ View = Callable[[Ints, Ints, Floats], Floats]
 NEIGHBOURS = 50
 SHARPNESS = 2.0  # a model fit on noisy labels is under-confident about the true class
 FLOOR = 1e-6  # of a probability before its logarithm
+TEMPERATURES = np.geomspace(0.25, 10, 24)  # of predictions, in which the best is looked for
+RATES = 0.75 * np.linspace(0, 1, 81) ** 2  # of wrong labels; fine where they are few
 BALANCED = (
     0.13  # classes no further than this on the way from equal sizes to a single class are equal
 )
@@ -241,28 +244,89 @@ def agreement(probabilities: Floats, labels: Ints) -> float:
 
 
 class NoiseRate(NamedTuple):
-    """Share of wrong labels: the estimate and its bounds."""
+    """Share of wrong labels: the estimate and its 95 % interval from resampled documents."""
 
     estimate: float
     lower: float
     upper: float
 
 
-def noise_rate(probabilities: Floats, labels: Ints) -> NoiseRate:
-    """Estimate the share of wrong labels.
+def noise_rate(rounds: Sequence[Floats], labels: Ints, resamples: int = 200) -> NoiseRate:
+    """Estimate the share of wrong labels from the probabilities of all ``rounds``, each (n, c).
 
-    lower: EM's, exact where errors depend on the class alone. upper: expected disagreement, which
-    counts the model's own errors too. Between them: the errors of a model matched to the prior are
-    about as many from one class to another as back, so a flow in one direction is the annotators';
-    the model has learnt about as much of it as it still shows, hence twice the flow.
+    The larger of what ``anywhere`` and ``one_way`` find, errors of two kinds. The first round is
+    blind to a document's own label; the last, which is not quite, knows the task better: the
+    estimate is the first's, but no more than the last leaves possible. The interval is of both, from
+    resampled documents. It cannot say how well the models know the task, and errors in documents
+    that are doubtful anyway are no part of it: with few documents or poor models, read it as a floor.
+    """
+    weights = np.ones((resamples + 1, len(labels)))  # the sample itself first
+    weights[1:] = np.random.default_rng(0).poisson(1, (resamples, len(labels)))
+    found, most = [], []
+    for probabilities in (rounds[0], rounds[-1]):
+        flow, possible = one_way(probabilities, labels, weights)
+        found.append(np.maximum(anywhere(probabilities, labels, weights), flow))
+        most.append(max(float(np.quantile(found[-1][1:], 0.975)), possible))
+    estimate = min(float(found[0][0]), float(np.quantile(found[-1][1:], 0.975)))
+    lower = min(float(np.quantile(each[1:], 0.025)) for each in found)
+    return NoiseRate(estimate, min(lower, estimate), max(*most, estimate))
+
+
+def anywhere(probabilities: Floats, labels: Ints, weights: Floats) -> Floats:
+    """Return the rate of errors to any other class by maximum likelihood (b,), for weights (b, n).
+
+    A model's own errors vanish where its predictions are sure, such label errors do not. Rate and
+    temperature of the predictions are fitted together (robust logistic regression, Copas 1988,
+    https://doi.org/10.1111/j.2517-6161.1988.tb01723.x; the lapse rate of Wichmann and Hill 2001,
+    https://doi.org/10.3758/BF03194544), so that predictions too sure of themselves are no errors.
     """
     c = probabilities.shape[1]
-    own = np.arange(len(labels)), labels
-    lower = 1 - float(posterior(probabilities, labels)[own].mean())
-    upper = max(1 - float(probabilities[own].mean()), lower)
-    flow = np.eye(c)[probabilities.argmax(axis=1)].T @ np.eye(c)[labels]
-    one_way = float(np.abs(flow - flow.T).sum()) / 2 / len(labels)
-    return NoiseRate(max(lower, min(upper, 2 * one_way)), lower, upper)
+    logits = np.log(np.clip(probabilities, FLOOR, 1.0))
+    likelihood = np.zeros((len(weights), len(TEMPERATURES) * len(RATES)))
+    with threadpool_limits(1, user_api="blas"):  # the same sums on any machine
+        for start in range(0, len(labels), 512):  # bounds memory
+            rows = slice(start, start + 512)
+            own = np.arange(len(labels[rows])), labels[rows]
+            right = np.stack([softmax(logits[rows] / t, axis=1)[own] for t in TEMPERATURES], axis=1)
+            given = (1 - RATES) * right[..., None] + RATES * (1 - right[..., None]) / (c - 1)
+            likelihood += weights[:, rows] @ np.log(given + FLOOR**2).reshape(len(given), -1)
+    best: Floats = RATES[likelihood.argmax(axis=1) % len(RATES)]
+    return best
+
+
+def one_way(probabilities: Floats, labels: Ints, weights: Floats) -> tuple[Floats, float]:
+    """Return the rate of errors from one class to another (b,), for weights (b, n), and at most.
+
+    Decisions that take each class as often as it occurs err about as often from one class to
+    another as back, so a flow in one direction is the annotators'. Pairs of classes count in which
+    it is more than chance (binomial test, a false discovery rate of 5 %). Of errors that leave the
+    classes' shares as they are, the decisions show the documents that they get right, as large a
+    part as of those with correct labels. Errors that move the shares off the prior, models learn,
+    and half of them is taken to show. The most there may be counts all pairs, less what chance
+    alone gives.
+    """
+    n, c = probabilities.shape
+    prior = probabilities.mean(axis=0)
+    # so sharp that it counts decisions
+    sharp = 10 * np.log(np.clip(probabilities, FLOOR, 1.0))
+    best = match_prior(sharp, prior).argmax(axis=1)
+    flows = np.stack([np.bincount(best * c + labels, w, c * c).reshape(c, c) for w in weights])
+    i, j = np.triu_indices(c, 1)
+    there, back = flows[:, i, j], flows[:, j, i]
+    errors, ahead = there[0] + back[0], np.abs(there[0] - back[0])
+    p = np.minimum(2 * binom.sf((errors + ahead) / 2 - 1, errors, 0.5), 1)
+    pairs = false_discovery_control(p) < 0.05
+    seen = (np.sign(there[0] - back[0]) * (there - back))[:, pairs]
+    shares = np.clip(seen, 0, None).sum(axis=1) / weights.sum(axis=1)
+    moved = float(np.abs(np.bincount(labels, minlength=c) / n - prior).sum()) / 2
+    agreed = float((best == labels).mean())
+    half = np.minimum(shares, moved)
+    rate: Floats = (shares - half) / np.maximum(agreed + shares - half, FLOOR) + 2 * half
+    # mean and variance of the absolute difference of two directions that are equally likely
+    middle = np.floor(errors / 2) + 1
+    mean = 2 * middle * binom.pmf(middle, errors, 0.5)
+    excess = ahead.sum() - mean.sum() + 1.645 * np.sqrt((errors - mean**2).sum())
+    return rate, max(float(rate[0]), float(excess) / (n * agreed + max(float(excess), 0)))
 
 
 def error_probability(quality: Floats, rate: float, sharpness: float = SHARPNESS) -> Floats:
