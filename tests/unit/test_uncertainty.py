@@ -140,6 +140,7 @@ def test_a_class_that_is_never_predicted_has_no_interval_of_its_precision():
     assert uncertainty.of_class(labels * 0, predicted, 1, np.arange(4)) == dict.fromkeys(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["calibrated", "copies"])
 def test_each_interval_covers_as_often_as_it_says(kind, monkeypatch):
     simulations = 120
@@ -150,3 +151,133 @@ def test_each_interval_covers_as_often_as_it_says(kind, monkeypatch):
     assert len(found) == 13
     for name, share in found.items():
         assert fewest <= share <= most, f"{name} covers in {share:.0%}"
+
+
+# ---- known values: those whose coverage benchmarks.coverage counted
+
+
+def small(n=60, classes=3):
+    """Documents of three classes, the first fifteen copies of two texts; probabilities with ties."""
+    rng = np.random.default_rng(3)
+    labels = np.arange(n) % classes
+    p = rng.dirichlet([1.0] * classes, n) + 0.8 * np.eye(classes)[labels] * rng.random((n, 1))
+    p = np.round(p / p.sum(axis=1, keepdims=True), 2)
+    p[:, -1] = 1 - p[:, :-1].sum(axis=1)
+    groups = np.where(np.arange(n) < 15, np.arange(n) // 9, np.arange(n))
+    return labels, p, p.argmax(axis=1), groups
+
+
+def rounded(found):
+    return {
+        name: None if ends is None else [pytest.approx(end, rel=1e-3, abs=1e-5) for end in ends]
+        for name, ends in found.items()
+    }
+
+
+WITH_COPIES: Any = {
+    "accuracy": [0.38138, 0.76072],
+    "macro_precision": [0.46401, 0.69677],
+    "macro_recall": [0.4651, 0.6927],
+    "macro_f1": [0.46508, 0.69387],
+    "roc_auc_ovr": [0.7286, 0.87611],
+    "nll": [0.71576, 0.92614],
+    "brier": [0.42285, 0.57014],
+    "ece": [0.0, 0.060035],
+}
+WITHOUT: Any = {
+    "accuracy": [0.45728, 0.69936],
+    "macro_precision": [0.45527, 0.70415],
+    "macro_recall": [0.45316, 0.70284],
+    "macro_f1": [0.45415, 0.70314],
+    "roc_auc_ovr": [0.71503, 0.88326],
+    "nll": [0.69756, 0.96413],
+    "brier": [0.41217, 0.58426],
+    "ece": [0.0, 0.082503],
+}
+OF_CLASSES: Any = [
+    {"precision": [0.37721, 0.7879], "recall": [0.35229, 0.80532], "f1": [0.40257, 0.76954]},
+    {"precision": [0.39025, 0.82116], "recall": [0.35229, 0.80532], "f1": [0.4211, 0.77873]},
+    {"precision": [0.24763, 0.78616], "recall": [0.31014, 0.76867], "f1": [0.35862, 0.7057]},
+]
+SIX: Any = {
+    "accuracy": [0.4365, 0.96995],
+    "macro_precision": None,
+    "macro_recall": None,
+    "macro_f1": None,
+    "roc_auc_ovr": None,
+    "nll": [0.17824, 0.69896],
+    "brier": [0.062609, 0.52768],
+    "ece": [0.0, 0.47757],
+}
+PERFECT_RANKING: Any = {
+    "accuracy": [0.74151, 0.97684],
+    "macro_precision": [0.73041, 0.98422],
+    "macro_recall": [0.71383, 0.9798],
+    "macro_f1": [0.71025, 0.97985],
+    "roc_auc_ovr": None,
+    "nll": [0.10232, 0.64948],
+    "brier": [0.01734, 0.49289],
+    "ece": [0.0, 0.14583],
+}
+SURE_AND_WRONG: Any = {
+    "accuracy": [0.43136, 0.56864],
+    "macro_precision": [0.036699, 0.74467],
+    "macro_recall": [0.49032, 0.50968],
+    "macro_f1": [0.30046, 0.36791],
+    "roc_auc_ovr": None,
+    "nll": [1.3177, 1.7293],
+    "brier": [0.77919, 1.0308],
+    "ece": [0.37793, 0.52207],
+}
+DIFFERENCE: Any = {"accuracy": [0.1185, 0.2515], "macro_f1": [0.11791, 0.25264]}
+MCNEMAR: Any = {
+    "only_model_right": 72,
+    "only_baseline_right": 22,
+    "mcnemar_p": 2.2605981543610277e-07,
+}
+
+
+def test_intervals_with_and_without_copies_stay_what_they_were():
+    labels, p, predicted, groups = small()
+    assert intervals(labels, p, predicted, 10, groups) == rounded(WITH_COPIES)
+    assert intervals(labels, p, predicted, 10, np.arange(60)) == rounded(WITHOUT)
+    for k, expected in enumerate(OF_CLASSES):
+        assert uncertainty.of_class(labels, predicted, k, groups) == rounded(expected)
+
+
+def test_intervals_of_few_documents_stay_what_they_were():
+    labels, p = np.array([0, 0, 1, 1, 1, 0]), np.array([0.1, 0.4, 0.8, 0.6, 0.7, 0.55])
+    p = np.stack([1 - p, p], axis=1)
+    assert intervals(labels, p, p.argmax(axis=1), 5, np.arange(6)) == rounded(SIX)
+    labels, p = np.repeat([0, 1], 12), np.repeat([0.1, 0.9], 12)
+    p[:2] = 0.7, 0.6
+    p = np.stack([1 - p, p], axis=1)
+    assert intervals(labels, p, p.argmax(axis=1), 10, np.arange(24)) == rounded(PERFECT_RANKING)
+    # scores that are sure and wrong: nothing near 0 fits
+    labels, p = np.arange(200) % 2, np.tile([0.95, 0.05], (200, 1))
+    assert intervals(labels, p, p.argmax(axis=1), 10, np.arange(200)) == rounded(SURE_AND_WRONG)
+
+
+def test_differences_stay_what_they_were():
+    labels, _, predicted, groups = small(200)
+    theirs = np.where(np.arange(200) % 2 == 0, np.roll(predicted, 1), predicted)
+    found = uncertainty.paired_difference(labels, predicted, theirs, groups)
+    assert found == rounded(DIFFERENCE)
+    # a class that no document is of, and none predicts, is not counted
+    apart = uncertainty.paired_difference(labels * 2, predicted * 2, theirs * 2, groups)
+    assert apart == rounded(DIFFERENCE)
+    found = uncertainty.mcnemar(predicted == labels, np.arange(200) % 3 == 0, groups)
+    assert found == MCNEMAR | {"mcnemar_p": pytest.approx(MCNEMAR["mcnemar_p"])}
+
+
+def test_a_loss_of_few_or_equal_documents_has_no_interval():
+    two = np.array([[0.9, 0.1], [0.3, 0.7]])
+    found = intervals(np.array([0, 1]), two, np.array([0, 1]), 5, np.arange(2))
+    assert (found["nll"], found["brier"]) == (None, None)
+    three = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
+    found = intervals(np.zeros(3, int), three, np.zeros(3, int), 5, np.arange(3))
+    assert found["nll"] is not None
+    found = intervals(
+        np.zeros(9, int), np.tile([0.9, 0.1], (9, 1)), np.zeros(9, int), 5, np.arange(9)
+    )
+    assert (found["nll"], found["brier"]) == (None, None)
