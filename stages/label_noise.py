@@ -130,7 +130,7 @@ def main() -> None:
                     + ", ".join(f"{name} {share:.0%}" for name, share in zip(said, prior, strict=True))
                     + "; errors in doubtful documents do not show")  # fmt: skip
     if kappa >= UNRELATED and precision is not None:
-        console.say(f"{suspect.sum():,} flagged labels, {likely.sum():,} with P(error) > {LIKELY}; mean "
+        console.say(f"flagged labels: {suspect.sum():,}, {likely.sum():,} of them with P(error) > {LIKELY}; mean "
                     f"P(error) {precision:.0%}: what the models expect, which no one has checked")  # fmt: skip
     console.say(f"action {settings.action}: " + outcome(settings.action, changed,
                 len(train) - len(result), int(suspect.sum())))  # fmt: skip
@@ -189,7 +189,7 @@ def outcome(action: str, changed: int, dropped: int, flagged: int) -> str:
         "relabel": f"{changed:,} labels changed",
         "weight": "no label changed; documents count in training by the quality of their labels",
     }[action]
-    return f"{done}; {flagged:,} flagged labels to review: make review" if flagged else done
+    return f"{done}; flagged labels to review: {flagged:,} (make review)" if flagged else done
 
 
 def show(names: list[str], given: lq.Ints, other: lq.Ints, sizes: lq.Ints) -> None:

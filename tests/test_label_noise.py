@@ -117,7 +117,7 @@ def test_by_default_nothing_is_changed_unseen(made_up, capsys):
     assert trained[["id", "label"]].equals(made_up[["id", "label"]])
     assert (trained["weight"] == 1).all()
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"nothing changed; {issues['suspect'].sum()} flagged labels to review" in printed
+    assert f"nothing changed; flagged labels to review: {issues['suspect'].sum()}" in printed
 
 
 def test_equal_runs_write_equal_bytes(made_up):
