@@ -1,10 +1,11 @@
 """Label quality: label models, folds, priors, fusing, EM, and what follows for the given labels."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import logit
+from scipy.special import logit, softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
@@ -452,3 +453,126 @@ def test_at_a_precision_the_longest_head_that_has_it_is_flagged():
     # a first one that is too low does not end it
     assert lq.suspects(quality, wrong[[3, 0, 1, 2, 4, 5]], 0.69).sum() == 4
     assert lq.suspects(np.array([0.1]), np.array([0.5]), 0.5).tolist() == [True]
+
+
+# ---- the noise rate
+
+
+def labelled(rate, n=1500, c=4, heat=1.0, seed=0):
+    """Return predictions ``heat`` times too sure, and labels of which ``rate`` are any other."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([0.1] * c, n)
+    true = (p.cumsum(1) > rng.random((n, 1))).argmax(1)
+    wrong = rng.random(n) < rate
+    given = np.where(wrong, (true + rng.integers(1, c, n)) % c, true)
+    return softmax(heat * np.log(np.clip(p, 1e-6, 1)), axis=1), given
+
+
+ONCE = np.ones((1, 1500))
+
+
+@pytest.mark.parametrize("heat", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.3])
+def test_errors_to_any_class_are_told_from_those_of_the_model(rate, heat):
+    p, given = labelled(rate, heat=heat)
+    (found,) = lq.anywhere(p, given, ONCE)
+    assert found == pytest.approx(rate, abs=0.005 if rate == 0 else 0.025)
+
+
+def test_each_row_of_weights_is_a_sample_of_its_own():
+    p, given = labelled(0.2)
+    rng = np.random.default_rng(1)
+    weights = rng.integers(0, 3, (3, 1500)).astype(float)
+    found = lq.anywhere(p, given, weights)
+    flows, _ = lq.one_way(p, given, weights)
+    for row, rate, flow in zip(weights.astype(int), found, flows, strict=True):
+        rows = np.repeat(np.arange(1500), row)
+        assert lq.anywhere(p[rows], given[rows], np.ones((1, len(rows)))) == rate
+        assert np.isfinite(flow)
+    assert len(set(found)) > 1
+
+
+def flowing(share, n=1500, seed=0):
+    """Return sure predictions of two classes, and labels: a share of class 0 was taken for 1."""
+    rng = np.random.default_rng(seed)
+    true = np.arange(n) % 2
+    p = np.where(np.eye(2)[true] == 1, 0.97, 0.03)
+    given = np.where((true == 0) & (rng.random(n) < share), 1, true)
+    return p, given
+
+
+def test_errors_in_one_direction_are_found_and_those_in_both_are_the_models():
+    for share in (0.1, 0.3):
+        p, given = flowing(share)
+        (found,), most = lq.one_way(p, given, ONCE)
+        real = (given != np.arange(1500) % 2).mean()
+        assert real <= found <= 2.2 * real, "half is taken to show, where shares moved"
+        assert most >= found
+    p, given = flowing(0.0)
+    (none,), most = lq.one_way(p, given, ONCE)
+    assert none == 0
+    assert most == pytest.approx(0, abs=0.01)
+    both = np.arange(1500) % 2
+    both[:100] = 1 - both[:100]  # fifty each way
+    assert lq.one_way(p, both, ONCE)[0] == 0
+
+
+def test_a_direction_must_be_more_than_chance():
+    p = np.where(np.eye(2)[np.arange(400) % 2] == 1, 0.97, 0.03)
+    for errors, seen in ((4, False), (5, False), (6, True), (12, True)):
+        given = np.arange(400) % 2
+        given[: 2 * errors : 2] = 1
+        (found,), _ = lq.one_way(p, given, np.ones((1, 400)))
+        assert (found > 0) == seen, errors
+
+
+@pytest.mark.parametrize("classes", [2, 4, 14])
+@pytest.mark.parametrize("heat", [1.0, 2.0])
+def test_correct_labels_have_next_to_no_noise(classes, heat):
+    p, given = labelled(0.0, 400, classes, heat)
+    found = lq.noise_rate([p, p], given, 20)
+    assert found.estimate <= 0.01
+    assert 0 <= found.lower <= found.estimate <= found.upper
+
+
+def test_the_interval_holds_the_rate_and_narrows_with_more_documents():
+    widths = []
+    for n in (200, 1000):
+        p, given = labelled(0.15, n)
+        found = lq.noise_rate([p, p], given, 30)
+        assert found.lower <= 0.15 <= found.upper
+        widths.append(found.upper - found.lower)
+    assert widths[1] < widths[0] / 1.5
+    assert found == lq.noise_rate([p, p], given, 30), "the same each time"
+
+
+def test_the_first_round_is_taken_as_far_as_the_last_leaves_it_possible():
+    noisy, given = labelled(0.2, 600)
+    clean = np.where(np.eye(4)[given] == 1, 0.97, 0.01)
+    high, low = (lq.noise_rate([p, p], given, 20) for p in (noisy, clean))
+    assert low.estimate < 0.01 < 0.15 < high.estimate
+    assert lq.noise_rate([clean, noisy], given, 20).estimate == low.estimate
+    mixed = lq.noise_rate([noisy, clean], given, 20)
+    assert mixed.estimate < 0.01, "no more than the last leaves"
+    assert mixed.lower == low.lower
+    assert mixed.upper == pytest.approx(high.upper)
+
+
+def test_noise_rates_stay_what_they_were():
+    """The known values are those that benchmarks measured against labels of people."""
+    rng = np.random.default_rng(5)
+    p, given = labelled(0.1, 700, 3, 1.5, seed=4)
+    given = np.where((given == 0) & (rng.random(700) < 0.15), 1, given)
+    other = softmax(np.log(np.clip(p, 1e-6, 1)) + rng.normal(0, 0.5, p.shape), axis=1)
+    assert lq.noise_rate([p, other], given, 50) == pytest.approx(RATES_FOUND, abs=1e-6)
+    weights = np.stack([np.ones(700), rng.poisson(1, 700)])
+    shares, most = lq.one_way(p, given, weights)
+    assert shares == pytest.approx(FLOWS)
+    assert most == pytest.approx(MOST)
+    assert lq.anywhere(p, given, weights) == pytest.approx(ANYWHERE)
+
+
+RATES_FOUND: Any = [0.151875, 0.12, 0.196992188]
+FLOWS: Any = [0.0942857143, 0.0921658986]
+MOST: Any = 0.0942857143
+ANYWHERE: Any = [0.151875, 0.1875]
