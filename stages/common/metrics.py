@@ -114,11 +114,11 @@ def precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     """Return each class's precision, recall and F1 from a confusion matrix; 0 where undefined."""
     right = np.diag(counts).astype(float)
     guessed, true = counts.sum(axis=0), counts.sum(axis=1)
-    precision = np.divide(right, guessed, out=np.zeros_like(right), where=guessed > 0)
-    recall = np.divide(right, true, out=np.zeros_like(right), where=true > 0)
-    both = guessed + true
-    f1 = np.divide(2 * right, both, out=np.zeros_like(right), where=both > 0)
-    return precision, recall, f1
+    return _ratio(right, guessed), _ratio(right, true), _ratio(2 * right, guessed + true)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 0.0)
 
 
 def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:

@@ -292,3 +292,25 @@ def test_floats_are_rounded_to_six_digits_wherever_they_are():
         "none": None, "true": True}  # fmt: skip
     assert type(metrics.rounded(12345678)) is int
     assert metrics.rounded({"a": [float("nan"), np.nan]}) == {"a": [None, None]}
+
+
+# ---- several models, and words no class has
+
+
+def test_the_mean_of_several_models_is_that_of_their_probabilities():
+    a, b = np.array([[0.0, np.log(3)]]), np.array([[5.0, 5.0]])
+    mean = metrics.mean_logits([a, b])
+    assert metrics.softmax(mean) == pytest.approx(np.array([[0.375, 0.625]]))
+    assert np.exp(mean) == pytest.approx(np.array([[0.375, 0.625]])), "logarithms of probabilities"
+    sure = metrics.mean_logits([np.array([[2000.0, 0.0]])])
+    assert sure == pytest.approx(np.array([[0.0, np.log(1e-12)]]))
+
+
+def test_classes_not_learned_come_last_by_a_factor_of_a_million_millions():
+    scores = np.array([[1.0, 9.0, 2.0, -3.0], [0.0, 5.0, 4.0, 7.0]])
+    learned = np.array([True, False, True, True])
+    found = metrics.put_last(scores, learned)
+    assert found[:, learned] == pytest.approx(scores[:, learned])
+    assert found[:, 1] == pytest.approx([-3 + np.log(1e-12), 0 + np.log(1e-12)])
+    two = metrics.put_last(scores, np.array([True, False, False, True]))
+    assert two[:, 1] == pytest.approx(two[:, 2])
