@@ -75,6 +75,7 @@ def cost(train: pd.DataFrame, changes: dict[str, Any]) -> tuple[float, int]:
         folder = Path(temporary)
         furnish(folder, changes, [RAW, corrections.CORRECTIONS])
         corpus.write_table(folder / label_noise.TRAIN, train, (*corpus.TEXT_COLUMNS, "group"))
+        run("fetch_models", folder)
         begin = time.perf_counter()
         memory = most_memory("label_noise", folder)
         return time.perf_counter() - begin, memory

@@ -118,11 +118,11 @@ def detectors(
                                                       float(differs.mean()), mean)  # fmt: skip
     groups = Similar(Shingles(texts), 0.8).groups(range(len(texts)))
     fold = lq.fold_numbers(given, [groups[i] for i in range(len(texts))], 5, 0)
-    params = read_params(["models", "label_noise"])
+    params = read_params(["label_noise"])
 
     def views_of(name: str) -> list[lq.View]:
         settings = params.label_noise.model_copy(update={"model": name})
-        return label_views.look(texts, given, fold, settings, params.models, 0, vectors)[0]
+        return label_views.look(texts, given, fold, settings, 0, vectors)[0]
 
     prior = lq.class_prior(true, params.label_noise.prior)
     ceiling = lq.true_label_probabilities(views_of("ensemble"), true, prior, fold, rounds=1)[0]

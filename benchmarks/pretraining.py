@@ -47,6 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         pretrained = Path(temporary) / "pretrain"
         furnish(pretrained, {"pretrain.epochs": options.epochs, **rate}, [labels, *texts])
+        run("fetch_models", pretrained)
         run("pretrain", pretrained)
         record = files.read_json(pretrained / encoder.PRETRAINED / "pretraining.json")
         console.say(f"perplexity of hidden validation tokens: {record['perplexity_before']:.1f} "

@@ -17,7 +17,7 @@ from stages.common.errors import UserError
 from stages.common.label_review import neighbours, page
 from stages.common.params import read_params
 
-READS = ("seed", "models", "label_noise")
+READS = ("seed", "label_noise")
 TRAIN = corpus.CLEAN / "train.parquet"
 ROUNDS = 2  # the second fits on what the first found
 LIKELY = 0.5  # probability that a label is wrong; a change of one more likely right does harm
@@ -40,7 +40,7 @@ def main() -> None:
     known = train["id"].isin(reviewed["id"]).to_numpy()  # a person's word stands
     fold = lq.fold_numbers(given, train["group"], settings.folds, params.seed)
     texts = corpus.full_text(train)
-    views, vectors = label_views.look(texts, given, fold, settings, params.models, params.seed)
+    views, vectors = label_views.look(texts, given, fold, settings, params.seed)
     prior = lq.class_prior(given, settings.prior)
     with console.Bar("models fitted", ROUNDS * len(views) * settings.folds) as bar:
         rounds = lq.true_label_probabilities(views, given, prior, fold, known, ROUNDS, bar.advance)

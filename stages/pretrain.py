@@ -33,10 +33,10 @@ from stages.common import (
     zero,
 )
 from stages.common.errors import UserError
-from stages.common.params import Params, read_params
+from stages.common.params import Pretrain, read_params
 from stages.common.training_arguments import PLAIN
 
-READS = ("seed", "model", "models", "pretrain", "zero_stage", "precision", "processes")
+READS = ("seed", "pretrain", "zero_stage", "precision", "processes")
 TRAIN, VALIDATION = corpus.LABELS / "train.parquet", corpus.CLEAN / "validation.parquet"
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     """Point at the base model, or pretrain."""
     params = read_params(READS)
     if params.pretrain.epochs == 0:
-        return point(params)
+        return point()
     if not distributed.launch("stages.pretrain", params.processes):
         return None
     distributed.prepare(params.seed)
@@ -52,16 +52,16 @@ def main() -> None:
 
     # ---- text and tokenizer
     texts = [corpus.full_text(corpus.read_table(path)) for path in (TRAIN, VALIDATION)]
-    knobs = params.pretrain
+    knobs, name = params.pretrain, files.read_json(encoder.MODEL)["model"]
     if knobs.from_scratch:
         base, tokenizer = (
             None,
             from_scratch.own_tokenizer(texts[0], knobs.vocabulary, knobs.block_length),
         )
     else:
-        base = encoder.find(params.model, params.models)
+        base = encoder.recorded_folder(encoder.MODEL)
         tokenizer = encoder.load_tokenizer(base)
-        refuse_what_cannot_guess(params, base, tokenizer)
+        refuse_what_cannot_guess(knobs, name, base, tokenizer)
     train, validation = (masking.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
     config = (encoder.load_config(base) if base
@@ -82,7 +82,7 @@ def main() -> None:
     if base:
         model, loading = encoder.load_model(AutoModelForMaskedLM, base, output_loading_info=True)
         if loading["missing_keys"]:
-            console.say(f"{params.model} has no head for guessing tokens: it gets a new one")
+            console.say(f"{name} has no head for guessing tokens: it gets a new one")
     else:
         model = BertForMaskedLM(config)
     padding_id = encoder.set_padding(model.config, tokenizer)
@@ -105,7 +105,7 @@ def main() -> None:
         with unfinished.room("the model"), files.atomic_folder(encoder.PRETRAINED) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
-            files.write_json(out / "pretraining.json", {"base_model": "none" if knobs.from_scratch else params.model,
+            files.write_json(out / "pretraining.json", {"base_model": "none" if knobs.from_scratch else name,
                 "perplexity_before": engine.before["perplexity"], "perplexity_after": engine.best["perplexity"],
                 "best_epoch": engine.best["epoch"], "blocks": len(train)})  # fmt: skip
     unfinished.discard()
@@ -115,27 +115,26 @@ def main() -> None:
     return None
 
 
-def point(params: Params) -> None:
-    """Write a pointer to the base model."""
+def point() -> None:
+    """Take over the pointer to the base model."""
     console.title("pretrain", "choose the model that fine-tuning starts from")
-    folder = encoder.find(params.model, params.models)
-    pointer = encoder.pointer_to(params.model, params.models.get(params.model), folder)
+    pointer = files.read_json(encoder.MODEL)
     with files.atomic_folder(encoder.PRETRAINED) as out:
         files.write_json(out / encoder.POINTER, pointer)
-    console.say(f"pretrain.epochs is 0: the base model {params.model} serves as it is")
+    console.say(f"pretrain.epochs is 0: the base model {pointer['model']} serves as it is")
     console.outputs(encoder.PRETRAINED)
 
 
-def refuse_what_cannot_guess(params: Params, base: Path, tokenizer: Any) -> None:
+def refuse_what_cannot_guess(knobs: Pretrain, name: str, base: Path, tokenizer: Any) -> None:
     """Raise ``UserError`` for a model that has no way to guess hidden tokens, or reads too few."""
     kind = encoder.load_config(base).model_type
     if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or tokenizer.mask_token_id is None:
         raise UserError(
-            f"pretrain.epochs: {params.pretrain.epochs} asks {params.model} to guess hidden tokens, "
+            f"pretrain.epochs: {knobs.epochs} asks {name} to guess hidden tokens, "
             f"which a {kind} does not: it has no masked-language head or no mask token. Set "
             "pretrain.epochs to 0, or model to one that reads both ways, such as bert or roberta."
         )
-    encoder.refuse_longer("pretrain.block_length", params.pretrain.block_length, base)
+    encoder.refuse_longer("pretrain.block_length", knobs.block_length, base)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ def project(request, prepared, runner, tmp_path_factory):
     shutil.copytree(prepared, folder)
     architectures.write(folder / "base", request.param)
     tiny.set_params(folder, model="base")
-    said = [run(runner, folder, f"stages.{stage}") for stage in ("pretrain", "tokenize_text")]
+    stages = ("fetch_models", "pretrain", "tokenize_text")
+    said = [run(runner, folder, f"stages.{stage}") for stage in stages]
     said.append(run(runner, folder, "stages.finetune", processes=2))
     return folder, "".join(said)
 
@@ -425,6 +426,7 @@ def test_pretraining_goes_on_from_a_head_or_makes_one(architecture, prepared, ru
     architectures.write(folder / "base", architecture, with_head, torch.bfloat16)
     tiny.set_params(folder, model="base", pretrain__epochs=1, pretrain__block_length=48,
                     pretrain__batch_size=8, pretrain__lr=3e-3)  # fmt: skip
+    run(runner, folder, "stages.fetch_models")
     said = run(runner, folder, "stages.pretrain", processes=2)
     assert ("it gets a new one" in said) != with_head
     record = files.read_json(folder / "models/pretrained/pretraining.json")
@@ -440,7 +442,8 @@ def test_a_model_that_cannot_guess_hidden_tokens_is_refused(prepared, runner, tm
     folder = tmp_path / "project"
     shutil.copytree(prepared, folder)
     architectures.write(folder / "base", "gpt2")
-    done = runner.start(folder, module="stages.pretrain", model="base", pretrain__epochs=1)
+    run(runner, folder, "stages.fetch_models", model="base")
+    done = runner.start(folder, module="stages.pretrain", pretrain__epochs=1)
     assert done.statuses == [1]
     assert (
         "pretrain.epochs: 1 asks base to guess hidden tokens, which a gpt2 does not" in done.output

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common import corpus, corrections, files
+from stages.common import corpus, corrections, encoder, files
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -35,6 +35,8 @@ def test_a_base_model_that_cannot_be_loaded_gives_one_message(runner, tmp_path, 
         (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
     tiny.write_model(tmp_path / "base", dropout=0.0)
     damage(tmp_path / "base")
+    base = encoder.pointer_to("base", None, tmp_path / "base")
+    files.write_json(tmp_path / encoder.ENCODER, base)
     table = pd.DataFrame({"id": [f"train-{i}" for i in range(12)], "title": "", "text": "w1 w2",
                           "label": np.arange(12) % 3})  # fmt: skip
     table = table.assign(group=table["id"])

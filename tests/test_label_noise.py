@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import cross_val_predict
 
-from stages import clean, download, label_noise
+from stages import clean, download, fetch_models, label_noise
 from stages.common import corpus, corrections, encoder, files, issue_types
 from stages.common import label_quality as lq
 from stages.common.errors import UserError
@@ -422,6 +422,7 @@ def test_planted_issues_of_every_type_are_noticed():
 def finetuned(folder: Path, together: bool) -> pd.DataFrame:
     """Write two copies each of 60 words, of random classes; copies are in one group or in two."""
     tiny.write_model(folder / "base", dropout=0.0)
+    files.write_json(folder / encoder.ENCODER, encoder.pointer_to("base", None, folder / "base"))
     for name in ("params.yaml", "ds_config.json"):
         (folder / name).write_bytes((REPOSITORY / name).read_bytes())
     tiny.set_params(folder, label_noise__model="finetuned", label_noise__encoder="base",
@@ -498,7 +499,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data/corrections.csv").write_text(",".join(corrections.COLUMNS) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for stage in (download, clean, label_noise):
+        for stage in (download, clean, fetch_models, label_noise):
             stage.main()
     return folder
 

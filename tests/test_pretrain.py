@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
+from stages import fetch_models
 from stages.common import corpus, encoder, files, fold_training, masking, memory
 from stages.common.errors import UserError
 from stages.common.from_scratch import own_config, own_tokenizer
@@ -109,15 +110,18 @@ def test_a_base_model_that_changed_since_is_named_with_the_way_on(folder, monkey
     tiny.set_params(folder, pretrain__epochs=0)
     (folder / "base/1_Pooling").mkdir()
     for name in ("model.safetensors", "tokenizer.json", "config.json", "1_Pooling/config.json"):
+        fetch_models.main()
         main()
         assert encoder.pretrained_folder() == Path("base")
         with (folder / "base" / name).open("ab") as file:
             file.write(b" ")
         with pytest.raises(
-            UserError, match=f"changed: {name}\\. .*dvc repro --force --single-item pretrain`, then"
+            UserError,
+            match=f"changed: {name}\\. .*dvc repro --force --single-item fetch_models`, then",
         ):
             encoder.pretrained_folder()
     (folder / "base/notes.md").write_text("not read")
+    fetch_models.main()
     main()
     (folder / "base/notes.md").unlink()
     assert encoder.pretrained_folder() == Path("base")

@@ -31,8 +31,8 @@ from tests import tiny
 from tests.conftest import REPOSITORY
 from tools import explore, export, onnx_model, predict
 
-STAGES = ("download", "clean", "label_noise", "pretrain", "tokenize_text", "finetune", "baselines",
-          "evaluate")  # fmt: skip
+STAGES = ("download", "clean", "fetch_models", "label_noise", "pretrain", "tokenize_text", "finetune",
+          "baselines", "evaluate")  # fmt: skip
 TASKS = {"spam": ["ham", "spam"], "sentiment": ["negative", "neutral", "positive"]}
 QUICK: dict[str, Any] = {
     "model": "tiny-model", "max_length": 48, "precision": "fp32", "epochs": 4, "lr": 3e-3,

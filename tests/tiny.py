@@ -58,7 +58,8 @@ def write(folder: Path, documents: int = 40, validation: int = 21, dropout: floa
     files.write_json(folder / corpus.TEXT_STEPS, STEPS)
     write_model(folder / "base", dropout)
     pointer = encoder.pointer_to("base", None, folder / "base")
-    files.write_json(folder / "models/pretrained/base_model.json", pointer)
+    for path in (encoder.MODEL, encoder.ENCODER, encoder.PRETRAINED / encoder.POINTER):
+        files.write_json(folder / path, pointer)
     for name in ("params.yaml", "ds_config.json"):
         (folder / name).write_bytes((REPOSITORY / name).read_bytes())
 

@@ -17,8 +17,11 @@ from stages.common.params import Model
 WEIGHTS = "model.safetensors"
 FILES = ("*.json", "*.txt", "*.model", WEIGHTS, f"*_Dense/{WEIGHTS}")
 """What of a base model's folder is read: * crosses folders, 1_Pooling/config.json is one of these."""
+MODEL, ENCODER = Path("models/base/model.json"), Path("models/base/encoder.json")
+"""Which base model to start from, and which finds wrong labels; see ``stages.fetch_models``."""
 PRETRAINED = Path("models/pretrained")
 POINTER = "base_model.json"
+AGAIN = "dvc repro --force --single-item fetch_models"
 RECORD = "pretraining.json"
 PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")  # a model on the Hub, and its commit
 
@@ -28,12 +31,12 @@ COUNT_FROM_PADDING = (  # RoBERTa's family: a text's first token has the place a
 )  # fmt: skip
 
 
-def find(model: str, models: dict[str, Model]) -> Path:
+def find(model: str, models: dict[str, Model], fetch: bool = True) -> Path:
     """Return the folder that holds a base model's files.
 
     ``model`` is a local folder, an entry of ``models`` or ``owner/name@commit`` on the Hub; an entry
     is looked for in its Python package, then on the Hub at its pinned revision (fetched once, into
-    the Hub's own cache).
+    the Hub's own cache; without ``fetch`` it has to be there).
     Only safetensors weights are accepted: they cannot carry code.
     Raises ``UserError`` when nothing is found or the weights are not the pinned ones.
     """
@@ -50,7 +53,7 @@ def find(model: str, models: dict[str, Model]) -> Path:
     spec = importlib.util.find_spec(entry.package) if entry.package else None
     if spec and spec.submodule_search_locations:
         return _checked(Path(spec.submodule_search_locations[0]) / "model", entry.sha256)
-    return _checked(_from_hub(entry), entry.sha256)
+    return _checked(_from_hub(entry, fetch), entry.sha256)
 
 
 def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
@@ -61,21 +64,33 @@ def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
     """
     if (pretrained / WEIGHTS).is_file():
         return _checked(pretrained, None)
-    pointer = files.read_json(pretrained / POINTER)
-    model, entry = pointer["model"], pointer["entry"]
-    folder = find(model, {model: Model(**entry)} if entry else {})
-    before, now = pointer["files"], _hashes(folder)
+    return recorded_folder(pretrained / POINTER)
+
+
+def recorded_folder(pointer: Path) -> Path:
+    """Return the folder of the base model that ``stages.fetch_models`` recorded; uses no network.
+
+    Raises ``UserError`` when ``pointer`` is missing or names no model, when the model is not on this
+    machine, or when one of its files has changed since.
+    """
+    record = files.read_json(pointer)
+    model, entry = record["model"], record["entry"]
+    if model is None:
+        raise UserError(f"{pointer} names no model: none was needed when it was written. "
+                        "Run `dvc repro fetch_models`.")  # fmt: skip
+    folder = find(model, {model: Model(**entry)} if entry else {}, fetch=False)
+    before, now = record["files"], _hashes(folder)
     if before != now:
         changed = sorted(n for n in {**before, **now} if before.get(n) != now.get(n))
         raise UserError(
-            f"{folder} is not what `pretrain` chose; changed: {', '.join(changed)}. "
-            "To go on with what is there now: `dvc repro --force --single-item pretrain`, then `dvc repro`."
+            f"{folder} is not what `fetch_models` recorded; changed: {', '.join(changed)}. "
+            f"To go on with what is there now: `{AGAIN}`, then `dvc repro`."
         )
     return folder
 
 
 def pointer_to(model: str, entry: Model | None, folder: Path) -> dict[str, Any]:
-    """Return what ``PRETRAINED / POINTER`` says of a base model: its name, and the hash of each file."""
+    """Return the record of a base model: its name, and the hash of each file."""
     return {"model": model, "entry": entry.model_dump() if entry else None,
             "files": _hashes(folder)}  # fmt: skip
 
@@ -257,7 +272,7 @@ def base_model(pretrained: Path = PRETRAINED) -> str:
     return "BERT pretrained from scratch" if base == "none" else f"{base}, pretrained further"
 
 
-def _from_hub(entry: Model) -> Path:
+def _from_hub(entry: Model, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
@@ -265,8 +280,14 @@ def _from_hub(entry: Model) -> Path:
             entry.hub,
             revision=entry.revision,
             allow_patterns=[*FILES],
+            local_files_only=not fetch,
         )
     except (OSError, ValueError) as error:  # what the Hub's client raises when it cannot be reached
+        if not fetch:
+            raise UserError(
+                f"model {entry.hub}@{entry.revision} is not in the Hub's cache on this machine. "
+                f"To fetch it: `{AGAIN}`."
+            ) from None
         raise UserError(
             f"model {entry.hub}@{entry.revision} could not be fetched: {error}\n"
             "Reach the Hub once (it is cached), or name a local folder: -S model=PATH."

@@ -4,7 +4,7 @@ from typing import Any
 
 from stages.common import distributed, encoder
 from stages.common import label_quality as lq
-from stages.common.params import LabelNoise, Model
+from stages.common.params import LabelNoise
 
 MAX_LENGTH = 128  # tokens of a document that the encoder reads
 
@@ -14,25 +14,25 @@ def look(
     labels: lq.Ints,
     fold: lq.Ints,
     settings: LabelNoise,
-    models: dict[str, Model],
     seed: int,
     vectors: Any = None,
 ) -> tuple[list[lq.View], Any]:
     """Return the views that ``label_noise.model`` names, and the documents' vectors if it has any.
 
     ``labels`` and ``fold``, both (n,), are those of ``label_quality``. ``vectors`` (n, size) are
-    computed where they are not given.
+    computed where they are not given, by the encoder that ``stages.fetch_models`` recorded.
     """
     views: list[lq.View] = []
     if settings.model == "tfidf":
         return [lq.tfidf_view(texts)], None
-    folder = encoder.find(settings.encoder, models)
     if settings.model == "finetuned":
         from stages.common import fold_training  # takes seconds, and only this model needs it
 
+        folder = encoder.recorded_folder(encoder.ENCODER)
         found = fold_training.probabilities(texts, labels, fold, folder, settings, seed, MAX_LENGTH)
         views.append(lq.fixed_view(found))
     if vectors is None:
+        folder = encoder.recorded_folder(encoder.ENCODER)
         vectors = encoder.vectors(texts, folder, MAX_LENGTH, distributed.bf16_is_fast())
     views += lq.vector_views(vectors)
     if settings.model in ("ensemble", "finetuned"):

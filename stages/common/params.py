@@ -150,7 +150,8 @@ class LabelNoise(Section):
 
     model: Literal["tfidf", "encoder", "ensemble", "finetuned"]
     encoder: str
-    """Of its own, so that another ``model`` leaves the labels as they are."""
+    """Of its own, so that another ``model`` leaves the labels as they are; ``fetch_models`` finds it,
+    unless ``label_noise.model`` is tfidf."""
     epochs: Annotated[int, Field(ge=1, le=1000)]
     """Of the fine-tuning in each fold, as the next two; ``finetune`` has its own, so that another
     learning rate there leaves the labels as they are."""

@@ -10,17 +10,19 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from stages.common import corpus, corrections, files
+from stages.common import corpus, corrections, encoder, files
+from stages.common.params import read_params
 from tests import tiny
 from tests.pipeline.conftest import Project
 
 pytestmark = pytest.mark.slow
 
-ALL = ["download", "clean", "label_noise", "pretrain", "tokenize_text", "finetune", "baselines", "evaluate"]  # fmt: skip
+ALL = ["download", "clean", "fetch_models", "label_noise", "pretrain", "tokenize_text", "finetune", "baselines", "evaluate"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,42 @@ def test_a_reviewed_label_is_one_line_in_git_and_runs_the_stages_that_read_it(bu
         assert built.ran(built.dvc("repro", "--dry")) == ["clean", "label_noise"]
     finally:
         (built.path / corrections.CORRECTIONS).write_text(kept)
+
+
+def test_a_base_model_runs_again_only_the_stages_that_use_it(built):
+    def stale(*stages: str, **params: object) -> Any:
+        tiny.set_params(built.path, **params)
+        built.dvc("repro", *stages)
+        return json.loads(built.dvc("status", "--json"))
+
+    def changed(path: str) -> list[dict[str, dict[str, str]]]:
+        return [{"changed deps": {path: "modified"}}]
+
+    models = read_params(["models"], built.path / "params.yaml").models
+    other = {name: entry.model_dump() for name, entry in models.items()}
+    other["other"] = other["gpt2"]
+    recorded = [(built.path / path).read_bytes() for path in (encoder.MODEL, encoder.ENCODER)]
+    try:
+        tiny.set_params(built.path, models=other)
+        assert built.ran(built.dvc("repro")) == ["fetch_models"]
+        assert recorded == [
+            (built.path / path).read_bytes() for path in (encoder.MODEL, encoder.ENCODER)
+        ]
+
+        assert stale("fetch_models", model="minilm") == {"pretrain": changed(str(encoder.MODEL))}
+        after = changed(str(encoder.PRETRAINED))
+        assert stale("pretrain") == {"tokenize_text": after, "finetune": after}
+
+        # of tfidf, which has none, to an encoder, and on to another
+        tiny.set_params(built.path, label_noise__model="encoder")
+        for name in ("tiny-model", "minilm"):
+            found = stale("fetch_models", label_noise__encoder=name)
+            assert changed(str(encoder.ENCODER))[0] in found["label_noise"]
+            assert "pretrain" not in found
+            assert files.read_json(built.path / encoder.ENCODER)["model"] == name
+    finally:
+        built.git("checkout", "--quiet", ".")
+        built.dvc("checkout", "--quiet")
 
 
 def test_an_experiment_runs_only_what_depends_on_its_param(built):

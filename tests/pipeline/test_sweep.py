@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 UNREADABLE = ("raw/test", "clean/test", "tokens/test", "raw/train", "clean/train", "labels/train",
               "clean/validation")  # fmt: skip
-BEFORE = ("download", "clean", "label_noise", "pretrain", "tokenize_text")
+BEFORE = ("download", "clean", "fetch_models", "label_noise", "pretrain", "tokenize_text")
 # The seed puts them in the order 3e-3, 1e-8, 0.5; the last one is far too high, and pruned.
 SPACE = """
 name: probe

@@ -1,0 +1,42 @@
+"""Find the base models, fetch what is on the Hub, and record the hash of every file that is read.
+
+    python -m stages.fetch_models
+
+Beside ``download``, the only stage that may use the network. Later stages read one record each, not
+the params that lead to it: another entry of ``models``, or another ``model``, leaves the labels alone.
+"""
+
+from typing import Any
+
+from stages.common import console, encoder, files
+from stages.common.params import Model, read_params
+
+READS = ("model", "models", "label_noise", "pretrain")
+
+
+def main() -> None:
+    """Write a record for pretraining and fine-tuning, and one for finding wrong labels."""
+    params = read_params(READS)
+    console.title("fetch_models", "find the base models")
+    needed = {
+        encoder.MODEL: None if params.pretrain.from_scratch else params.model,
+        encoder.ENCODER: None
+        if params.label_noise.model == "tfidf"
+        else params.label_noise.encoder,
+    }
+    records = {path: record(model, params.models) for path, model in needed.items()}
+    for path, content in records.items():
+        files.write_json(path, content)
+        console.say(f"{path.stem}: {content['model'] or 'none is needed'}")
+    console.outputs(*records)
+
+
+def record(model: str | None, models: dict[str, Model]) -> dict[str, Any]:
+    """Return what ``encoder.recorded_folder`` reads; of no model where none is needed."""
+    if model is None:
+        return {"model": None, "entry": None, "files": {}}
+    return encoder.pointer_to(model, models.get(model), encoder.find(model, models))
+
+
+if __name__ == "__main__":
+    console.run(main)
