@@ -426,6 +426,12 @@ def test_what_a_wrong_label_should_be_follows_the_posterior():
     assert found.sum(axis=1) == pytest.approx(np.ones(3))
 
 
+def test_what_is_hardly_possible_keeps_its_proportions():
+    posterior = np.array([[1 - 4e-9, 1e-9, 3e-9]])
+    found = lq.calibrated(posterior, np.array([0]), np.array([0.4]))
+    assert found[0] == pytest.approx([0.6, 0.1, 0.3], rel=1e-3)
+
+
 def test_a_transition_matrix_counts_true_classes_in_rows():
     found = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.25, 0.75]])
     matrix = lq.transition(found, np.array([0, 1, 1, 0]))
@@ -441,6 +447,12 @@ def test_the_labels_of_lowest_quality_are_flagged_as_many_as_are_wrong():
         False, True, True, True, False
     ], "of equal ones the first"  # fmt: skip
     assert not lq.suspects(quality, np.zeros(5)).any()
+    ties = np.random.default_rng(0).integers(0, 3, 1000) / 10
+    flagged = lq.suspects(ties, np.full(1000, 0.5))
+    assert np.flatnonzero(flagged).tolist() == sorted(
+        sorted(range(1000), key=lambda i: ties[i])[:500]
+    )
+    assert flagged.dtype == bool
 
 
 def test_at_a_precision_the_longest_head_that_has_it_is_flagged():

@@ -92,6 +92,13 @@ def test_an_epoch_is_judged_by_the_same_metrics(seed):
     assert all(type(value) is float for value in judged.values())
 
 
+def test_a_class_of_one_document_counts_as_any_other():
+    labels, p = np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2]])
+    assert headline(labels, p)["macro_recall"] == 0.5
+    assert metrics.judge(np.log(p), labels)["macro_f1"] == pytest.approx(0.4)
+    assert by_class(labels, p, ["a", "b"])["(macro)"]["recall"] == 0.5
+
+
 # ---- by class
 
 
@@ -187,6 +194,13 @@ def test_the_curves_count_what_is_at_or_over_each_threshold():
     assert thresholds.tolist() == [0.9, 0.5, 0.2]
     assert true.tolist() == [0, 1, 2, 3]
     assert false.tolist() == [0, 1, 2, 2]
+
+
+def test_a_curve_of_one_document_on_each_side_ends_at_1():
+    positive, scores = np.array([True, False]), np.array([0.6, 0.3])
+    false, true = metrics.roc_curve(positive, scores)
+    assert (false.tolist(), true.tolist()) == ([0, 0, 1], [0, 1, 1])
+    assert metrics.precision_recall_curve(positive, scores)[0].tolist() == [1, 1]
 
 
 def test_a_curve_of_nothing_stays_at_0():

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import metrics as reference
 
 from benchmarks import coverage
 from stages.common import metrics, uncertainty
@@ -281,3 +282,54 @@ def test_a_loss_of_few_or_equal_documents_has_no_interval():
         np.zeros(9, int), np.tile([0.9, 0.1], (9, 1)), np.zeros(9, int), 5, np.arange(9)
     )
     assert (found["nll"], found["brier"]) == (None, None)
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_ten_documents_are_enough_and_nine_are_not(extra):
+    counts = [30, uncertainty.FEWEST - 1 + extra]
+    labels = np.repeat([0, 1], counts)
+    predicted = np.where(np.arange(len(labels)) % 3 == 0, 1 - labels, labels)
+    alone = np.arange(len(labels))
+    assert (uncertainty.of_class(labels, predicted, 1, alone)["f1"] is None) == (extra == 0)
+    p = np.eye(2)[predicted] * 0.6 + 0.2 + 0.01 * (alone % 7)[:, None] * [1, -1]
+    found = intervals(labels, p, predicted, 10, alone)
+    assert (found["macro_f1"] is None) == (found["roc_auc_ovr"] is None) == (extra == 0)
+    theirs = 1 - predicted
+    found = uncertainty.paired_difference(labels, predicted, theirs, alone)
+    assert found["accuracy"] is not None
+    assert (found["macro_f1"] is None) == (extra == 0)
+    # and so many documents on which the two differ
+    labels = np.repeat([0, 1], 50)
+    theirs = np.where(np.arange(100) < uncertainty.FEWEST - 1 + extra, 1 - labels, labels)
+    found = uncertainty.paired_difference(labels, labels, theirs, np.arange(100))
+    assert (found["accuracy"] is None) == (extra == 0)
+
+
+def test_a_class_of_a_single_document_is_a_rare_one():
+    labels = np.array([0, 1] * 40 + [2])
+    predicted = np.where(np.arange(81) % 5 == 0, 0, labels)
+    theirs = np.where(np.arange(81) % 3 == 0, 1, labels)
+    found = uncertainty.paired_difference(labels, predicted, theirs, np.arange(81))
+    assert found["accuracy"] is not None
+    assert found["macro_f1"] is None
+
+
+def test_classes_that_only_labels_or_only_predictions_have_count_where_they_are():
+    labels, alone = np.repeat([0, 1, 2], 20), np.arange(60)
+    without = np.where(labels == 2, 0, labels)  # class 2 is never predicted
+    beyond = np.where(alone % 2 == 0, 3, labels)  # class 3 is no document's
+    for k in range(3):
+        found = uncertainty.of_class(labels, without, k, alone)
+        assert (found["precision"] is None) == (k == 2)
+        assert found["recall"] is not None
+        assert uncertainty.of_class(labels, beyond, k, alone)["precision"] is not None
+    assert uncertainty.of_class(labels, beyond, 3, alone)["recall"] is None
+    one = uncertainty.paired_difference(labels, without, beyond, alone)
+    other = uncertainty.paired_difference(labels, beyond, without, alone)
+    for name in ("accuracy", "macro_f1"):
+        ends, turned = one[name], other[name]
+        assert ends is not None
+        assert turned == pytest.approx([-ends[1], -ends[0]])
+    f1 = [reference.f1_score(labels, x, labels=[0, 1, 2], average="macro", zero_division=0)
+          for x in (without, beyond)]  # fmt: skip
+    assert np.mean(one["macro_f1"] or []) == pytest.approx(f1[0] - f1[1])
