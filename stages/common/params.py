@@ -162,7 +162,7 @@ class LabelNoise(Section):
     """True share of each class. ``uniform`` and ``auto`` are claims about the truth: where the classes
     are not equal, models matched to equal shares flag correct labels of the larger ones. With
     ``given``, errors that change the classes' shares are taken for right: of the labels that people
-    gave to AG News, a fifth of them wrong, the noise rate sees hardly one, with ``uniform`` all."""
+    gave to AG News, a fifth of them wrong, the noise rate sees hardly one, with ``uniform`` nearly all."""
     precision: Annotated[float, Field(gt=0, le=1)] | None
     """Expected share of wrong labels among the flagged ones; not a promise."""
     action: Literal["keep", "drop", "relabel", "weight"]
