@@ -143,7 +143,9 @@ def detectors(
         quality = lq.posterior(found, given)[own]
         rate = lq.noise_rate(rounds, given).estimate
         expected = lq.error_probability(quality, rate)
-        yield f"ours, {name}", Found(1 - quality, lq.suspects(quality, expected), rate, found)
+        contradicted = int((found.argmax(axis=1) != given).sum())
+        flagged = lq.suspects(quality, expected, at_least=contradicted)
+        yield f"ours, {name}", Found(1 - quality, flagged, rate, found)
 
 
 def figures(found: Found, wrong: lq.Mask) -> str:

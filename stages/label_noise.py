@@ -3,9 +3,10 @@
 Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``).
 
 Every training document is judged by models that have not seen it, with near-duplicates kept in
-one fold (stages/common/label_quality.py). That gives each label a quality, the share of wrong
-labels an estimate, and as many suspects as that share says. reports/label_review.html shows these
-to a person. Nothing is changed unless ``label_noise.action`` asks for it.
+one fold (stages/common/label_quality.py). That gives each label a quality, and the share of wrong
+labels an estimate. Flagged are as many labels as that share says, and at least as many as the models
+contradict. reports/label_review.html shows these to a person. Nothing is changed unless
+``label_noise.action`` asks for it.
 """
 
 import numpy as np
@@ -53,12 +54,14 @@ def main() -> None:
     rank = np.where(known, 1, posterior[own].round(6))
     rate = lq.NoiseRate(0, 0, 0)
     wrong, suspect = np.zeros(len(given)), np.zeros(len(given), bool)
+    best = probabilities.argmax(axis=1)
     if not known.all():
         rate = lq.noise_rate([found[~known] for found in rounds], given[~known])
         wrong[~known] = lq.error_probability(rank[~known], rate.estimate)
-        suspect[~known] = lq.suspects(rank[~known], wrong[~known], settings.precision)
+        # a rate that misses errors must not hide them: a person looks at every contradicted label
+        contradicted = int((best != given)[~known].sum())
+        suspect[~known] = lq.suspects(rank[~known], wrong[~known], settings.precision, contradicted)
     precision = float(wrong[suspect].mean()) if suspect.any() else None  # expected
-    best = probabilities.argmax(axis=1)
     second = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities).argmax(axis=1)
     honest = lq.calibrated(posterior, given, wrong).round(6)
 

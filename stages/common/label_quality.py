@@ -364,15 +364,17 @@ def transition(calibrated: Floats, labels: Ints) -> Floats:
     return result
 
 
-def suspects(quality: Floats, wrong: Floats, precision: float | None = None) -> Mask:
-    """Return which labels (n,) are suspect: the ones of lowest ``quality``.
+def suspects(
+    quality: Floats, wrong: Floats, precision: float | None = None, at_least: int = 0
+) -> Mask:
+    """Return which labels (n,) are flagged: the ones of lowest ``quality``.
 
-    As many as there are errors by ``wrong``; or, with ``precision``, the longest head of the
-    ranking of which at least this share is expected to be wrong.
+    As many as there are errors by ``wrong``, and ``at_least`` so many; or, with ``precision``, the
+    longest head of the ranking of which at least this share is expected to be wrong.
     """
     order = np.argsort(quality, kind="stable")
     if precision is None:
-        count = round(float(wrong.sum()))
+        count = max(round(float(wrong.sum())), at_least)
     else:
         enough = np.cumsum(wrong[order]) >= precision * np.arange(1, len(order) + 1)
         count = int(np.flatnonzero(enough)[-1]) + 1 if enough.any() else 0

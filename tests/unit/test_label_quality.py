@@ -446,6 +446,12 @@ def test_the_labels_of_lowest_quality_are_flagged_as_many_as_are_wrong():
     assert lq.suspects(quality, np.array([0.5, 0.9, 0.3, 0.5, 0.4])).tolist() == [
         False, True, True, True, False
     ], "of equal ones the first"  # fmt: skip
+    # a noise rate that sees no error hides no label that the models contradict
+    assert (
+        lq.suspects(quality, np.zeros(5), at_least=2).tolist()
+        == lq.suspects(quality, np.array([0.5, 0.9, 0.3, 0.5, 0.0])).tolist()
+    )
+    assert not lq.suspects(quality, np.zeros(5), 0.9, at_least=2).any()
     assert not lq.suspects(quality, np.zeros(5)).any()
     ties = np.random.default_rng(0).integers(0, 3, 1000) / 10
     flagged = lq.suspects(ties, np.full(1000, 0.5))
