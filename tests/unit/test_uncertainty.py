@@ -333,3 +333,44 @@ def test_classes_that_only_labels_or_only_predictions_have_count_where_they_are(
     f1 = [reference.f1_score(labels, x, labels=[0, 1, 2], average="macro", zero_division=0)
           for x in (without, beyond)]  # fmt: skip
     assert np.mean(one["macro_f1"] or []) == pytest.approx(f1[0] - f1[1])
+
+
+def test_a_class_that_no_document_has_takes_no_interval_away():
+    labels, p, predicted = scored(300)
+    four = np.concatenate([p * 0.9, np.full((300, 1), 0.1)], axis=1)
+    guess = np.where(np.arange(300) % 9 == 0, 4, predicted)  # and is predicted all the same
+    found = intervals(labels, four, guess, 15, np.arange(300))
+    assert all(ends is not None for ends in found.values())
+    expected = intervals(labels, p, predicted, 15, np.arange(300))
+    assert found["roc_auc_ovr"] == pytest.approx(expected["roc_auc_ovr"])
+    recall = reference.recall_score(labels, guess, labels=range(4), average="macro")
+    assert found["macro_recall"][0] < recall < found["macro_recall"][1]
+
+
+def test_of_one_class_there_is_no_ranking():
+    p = np.tile([0.7, 0.3], (30, 1))
+    found = intervals(np.zeros(30, int), p, np.zeros(30, int), 10, np.arange(30))
+    assert found["roc_auc_ovr"] is None
+    assert found["accuracy"] == pytest.approx(
+        list(stats.binomtest(30, 30).proportion_ci(method="wilson"))
+    )
+
+
+def test_of_what_is_always_right_and_of_two_scores_intervals_stay_what_they_were():
+    labels, alone = np.repeat([0, 1], [80, 20]), np.arange(100)
+    p = np.eye(2)[labels] * 0.9 + 0.05
+    found = intervals(labels, p, labels, 10, alone)
+    assert {k: found[k] for k in ALWAYS_RIGHT} == rounded(ALWAYS_RIGHT)
+    labels = np.arange(40) % 2
+    p = np.where(np.arange(40) // 2 % 4 == 0, 0.3, 0.7)
+    p = np.stack([np.where(labels == 0, p, 1 - p), np.where(labels == 1, p, 1 - p)], axis=1)
+    found = intervals(labels, p, p.argmax(axis=1), 10, np.arange(40))
+    assert {k: found[k] for k in TWO_SCORES} == rounded(TWO_SCORES)
+
+
+ALWAYS_RIGHT: Any = {
+    "macro_precision": [0.81415, 1.0],
+    "macro_recall": [0.81415, 1.0],
+    "macro_f1": [0.81415, 1.0],
+}
+TWO_SCORES: Any = {"roc_auc_ovr": [0.46459, 0.8077], "macro_f1": [0.59173, 0.8613]}
