@@ -124,7 +124,8 @@ def test_the_hardware_is_described_in_json_by_known_names(monkeypatch):
 def test_of_the_processors_the_first_is_named_by_its_model(monkeypatch):
     listing = "processor\t: 0\nvendor_id\t: X\ncpu family\t: 6\nmodel\t: 7\nmodel name\t: é\nstepping\t: 1\ncpu MHz\t: 3\n"
     arm = "CPU part\t: 0xd0c\n"
-    monkeypatch.setattr(Path, "read_text", lambda self, encoding: f"{listing}{arm}\n{listing}")
+    text = f"{listing}{arm}\n{listing}\n{listing}"
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: text if encoding else "")
     assert checkpoints._processor_model() == [
         line
         for line in (listing + arm).splitlines()

@@ -9,6 +9,7 @@ from scipy.special import logit, softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from stages.common import label_quality as lq
 from stages.common.errors import UserError
@@ -314,6 +315,20 @@ def test_a_probability_of_0_or_over_1_is_no_infinity():
         [view], labels, np.array([0.5, 0.5]), np.arange(8) // 4, rounds=1
     )
     assert np.isfinite(found).all()
+
+
+def test_sums_are_those_of_one_thread_on_any_machine():
+    seen = []
+
+    def view(fit, held_out, targets):
+        seen.extend(x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas")
+        return np.full((len(held_out), 2), 0.5)
+
+    with threadpool_limits(2, user_api="blas"):
+        lq.true_label_probabilities(
+            [view], np.arange(8) % 2, np.array([0.5, 0.5]), np.arange(8) // 4, rounds=1
+        )
+    assert set(seen) == {1}
 
 
 def test_rounds_are_averaged_geometrically_and_matched():

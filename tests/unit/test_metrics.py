@@ -44,6 +44,8 @@ def test_the_softmax_is_the_share_of_the_exponential():
     assert metrics.softmax(half, 2.0) == pytest.approx(np.array([[0.25, 0.75]]))
     assert metrics.softmax(logits.astype(np.float32)).dtype == np.float64
     assert metrics.softmax(np.zeros((2, 3, 4))).sum(axis=-1) == pytest.approx(np.ones((2, 3)))
+    far = metrics.softmax(np.array([[[0.0, 0.0], [2000.0, 0.0]]]))
+    assert far == pytest.approx(np.array([[[0.5, 0.5], [1, 0]]]))
 
 
 # ---- the headline
@@ -256,6 +258,10 @@ def test_confidence_is_counted_in_bins_that_hold_their_upper_edge():
     assert accuracy == pytest.approx([0, 1, 1 / 2, 2 / 3])
 
 
+def test_confidences_from_0_to_1_have_bins_from_the_first_to_the_last():
+    assert metrics.bin_of(np.array([0.0, 0.1, 0.25, 0.26, 1.0]), 4).tolist() == [0, 0, 0, 1, 3]
+
+
 def test_one_bin_holds_everything():
     p = np.array([[0.9, 0.1], [0.4, 0.6]])
     assert ece(np.array([0, 0]), p, 1) == pytest.approx(abs(0.5 - 0.75))
@@ -272,6 +278,7 @@ def heated(by, n=4000):
     return labels, logits * by
 
 
+@pytest.mark.filterwarnings("error")  # of an option that the minimizer does not know
 @pytest.mark.parametrize("by", [0.5, 1.0, 2.5])
 def test_the_temperature_found_is_the_one_the_scores_were_heated_by(by):
     labels, logits = heated(by)
