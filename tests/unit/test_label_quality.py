@@ -318,7 +318,7 @@ def test_a_probability_of_0_or_over_1_is_no_infinity():
 
 
 def test_sums_are_those_of_one_thread_on_any_machine():
-    seen = []
+    seen: list[int] = []
 
     def view(fit, held_out, targets):
         seen.extend(x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas")
@@ -550,6 +550,24 @@ def test_errors_in_one_direction_are_found_and_those_in_both_are_the_models():
     assert lq.one_way(p, both, ONCE)[0] == 0
 
 
+def test_certain_predictions_and_absent_classes_have_flows_too():
+    true = np.arange(300) % 2
+    given = np.where((true == 0) & (np.arange(300) % 10 == 0), 1, true)
+    (two,), _ = lq.one_way(np.eye(2)[true], given, np.ones((1, 300)))
+    (three,), _ = lq.one_way(np.eye(3)[true] + [0, 0, 1e-9], given, np.ones((1, 300)))
+    assert 0.1 <= two <= 0.22
+    assert three == pytest.approx(two, rel=0.05)
+
+
+def test_eight_there_and_one_back_are_more_than_chance():
+    true = np.arange(400) % 2
+    given = true.copy()
+    given[0:16:2] = 1
+    given[1] = 0
+    p = np.where(np.eye(2)[true] == 1, 0.97, 0.03)
+    assert lq.one_way(p, given, np.ones((1, 400)))[0] > 0
+
+
 def test_a_direction_must_be_more_than_chance():
     p = np.where(np.eye(2)[np.arange(400) % 2] == 1, 0.97, 0.03)
     for errors, seen in ((4, False), (5, False), (6, True), (12, True)):
@@ -576,6 +594,9 @@ def test_the_interval_holds_the_rate_and_narrows_with_more_documents():
         assert found.lower <= 0.15 <= found.upper
         widths.append(found.upper - found.lower)
     assert widths[1] < widths[0] / 1.5
+    ones = np.ones((1, len(p)))
+    (anywhere,), ((one_way,), _) = lq.anywhere(p, given, ones), lq.one_way(p, given, ones)
+    assert found.estimate == max(anywhere, one_way), "that of the documents as they are"
     assert found == lq.noise_rate([p, p], given, 30), "the same each time"
 
 
@@ -586,6 +607,7 @@ def test_the_first_round_is_taken_as_far_as_the_last_leaves_it_possible():
     assert low.estimate < 0.01 < 0.15 < high.estimate
     assert lq.noise_rate([clean, noisy], given, 20).estimate == low.estimate
     mixed = lq.noise_rate([noisy, clean], given, 20)
+    assert lq.noise_rate([noisy, noisy, clean], given, 20) == mixed, "those between do not count"
     assert mixed.estimate < 0.01, "no more than the last leaves"
     assert mixed.lower == low.lower
     assert mixed.upper == pytest.approx(high.upper)

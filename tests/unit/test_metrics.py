@@ -205,6 +205,13 @@ def test_a_curve_of_one_document_on_each_side_ends_at_1():
     assert metrics.precision_recall_curve(positive, scores)[0].tolist() == [1, 1]
 
 
+def test_one_document_on_a_side_is_enough_to_rank():
+    scores = np.array([0.9, 0.5, 0.1])
+    assert metrics.roc_auc(np.array([False, False, True]), scores) == 0
+    assert metrics.roc_auc(np.array([True, True, False]), scores) == 1
+    assert metrics.roc_auc(np.array([False, True, False]), scores) == 0.5
+
+
 def test_one_positive_at_the_end_is_found_at_the_lowest_precision():
     positive, scores = np.array([False, False, True]), np.array([0.9, 0.5, 0.1])
     assert metrics.average_precision(positive, scores) == pytest.approx(1 / 3)
