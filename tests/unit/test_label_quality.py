@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import logit, softmax
+from scipy.stats import binom
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
@@ -566,6 +567,51 @@ def test_eight_there_and_one_back_are_more_than_chance():
     given[1] = 0
     p = np.where(np.eye(2)[true] == 1, 0.97, 0.03)
     assert lq.one_way(p, given, np.ones((1, 400)))[0] > 0
+
+
+def sure(true, classes):
+    return np.where(np.eye(classes)[true] == 1, 0.97, 0.03 / (classes - 1))
+
+
+def test_errors_round_a_circle_leave_the_shares_and_are_counted_exactly():
+    true = np.arange(2000) % 4
+    wrong = np.arange(2000) // 4 % 10 == 0
+    given = np.where(wrong, (true + 1) % 4, true)
+    (found,), most = lq.one_way(sure(true, 4), given, np.ones((1, 2000)))
+    assert found == pytest.approx(0.1)
+    assert most >= found
+
+
+def test_where_a_resample_has_the_flow_turned_none_is_counted():
+    true = np.arange(400) % 2
+    there, back = np.flatnonzero(true == 0)[:40], np.flatnonzero(true == 1)[:5]
+    for k in (0, 1):  # in either direction
+        given = true.copy()
+        given[there], given[back] = 1, 0
+        given = given if k == 0 else 1 - given
+        weights = np.ones((2, 400))
+        weights[1, there] = 0
+        rates, _ = lq.one_way(sure(true if k == 0 else 1 - true, 2), given, weights)
+        assert rates[0] > 0.1
+        assert rates[1] == 0
+
+
+@pytest.mark.parametrize(("there", "back"), [(12, 7), (9, 9), (10, 4)])
+def test_what_is_not_more_than_chance_still_says_how_much_there_may_be(there, back):
+    true = np.arange(400) % 2
+    given = true.copy()
+    given[np.flatnonzero(true == 0)[:there]] = 1
+    given[np.flatnonzero(true == 1)[:back]] = 0
+    (rate,), most = lq.one_way(sure(true, 2), given, np.ones((1, 400)))
+    assert rate == 0
+    errors = there + back
+    heads = np.arange(errors + 1)
+    chance = binom.pmf(heads, errors, 0.5)
+    mean = (np.abs(2 * heads - errors) * chance).sum()
+    deviation = np.sqrt(((2 * heads - errors) ** 2 * chance).sum() - mean**2)
+    excess = abs(there - back) - mean + 1.645 * deviation
+    agreed = 1 - errors / 400
+    assert most == pytest.approx(excess / (400 * agreed + excess), rel=1e-3)
 
 
 def test_a_direction_must_be_more_than_chance():
