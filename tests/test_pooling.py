@@ -109,7 +109,7 @@ def test_what_is_not_known_is_refused(folder):
 def test_the_files_that_tell_are_fetched_from_the_hub(folder, monkeypatch):
     fetched: list[str] = []
 
-    def fetch(_name, revision, allow_patterns):
+    def fetch(_name, revision, allow_patterns, **_):
         names = ["1_Pooling/config.json", "modules.json", "2_Dense/model.safetensors",
                  "onnx/model.safetensors", "pytorch_model.bin"]  # fmt: skip
         fetched.extend(n for n in names if any(fnmatch.fnmatch(n, p) for p in allow_patterns))

@@ -74,6 +74,7 @@ def test_a_model_of_a_known_architecture_runs_none_of_its_own_code(runner, tmp_p
     tiny.write(tmp_path)
     base = tmp_path / "base"
     plant(base, trace, "bert")
+    tiny.record_base(tmp_path)
     assert encoder.vectors(["w1 w2"], encoder.find(str(base), {}), 32).shape == (1, 32)
     encoder.load_model(AutoModelForMaskedLM, base)
     encoder.refuse_longer("max_length", 32, base)
@@ -87,6 +88,7 @@ def test_a_model_of_an_architecture_of_its_own_is_refused(runner, tmp_path, trac
     tiny.write(tmp_path)
     base = tmp_path / "base"
     plant(base, trace, "own")
+    tiny.record_base(tmp_path)
     for read in (
         lambda: encoder.vectors(["w1 w2"], base, 32),
         lambda: encoder.refuse_longer("max_length", 32, base),

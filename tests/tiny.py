@@ -57,11 +57,16 @@ def write(folder: Path, documents: int = 40, validation: int = 21, dropout: floa
     files.write_json(folder / corpus.SOURCE, {"labels": CLASSES})
     files.write_json(folder / corpus.TEXT_STEPS, STEPS)
     write_model(folder / "base", dropout)
+    record_base(folder)
+    for name in ("params.yaml", "ds_config.json"):
+        (folder / name).write_bytes((REPOSITORY / name).read_bytes())
+
+
+def record_base(folder: Path) -> None:
+    """Write the records of the base model in ``folder``/base, as fetch_models and pretrain do."""
     pointer = encoder.pointer_to("base", None, folder / "base")
     for path in (encoder.MODEL, encoder.ENCODER, encoder.PRETRAINED / encoder.POINTER):
         files.write_json(folder / path, pointer)
-    for name in ("params.yaml", "ds_config.json"):
-        (folder / name).write_bytes((REPOSITORY / name).read_bytes())
 
 
 def write_model(folder: Path, dropout: float) -> None:
