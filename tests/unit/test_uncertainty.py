@@ -330,6 +330,9 @@ def test_classes_that_only_labels_or_only_predictions_have_count_where_they_are(
         ends, turned = one[name], other[name]
         assert ends is not None
         assert turned == pytest.approx([-ends[1], -ends[0]])
+    neither = np.where((alone % 2 == 0) & (labels < 2), 1 - without, without)
+    third = uncertainty.paired_difference(labels, without, neither, alone)
+    assert third["macro_f1"] is not None
     f1 = [reference.f1_score(labels, x, labels=[0, 1, 2], average="macro", zero_division=0)
           for x in (without, beyond)]  # fmt: skip
     assert np.mean(one["macro_f1"] or []) == pytest.approx(f1[0] - f1[1])
