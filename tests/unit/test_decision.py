@@ -272,8 +272,10 @@ def test_one_document_says_nothing_of_a_temperature():
     found = asked(SETTINGS, THREE).fitted(np.array([0]), np.array([[0.0, 1.0, 0.0]]), THREE)
     assert found.temperature == 1
     assert decision.temperature_gain(np.array([0]), np.array([[0.0, 1.0]])) == (0.0, 0.0)
-    gain, error = decision.temperature_gain(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))
-    assert np.isfinite([gain, error]).all()
+    # of two that are as wrong, each gains by the other's temperature
+    gain, error = decision.temperature_gain(np.array([0, 0]), np.array([[0.0, 5.0], [0.0, 5.0]]))
+    assert gain > 1
+    assert error == pytest.approx(0)
 
 
 # ---- in words, and on disk
