@@ -4,7 +4,7 @@ SET_UP := .venv/.installed
 # The pipeline's commands say `python`: this puts the environment's own first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro review sweep test mutants lint lock clean-venv
+.PHONY: help repro review sweep test mutants lint deps lock clean-venv
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ lint: $(SET_UP)  ## Check style and types
 	@ruff check .
 	@ruff format --check .
 	@mypy
+
+deps: $(SET_UP)  ## Write the modules that each stage imports into dvc.yaml
+	@python -m tools.deps
 
 lock: $(SET_UP)  ## Write requirements.lock from pyproject.toml in a fresh environment
 	@python -m tools.lock

@@ -1,1 +1,1 @@
-"""What measures the project, as `python -m benchmarks.NAME`."""
+"""Speed and memory, as `python -m benchmarks.NAME`."""

@@ -22,15 +22,18 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy.sparse import csr_matrix
 
-from stages.common import console, corpus, files, metrics, recurrent_model, tfidf_model
-from stages.common.errors import UserError
-from stages.common.ngram_model import NgramClassifier
-from stages.common.params import Baselines, read_params
+from cleantune import console, files
+from cleantune.baselines import recurrent, tfidf
+from cleantune.baselines.ngram import NgramClassifier
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.evaluation import metrics
+from cleantune.params.read import Baselines, read_params
 
 READS = ("seed", "baselines")
-TRAIN = corpus.LABELS / "train.parquet"
-VALIDATION = corpus.CLEAN / "validation.parquet"
-TEST = corpus.CLEAN / "test.parquet"
+TRAIN = tables.LABELS / "train.parquet"
+VALIDATION = tables.CLEAN / "validation.parquet"
+TEST = tables.CLEAN / "test.parquet"
 WORD = re.compile(r"\w+|[^\w\s]")
 
 Scores = tuple[np.ndarray, np.ndarray]
@@ -55,16 +58,16 @@ def main() -> None:
     console.title("baselines", "train what the fine-tuned model has to beat")
 
     # Read
-    train, validation = corpus.read_table(TRAIN), corpus.read_table(VALIDATION)
-    test = corpus.read_table(TEST, ("id", "title", "text"))
-    data = _corpus(train, validation, test, len(corpus.label_names()))
+    train, validation = tables.read_table(TRAIN), tables.read_table(VALIDATION)
+    test = tables.read_table(TEST, ("id", "title", "text"))
+    data = _corpus(train, validation, test, len(tables.label_names()))
     console.say(
         f"read {len(train):,} training, {len(validation):,} validation and {len(test):,} test texts"
     )
 
     # Train, the recurrent ones beside the others: each keeps one core busy
     shares = settings.flipped_shares if "tfidf" in settings.models else []
-    recurrent = _recurrent_scores(data, settings, params.seed)
+    recurrent_scores = _recurrent_scores(data, settings, params.seed)
     scores: dict[str, Scores] = {}
     flipped = []
     with console.Bar("baselines", len(settings.models) + len(shares)) as bar:
@@ -76,7 +79,7 @@ def main() -> None:
             guesses = _tfidf_on_flipped(data, settings, share, params.seed)
             flipped.append(pd.DataFrame({"id": test["id"], "share": share, "predicted": guesses}))
             bar.advance()
-        for kind, answers in recurrent:
+        for kind, answers in recurrent_scores:
             scores[kind] = answers
             bar.advance()
 
@@ -87,12 +90,12 @@ def main() -> None:
         "id": [*validation["id"], *test["id"]],
     })  # fmt: skip
     columns = ("split", "id", *(f"score_{k}" for k in range(data.classes)))
-    with files.atomic_folder(corpus.BASELINES) as folder:
+    with files.atomic_folder(tables.BASELINES) as folder:
         for name in settings.models:
             on_validation, on_test = scores[name]
             table = answered.copy()
             table[list(columns[2:])] = np.concatenate([on_validation, on_test])
-            corpus.write_table(folder / f"{name}.parquet", table, columns)
+            tables.write_table(folder / f"{name}.parquet", table, columns)
             right = on_validation.argmax(axis=1) == data.validation_labels
             summary[name] = {
                 "about": ABOUT[name].format(s=settings),
@@ -102,12 +105,12 @@ def main() -> None:
         files.write_json(folder / "summary.json", summary)
         if flipped:
             columns = ("share", "id", "predicted")
-            corpus.write_table(folder / corpus.FLIPPED, pd.concat(flipped), columns)
+            tables.write_table(folder / tables.FLIPPED, pd.concat(flipped), columns)
     console.table("on validation", ("baseline", "accuracy", "NLL"), (
         (name, f"{s['validation_accuracy']:.2%}", f"{s['validation_nll']:.3f}")
         for name, s in summary.items()
     ))  # fmt: skip
-    console.outputs(corpus.BASELINES)
+    console.outputs(tables.BASELINES)
 
 
 def _corpus(
@@ -116,8 +119,8 @@ def _corpus(
     labels = train["label"].to_numpy()
     if len(np.unique(labels)) < 2:
         raise UserError(f"{TRAIN} holds {len(np.unique(labels))} class; two are needed to learn.")
-    texts = {"train": corpus.full_text(train), "validation": corpus.full_text(validation),
-             "test": corpus.full_text(test)}  # fmt: skip
+    texts = {"train": tables.full_text(train), "validation": tables.full_text(validation),
+             "test": tables.full_text(test)}  # fmt: skip
     words = {split: [WORD.findall(t.lower()) for t in each] for split, each in texts.items()}
     return Corpus(texts, words, labels, validation["label"].to_numpy(), classes)
 
@@ -133,15 +136,15 @@ def _ngram(data: Corpus, settings: Baselines, _seed: int) -> Scores:
 
 @functools.cache
 def _tfidf_inputs(data: Corpus) -> dict[str, csr_matrix]:
-    vectorizer = tfidf_model.vectorizer().fit(data.texts["train"])
+    vectorizer = tfidf.vectorizer().fit(data.texts["train"])
     return {split: vectorizer.transform(texts) for split, texts in data.texts.items()}
 
 
 def _tfidf(data: Corpus, settings: Baselines, seed: int) -> Scores:
     inputs = _tfidf_inputs(data)
-    model = tfidf_model.fit(inputs["train"], data.labels, settings.tfidf_c, seed)
+    model = tfidf.fit(inputs["train"], data.labels, settings.tfidf_c, seed)
     on_validation, on_test = (
-        tfidf_model.log_probabilities(model, inputs[split], data.classes)
+        tfidf.log_probabilities(model, inputs[split], data.classes)
         for split in ("validation", "test")
     )
     heat = metrics.temperature(data.validation_labels, on_validation)
@@ -151,9 +154,9 @@ def _tfidf(data: Corpus, settings: Baselines, seed: int) -> Scores:
 def _tfidf_on_flipped(data: Corpus, settings: Baselines, share: float, seed: int) -> np.ndarray:
     """Return the classes that a model trained on ``share`` flipped labels gives the test documents."""
     inputs = _tfidf_inputs(data)
-    labels = tfidf_model.flipped(data.labels, share, data.classes, seed)
-    model = tfidf_model.fit(inputs["train"], labels, settings.tfidf_c, seed)
-    scores = tfidf_model.log_probabilities(model, inputs["test"], data.classes)
+    labels = tfidf.flipped(data.labels, share, data.classes, seed)
+    model = tfidf.fit(inputs["train"], labels, settings.tfidf_c, seed)
+    scores = tfidf.log_probabilities(model, inputs["test"], data.classes)
     return np.asarray(scores.argmax(axis=1))
 
 
@@ -162,7 +165,7 @@ def _recurrent_scores(data: Corpus, settings: Baselines, seed: int) -> Iterator[
     kinds = [kind for kind in settings.models if kind in ("rnn", "lstm")]
     jobs = Parallel(n_jobs=max(1, len(kinds)), return_as="generator_unordered")
     answers: Iterator[tuple[str, Scores]] = jobs(
-        delayed(recurrent_model.fit)(
+        delayed(recurrent.fit)(
             kind, data.words, data.labels, data.validation_labels, data.classes, settings, seed
         )
         for kind in kinds

@@ -22,16 +22,18 @@ from typing import Any
 
 import pandas as pd
 
-from stages.common import console, corpus, corrections, files
-from stages.common.duplicates import Shingles, Similar, drop_copies
-from stages.common.errors import UserError
-from stages.common.params import read_params
-from stages.common.repair import decide_steps, prepare, repair_tables
-from stages.common.validation_split import choose_validation
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.data.near_duplicates import Shingles, Similar, drop_copies
+from cleantune.data.text_repair import decide_steps, prepare, repair_tables
+from cleantune.data.validation_split import choose_validation
+from cleantune.errors import UserError
+from cleantune.labels import corrections
+from cleantune.params.read import read_params
 
 READS = ("seed", "clean")
 TEXTS = ["title", "text"]
-COLUMNS = (*corpus.TEXT_COLUMNS, "group")
+COLUMNS = (*tables.TEXT_COLUMNS, "group")
 DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
 
 
@@ -45,9 +47,9 @@ def main() -> None:
     console.title("clean", "repair the text, find duplicates and leaks, split off validation")
 
     # Read
-    raw = {s: corpus.read_table(corpus.RAW / f"{s}.parquet", corpus.TEXT_COLUMNS).sort_values(
+    raw = {s: tables.read_table(tables.RAW / f"{s}.parquet", tables.TEXT_COLUMNS).sort_values(
            "id", ignore_index=True) for s in ("train", "test")}  # fmt: skip
-    source = files.read_json(corpus.SOURCE)
+    source = files.read_json(tables.SOURCE)
     classes: list[str] = source["labels"]
     corrected = corrections.read_corrections(
         corrections.CORRECTIONS, raw["train"], classes, source["dataset"]
@@ -58,7 +60,7 @@ def main() -> None:
     # Repair
     train, test = corrections.apply(raw["train"], corrected), raw["test"].copy()
     released = [table[TEXTS].copy() for table in (train, test)]
-    steps = decide_steps(params.clean, corpus.full_text(raw["train"]))
+    steps = decide_steps(params.clean, tables.full_text(raw["train"]))
     if steps.repair and steps.ag_news_artifacts:
         console.say("AG News' artifacts (#39; and the like) are undone: clean.ag_news_artifacts")
     repairs = repair_tables((train, test), steps.ag_news_artifacts is True)
@@ -67,7 +69,7 @@ def main() -> None:
         table[TEXTS] = table[TEXTS].map(prepare, options=others)
 
     # Find what stands twice; repaired even if the text stays as released: markup would hide copies
-    texts = corpus.full_text(train) + corpus.full_text(test)
+    texts = tables.full_text(train) + tables.full_text(test)
     if not params.clean.repair:
         repairs = {}
         for table, own in zip((train, test), released, strict=True):
@@ -130,14 +132,14 @@ def main() -> None:
         },
         "repairs": repairs,
     }  # fmt: skip
-    with files.atomic_folder(corpus.CLEAN) as part:
+    with files.atomic_folder(tables.CLEAN) as part:
         for name, table in splits.items():
-            corpus.write_table(part / f"{name}.parquet", table, COLUMNS)
-        corpus.write_table(part / "dropped.parquet", gone, DROPPED_COLUMNS)
+            tables.write_table(part / f"{name}.parquet", table, COLUMNS)
+        tables.write_table(part / "dropped.parquet", gone, DROPPED_COLUMNS)
         files.write_json(part / "summary.json", summary)
-        files.write_json(part / corpus.TEXT_STEPS.name, steps.model_dump())
+        files.write_json(part / tables.TEXT_STEPS.name, steps.model_dump())
     _report(summary, classes)
-    console.outputs(corpus.CLEAN)
+    console.outputs(tables.CLEAN)
 
 
 def _standing_twice(kept: pd.DataFrame) -> tuple[dict[str, int], list[dict[str, Any]]]:

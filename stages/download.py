@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from stages.common import console, corpus, files, records
-from stages.common.errors import UserError
-from stages.common.params import read_params
-from stages.common.sources import UNFINISHED, Source, from_hub_or_files
+from cleantune import console, files
+from cleantune.data import records, tables
+from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
+from cleantune.errors import UserError
+from cleantune.params.read import read_params
 
 READS = ("dataset", "datasets")
 SPLITS = ("train", "test")
@@ -63,30 +64,30 @@ def main() -> None:
             f"{source.names['train']} has one class only ({', '.join(classes)}); a classifier "
             f"needs two. Check datasets.{params.dataset}.columns.label in params.yaml."
         )
-    tables = {s: _table(s, rows[s], labels, classes, params.dataset) for s in SPLITS}
+    splits = {s: _table(s, rows[s], labels, classes, params.dataset) for s in SPLITS}
 
     # Write
-    with files.atomic_folder(corpus.RAW) as part:
-        for split, table in tables.items():
-            corpus.write_table(part / f"{split}.parquet", table, corpus.TEXT_COLUMNS)
+    with files.atomic_folder(tables.RAW) as part:
+        for split, table in splits.items():
+            tables.write_table(part / f"{split}.parquet", table, tables.TEXT_COLUMNS)
         origin = {
             "dataset": params.dataset,
             "labels": classes,
             "licence": dataset.licence,
             "source": source.kind,
-            "files": {split: _described(source, split, len(tables[split])) for split in SPLITS},
+            "files": {split: _described(source, split, len(splits[split])) for split in SPLITS},
         }
-        files.write_json(part / corpus.SOURCE.name, origin)
+        files.write_json(part / tables.SOURCE.name, origin)
     shutil.rmtree(UNFINISHED, ignore_errors=True)
 
-    counts = {split: table["label"].value_counts() for split, table in tables.items()}
+    counts = {split: table["label"].value_counts() for split, table in splits.items()}
     console.table(
         f"{params.dataset}, licence: {dataset.licence}",
         ("class", *SPLITS),
         [(name, *(int(counts[s].get(i, 0)) for s in SPLITS)) for i, name in enumerate(classes)]
-        + [("all", *(len(tables[s]) for s in SPLITS))],
+        + [("all", *(len(splits[s]) for s in SPLITS))],
     )
-    console.outputs(corpus.RAW)
+    console.outputs(tables.RAW)
 
 
 def _described(source: Source, split: str, count: int) -> dict[str, object]:
@@ -167,7 +168,7 @@ def _table(
         (name, row.title, row.text, position[row.label])
         for name, row in zip(_ids(split, rows), rows, strict=True)
     ]
-    return pd.DataFrame(found, columns=list(corpus.TEXT_COLUMNS))
+    return pd.DataFrame(found, columns=list(tables.TEXT_COLUMNS))
 
 
 def _ids(split: str, rows: list[Document]) -> list[str]:

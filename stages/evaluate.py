@@ -11,10 +11,11 @@ the model card, reports/model_card.md (`tools.export` puts it beside the weights
 from pathlib import Path
 from typing import Any
 
-from stages.common import classifier, console, corpus, decision, files, metrics, plot_tables
-from stages.common.errors import UserError
-from stages.common.evaluation_page import page
-from stages.common.measurements import (
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.evaluation import metrics, plot_tables, threshold
+from cleantune.evaluation.comparison import (
     compare,
     decide,
     explore_learned_from,
@@ -28,7 +29,9 @@ from stages.common.measurements import (
     refuse_overlap,
     worst_mistakes,
 )
-from stages.common.params import read_params
+from cleantune.evaluation.report import page
+from cleantune.models import classifier
+from cleantune.params.read import read_params
 
 READS = ("seed", "evaluate")
 METRICS = Path("metrics")
@@ -47,24 +50,24 @@ def main() -> None:
     console.title("evaluate", "measure the fine-tuned model on documents it has never seen")
 
     # Read, and make sure that the test is one
-    tables = {
-        "train": corpus.read_table(corpus.LABELS / "train.parquet"),
-        "validation": corpus.read_table(corpus.CLEAN / "validation.parquet"),
-        "test": corpus.read_table(corpus.CLEAN / "test.parquet"),
+    splits = {
+        "train": tables.read_table(tables.LABELS / "train.parquet"),
+        "validation": tables.read_table(tables.CLEAN / "validation.parquet"),
+        "test": tables.read_table(tables.CLEAN / "test.parquet"),
     }
-    dropped = corpus.read_table(corpus.CLEAN / "dropped.parquet")
-    released = corpus.read_table(corpus.RAW / "test.parquet").set_index("id")
-    refuse_overlap(tables)
-    model, names = classifier.load(), corpus.label_names()
+    dropped = tables.read_table(tables.CLEAN / "dropped.parquet")
+    released = tables.read_table(tables.RAW / "test.parquet").set_index("id")
+    refuse_overlap(splits)
+    model, names = classifier.load(), tables.label_names()
     if model.labels != names:
         raise UserError(
-            f"{model.folder} knows the classes {', '.join(model.labels)}, {corpus.SOURCE} "
+            f"{model.folder} knows the classes {', '.join(model.labels)}, {tables.SOURCE} "
             f"{', '.join(names)}: the model is of another corpus. Run `dvc repro`."
         )
-    validation_sha256 = files.sha256(corpus.CLEAN / "validation.parquet")
-    rule = decision.asked(settings, names, validation_sha256)
+    validation_sha256 = files.sha256(tables.CLEAN / "validation.parquet")
+    rule = threshold.asked(settings, names, validation_sha256)
     history = plot_tables.read_history(model.folder / "history.csv")
-    validation, test = (predict(model, split, tables[split]) for split in ("validation", "test"))
+    validation, test = (predict(model, split, splits[split]) for split in ("validation", "test"))
 
     # How classes and probabilities follow from scores: chosen on validation
     validation, test = decide(rule, validation, test)
@@ -78,17 +81,17 @@ def main() -> None:
     seeds, decided = measure_seeds(rule, validation, test, params.seed, model.folder, bins)
 
     # Against the baselines, document by document
-    about = {k: v["about"] for k, v in files.read_json(corpus.BASELINES / "summary.json").items()}
+    about = {k: v["about"] for k, v in files.read_json(tables.BASELINES / "summary.json").items()}
     baselines = {name: compare(rule, name, validation, test, bins) for name in about}
 
     # Parts of the test set, texts as they come in elsewhere, and what goes wrong
-    texts = corpus.full_text(test.table)
-    as_released = corpus.full_text(released.loc[test.table["id"]])
-    slices = measure_slices(test, tables["train"], dropped, texts, as_released)
+    texts = tables.full_text(test.table)
+    as_released = tables.full_text(released.loc[test.table["id"]])
+    slices = measure_slices(test, splits["train"], dropped, texts, as_released)
     robustness = measure_robustness(model, test, texts, settings.robustness_documents, params.seed)
     robustness["tfidf_by_share_of_flipped_labels"] = measure_flipped(validation, test)
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
-    learned = files.read_json(corpus.LABELS / "summary.json")
+    learned = files.read_json(tables.LABELS / "summary.json")
 
     # Write the figures
     detail: dict[str, Any] = {
@@ -107,7 +110,7 @@ def main() -> None:
     }
     for name, content in detail.items():
         files.write_json(METRICS / f"{name}.json", metrics.rounded(content))
-    decision.write(corpus.DECISION, decided)
+    threshold.write(tables.DECISION, decided)
     with files.atomic_folder(PLOTS) as folder:
         plot_tables.write_curves(folder, labels, probabilities, predicted, names, bins, reliability)
         plot_tables.write_training(folder, history)
@@ -121,16 +124,16 @@ def main() -> None:
         intervals=intervals, positive=positive, baselines=baselines, about=about, classes=detail["classes"],
         calibration=calibration, slices=slices, robustness=robustness, seeds=seeds,
         model=files.read_json(model.folder / "summary.json"),
-        source=files.read_json(corpus.SOURCE),
-        cleaning=files.read_json(corpus.CLEAN / "summary.json"),
+        source=files.read_json(tables.SOURCE),
+        cleaning=files.read_json(tables.CLEAN / "summary.json"),
         label_noise=learned,
-        sizes={split: len(table) for split, table in tables.items()}, max_length=model.max_length,
-        corpus=explore_learned_from(tables, names),
-        weights_sha256=files.sha256(model.folder / decision.WEIGHTS),
+        sizes={split: len(table) for split, table in splits.items()}, max_length=model.max_length,
+        corpus=explore_learned_from(splits, names),
+        weights_sha256=files.sha256(model.folder / threshold.WEIGHTS),
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
     report(findings)
-    console.outputs(METRICS / "test.json", METRICS, PLOTS, corpus.DECISION, page.PAGE, page.CARD)
+    console.outputs(METRICS / "test.json", METRICS, PLOTS, tables.DECISION, page.PAGE, page.CARD)
 
 
 def report(found: page.Findings) -> None:

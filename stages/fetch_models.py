@@ -8,8 +8,9 @@ the params that lead to it: another entry of ``models``, or another ``model``, l
 
 from typing import Any
 
-from stages.common import console, encoder, files
-from stages.common.params import Model, read_params
+from cleantune import console, files
+from cleantune.models import encoder
+from cleantune.params.read import Model, read_params
 
 READS = ("model", "models", "label_noise", "pretrain")
 

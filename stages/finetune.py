@@ -19,25 +19,23 @@ import pandas as pd
 from accelerate.state import AcceleratorState
 from transformers import AutoModelForSequenceClassification, set_seed
 
-from stages.common import (
+from cleantune import console, files
+from cleantune.augmentation import token_cutoff
+from cleantune.data import tables
+from cleantune.distributed import connection
+from cleantune.evaluation import metrics
+from cleantune.models import attention, encoder
+from cleantune.params.read import Params, read_params
+from cleantune.training import (
     batches,
     checkpoints,
-    console,
-    corpus,
-    cutoff,
-    distributed,
-    encoder,
-    files,
-    kernels,
+    deepspeed_config,
     memory,
-    metrics,
     optimizers,
-    training,
+    trainer,
     training_arguments,
     training_logs,
-    zero,
 )
-from stages.common.params import Params, read_params
 
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
          "processes", "finetune", "augment", "study")  # fmt: skip
@@ -49,27 +47,27 @@ IMMATERIAL: dict[str, Any] = {
 }
 FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
 FEW = 100  # optimizer steps: fewer may leave a model that answers with the commonest class
-TRAIN, VALIDATION = corpus.TOKENS / "train.parquet", corpus.TOKENS / "validation.parquet"
+TRAIN, VALIDATION = tables.TOKENS / "train.parquet", tables.TOKENS / "validation.parquet"
 
 
 def main() -> None:
     """Fine-tune, in as many processes as it takes."""
     params = read_params(READS)
-    if not distributed.launch("stages.finetune", params.processes):
+    if not connection.launch("stages.finetune", params.processes):
         return
-    distributed.prepare(params.seed, params.finetune.deterministic)
+    connection.prepare(params.seed, params.finetune.deterministic)
     console.title("finetune", "train the encoder to classify; keep the best epoch")
     others = [seed for seed in params.study.seeds if seed != params.seed]
     runs = {seed: train_one(params, seed) for seed in (params.seed, *others)}
-    if distributed.rank() == 0:
+    if connection.rank() == 0:
         room = runs[params.seed].room("the trained model")
-        with room, files.atomic_folder(corpus.FINETUNED) as out:
+        with room, files.atomic_folder(tables.FINETUNED) as out:
             shutil.copytree(runs[params.seed].folder / FINISHED, out, dirs_exist_ok=True)
             for seed in others:
                 shutil.copytree(runs[seed].folder / FINISHED, out / "seeds" / str(seed))
     for run in runs.values():
         run.discard()
-    console.outputs(corpus.FINETUNED)
+    console.outputs(tables.FINETUNED)
 
 
 def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
@@ -80,23 +78,30 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     params = params.model_copy(update={"seed": seed})
 
     # ---- data
-    train = batches.TokenDataset(corpus.read_table(TRAIN))
-    validation = batches.TokenDataset(corpus.read_table(VALIDATION))
+    train = batches.TokenDataset(tables.read_table(TRAIN))
+    validation = batches.TokenDataset(tables.read_table(VALIDATION))
     if params.finetune.class_weights == "balanced":
         train.balance()
-    names = corpus.label_names()
+    names = tables.label_names()
     folder = encoder.pretrained_folder()
     config = encoder.load_config(folder)
     size = memory.size_of(config, params.finetune)
     stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
-    bf16 = distributed.use_bf16(params.precision)
+    bf16 = connection.use_bf16(params.precision)
     run = checkpoints.fingerprint(
         params.model_dump(exclude=IMMATERIAL) | {"zero_stage": stage, "bf16": bf16},
-        [TRAIN, VALIDATION, corpus.SOURCE, corpus.TEXT_STEPS, encoder.PRETRAINED, zero.CONFIG],
+        [
+            TRAIN,
+            VALIDATION,
+            tables.SOURCE,
+            tables.TEXT_STEPS,
+            encoder.PRETRAINED,
+            deepspeed_config.CONFIG,
+        ],
     )
     unfinished = checkpoints.Checkpoints("finetune", run)
     finished = unfinished.folder / FINISHED
-    if distributed.gather(finished.is_dir())[0]:
+    if connection.gather(finished.is_dir())[0]:
         return unfinished
     set_seed(seed)
     AcceleratorState._reset_state()  # else accelerate refuses DeepSpeed for a second seed
@@ -119,7 +124,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         AutoModelForSequenceClassification, folder, config=config,
         ignore_mismatched_sizes=True,  # a head for other classes is replaced
     )  # fmt: skip
-    kernels.speed_up(model, bf16)
+    attention.speed_up(model, bf16)
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     optimizers.refuse_r_drop_without_dropout(model, params.finetune)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
@@ -127,12 +132,12 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} classes\n"
         f"{learning:,} of {learning + fixed:,} parameters learn\n"
-        f"{distributed.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
+        f"{connection.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
         + (f"\nseed {seed}" if params.study.seeds else "")
     )
 
     # ---- train
-    engine = training.Engine(
+    engine = trainer.Engine(
         model, args, train, validation, padding_id=padding_id, batch_size=params.batch_size,
         judge=metrics.judge, checkpoints=unfinished, knobs=params.finetune,
     )  # fmt: skip
@@ -141,13 +146,13 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         console.say(f"note: few steps to learn from, {an_epoch * params.epochs} in all; epochs="
                     f"{math.ceil(FEW / an_epoch)} would make {FEW} or more")  # fmt: skip
     if params.augment.method == "cutoff":
-        engine.collators[0] = cutoff.Cutoff(
+        engine.collators[0] = token_cutoff.Cutoff(
             engine.collators[0], tokenizer, seed, params.augment.share
         )
     engine.fit()
 
     # ---- save
-    if distributed.rank() == 0:
+    if connection.rank() == 0:
         with unfinished.room("the trained model"), files.atomic_folder(finished) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
@@ -161,10 +166,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
 
 
 def summary(
-    engine: training.Engine, names: list[str], train: batches.TokenDataset
+    engine: trainer.Engine, names: list[str], train: batches.TokenDataset
 ) -> dict[str, Any]:
     """Return what a later reader wants to know of the run; whoever uses the model, ``clean``."""
-    documents = corpus.originals(pd.Series(train.ids, dtype=str)).to_numpy()
+    documents = tables.originals(pd.Series(train.ids, dtype=str)).to_numpy()
     counts = np.bincount(train.labels[documents], minlength=len(names))
     return {
         "base_model": encoder.base_model(),
@@ -172,7 +177,7 @@ def summary(
         "epochs": round(engine.history[-1]["epoch"]),
         "steps": engine.history[-1]["step"],
         "validation": {name: engine.best[name] for name in ("accuracy", "macro_f1", "loss")},
-        "clean": files.read_json(corpus.TEXT_STEPS),
+        "clean": files.read_json(tables.TEXT_STEPS),
         "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
     }
 

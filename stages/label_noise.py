@@ -3,7 +3,7 @@
 Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``).
 
 Every training document is judged by models that have not seen it, with near-duplicates kept in
-one fold (stages/common/label_quality.py). That gives each label a quality, and the share of wrong
+one fold (cleantune/labels/confident_learning.py). That gives each label a quality, and the share of wrong
 labels an estimate. Flagged are as many labels as that share says, and at least as many as the models
 contradict. reports/label_review.html shows these to a person. Nothing is changed unless
 ``label_noise.action`` asks for it.
@@ -12,17 +12,20 @@ contradict. reports/label_review.html shows these to a person. Nothing is change
 import numpy as np
 import pandas as pd
 
-from stages.common import checkpoints, console, corpus, corrections, files, issue_types, label_views
-from stages.common import label_quality as lq
-from stages.common.errors import UserError
-from stages.common.label_review import neighbours, page
-from stages.common.params import read_params
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.labels import confident_learning as lq
+from cleantune.labels import corrections, issue_types, judges
+from cleantune.labels.review_page import neighbours, page
+from cleantune.params.read import read_params
+from cleantune.training import checkpoints
 
 READS = ("seed", "label_noise")
-TRAIN = corpus.CLEAN / "train.parquet"
+TRAIN = tables.CLEAN / "train.parquet"
 ROUNDS = 2  # the second fits on what the first found
 LIKELY = 0.5  # probability that a label is wrong; a change of one more likely right does harm
-UNRELATED = 0.37  # Cohen's kappa; random and wholly wrong labels do not reach it (tests/test_label_noise.py)
+UNRELATED = 0.37  # Cohen's kappa; random and wholly wrong labels do not reach it (tested)
 
 
 def main() -> None:
@@ -30,9 +33,9 @@ def main() -> None:
     params = read_params(READS)
     settings = params.label_noise
     console.title("label_noise", "find labels that are probably wrong")
-    train = corpus.read_table(TRAIN)
-    names, dataset = corpus.label_names(), corpus.dataset_name()
-    raw = corpus.read_table(corpus.RAW / "train.parquet", corpus.TEXT_COLUMNS)
+    train = tables.read_table(TRAIN)
+    names, dataset = tables.label_names(), tables.dataset_name()
+    raw = tables.read_table(tables.RAW / "train.parquet", tables.TEXT_COLUMNS)
     reviewed = corrections.read_corrections(corrections.CORRECTIONS, raw, names, dataset)
     console.say(f"read {len(train):,} documents from {TRAIN}, {len(reviewed):,} reviewed labels")
 
@@ -40,8 +43,8 @@ def main() -> None:
     classes, given = np.unique(train["label"].to_numpy(), return_inverse=True)
     known = train["id"].isin(reviewed["id"]).to_numpy()  # a person's word stands
     fold = lq.fold_numbers(given, train["group"], settings.folds, params.seed)
-    texts = corpus.full_text(train)
-    views, vectors = label_views.look(texts, given, fold, settings, params.seed)
+    texts = tables.full_text(train)
+    views, vectors = judges.look(texts, given, fold, settings, params.seed)
     prior = lq.class_prior(given, settings.prior)
     with console.Bar("models fitted", ROUNDS * len(views) * settings.folds) as bar:
         rounds = lq.true_label_probabilities(views, given, prior, fold, known, ROUNDS, bar.advance)
@@ -104,14 +107,14 @@ def main() -> None:
         # true class: given label: how often
         "transition": {said[i]: dict(zip(said, row, strict=True)) for i, row in enumerate(matrix)},
     }
-    with files.atomic_folder(corpus.LABELS) as folder:
-        columns = (*corpus.TEXT_COLUMNS, "group", "weight")
-        corpus.write_table(folder / "train.parquet", result, columns)
+    with files.atomic_folder(tables.LABELS) as folder:
+        columns = (*tables.TEXT_COLUMNS, "group", "weight")
+        tables.write_table(folder / "train.parquet", result, columns)
         order = np.lexsort((train["id"], rank))  # the most suspect first
         noticed = noticed.assign(id=train["id"].to_numpy())
         for name, table in (("issues", issues), ("issue_types", noticed)):
             listed = ("id", *(column for column in table if column != "id"))
-            corpus.write_table(folder / f"{name}.parquet", table.iloc[order], listed)
+            tables.write_table(folder / f"{name}.parquet", table.iloc[order], listed)
         files.write_json(folder / "summary.json", summary)
 
     # ---- show the suspects to a person, with the best other label for each
@@ -137,7 +140,7 @@ def main() -> None:
                     f"P(error) {precision:.0%}: what the models expect, which no one has checked")  # fmt: skip
     console.say(f"action {settings.action}: " + outcome(settings.action, changed,
                 len(train) - len(result), int(suspect.sum())))  # fmt: skip
-    console.outputs(corpus.LABELS, page.PAGE)
+    console.outputs(tables.LABELS, page.PAGE)
 
 
 def act(

@@ -18,26 +18,17 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from stages.common import (
-    checkpoints,
-    console,
-    corpus,
-    distributed,
-    encoder,
-    files,
-    from_scratch,
-    kernels,
-    masking,
-    memory,
-    training_arguments,
-    zero,
-)
-from stages.common.errors import UserError
-from stages.common.params import Pretrain, read_params
-from stages.common.training_arguments import PLAIN
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.distributed import connection
+from cleantune.errors import UserError
+from cleantune.models import attention, encoder, from_scratch
+from cleantune.params.read import Pretrain, read_params
+from cleantune.training import checkpoints, deepspeed_config, masked_lm, memory, training_arguments
+from cleantune.training.training_arguments import PLAIN
 
 READS = ("seed", "pretrain", "zero_stage", "precision", "processes")
-TRAIN, VALIDATION = corpus.LABELS / "train.parquet", corpus.CLEAN / "validation.parquet"
+TRAIN, VALIDATION = tables.LABELS / "train.parquet", tables.CLEAN / "validation.parquet"
 
 
 def main() -> None:
@@ -45,13 +36,13 @@ def main() -> None:
     params = read_params(READS)
     if params.pretrain.epochs == 0:
         return point()
-    if not distributed.launch("stages.pretrain", params.processes):
+    if not connection.launch("stages.pretrain", params.processes):
         return None
-    distributed.prepare(params.seed)
+    connection.prepare(params.seed)
     console.title("pretrain", "guess hidden tokens in the training text")
 
     # ---- text and tokenizer
-    texts = [corpus.full_text(corpus.read_table(path)) for path in (TRAIN, VALIDATION)]
+    texts = [tables.full_text(tables.read_table(path)) for path in (TRAIN, VALIDATION)]
     knobs, name = params.pretrain, files.read_json(encoder.MODEL)["model"]
     if knobs.from_scratch:
         base, tokenizer = (
@@ -62,15 +53,15 @@ def main() -> None:
         base = encoder.recorded_folder(encoder.MODEL)
         tokenizer = encoder.load_tokenizer(base)
         refuse_what_cannot_guess(knobs, name, base, tokenizer)
-    train, validation = (masking.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
+    train, validation = (masked_lm.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
                                       knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
     config = (encoder.load_config(base) if base
               else from_scratch.own_config(knobs, len(tokenizer)))  # fmt: skip
     stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, PLAIN))
-    bf16 = distributed.use_bf16(params.precision)
+    bf16 = connection.use_bf16(params.precision)
     run = checkpoints.fingerprint(
         params.model_dump(exclude={"processes"}) | {"zero_stage": stage, "bf16": bf16},
-        [TRAIN, VALIDATION, zero.CONFIG, *([base] if base else [])],
+        [TRAIN, VALIDATION, deepspeed_config.CONFIG, *([base] if base else [])],
     )
     unfinished = checkpoints.Checkpoints("pretrain", run)
 
@@ -86,22 +77,22 @@ def main() -> None:
     else:
         model = BertForMaskedLM(config)
     padding_id = encoder.set_padding(model.config, tokenizer)
-    kernels.speed_up(model, bf16)
+    attention.speed_up(model, bf16)
     console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
-                f"{memory.size(model).learning:,} parameters; {distributed.world_size()} "
+                f"{memory.size(model).learning:,} parameters; {connection.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train
-    engine = masking.Guessing(
+    engine = masked_lm.Guessing(
         model, args, train, validation, padding_id=padding_id,
         batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=PLAIN,
     )  # fmt: skip
-    engine.collators = [masking.Masker(data, tokenizer, params.seed, knobs.masked_share, knobs.whole_words)
+    engine.collators = [masked_lm.Masker(data, tokenizer, params.seed, knobs.masked_share, knobs.whole_words)
                         for data in (train, validation)]  # fmt: skip
     engine.fit()
 
     # ---- save
-    if distributed.rank() == 0:
+    if connection.rank() == 0:
         with unfinished.room("the model"), files.atomic_folder(encoder.PRETRAINED) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)

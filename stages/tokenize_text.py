@@ -10,14 +10,17 @@ nothing again.
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from stages.common import augmentation, console, corpus, encoder, files
-from stages.common.params import read_params
+from cleantune import console, files
+from cleantune.augmentation import copies
+from cleantune.data import tables
+from cleantune.models import encoder
+from cleantune.params.read import read_params
 
 READS = ("seed", "max_length", "augment")
 SOURCES = {
-    "train": corpus.LABELS / "train.parquet",
-    "validation": corpus.CLEAN / "validation.parquet",
-    "test": corpus.CLEAN / "test.parquet",
+    "train": tables.LABELS / "train.parquet",
+    "validation": tables.CLEAN / "validation.parquet",
+    "test": tables.CLEAN / "test.parquet",
 }
 COLUMNS = ("id", "input_ids", "label", "length", "weight")
 CHUNK = 5_000  # documents tokenized at once: enough to keep every core busy
@@ -34,18 +37,18 @@ def main() -> None:
     encoder.refuse_longer("max_length", params.max_length, folder)
 
     # ---- all splits alike; only training documents carry weights
-    tables = {split: corpus.read_table(path) for split, path in SOURCES.items()}
-    tables["train"] = augmentation.with_copies(
-        tables["train"], params.augment, params.seed, folder, tokenizer, params.max_length
+    splits = {split: tables.read_table(path) for split, path in SOURCES.items()}
+    splits["train"] = copies.with_copies(
+        splits["train"], params.augment, params.seed, folder, tokenizer, params.max_length
     )
     rows = []
-    with files.atomic_folder(corpus.TOKENS) as out:
-        for split, table in tables.items():
-            tokens, cut = tokenize(tokenizer, corpus.full_text(table), split, params.max_length)
+    with files.atomic_folder(tables.TOKENS) as out:
+        for split, table in splits.items():
+            tokens, cut = tokenize(tokenizer, tables.full_text(table), split, params.max_length)
             weight = table.get("weight", 1.0)
             length = [len(t) for t in tokens]
             result = table[["id", "label"]].assign(input_ids=tokens, length=length, weight=weight)
-            corpus.write_table(out / f"{split}.parquet", result, COLUMNS)
+            tables.write_table(out / f"{split}.parquet", result, COLUMNS)
             lengths = result["length"]
             rows.append((split, len(table), int(lengths.sum()), f"{lengths.mean():.1f}",
                          int(lengths.max()), cut))  # fmt: skip
@@ -53,7 +56,7 @@ def main() -> None:
     # ---- what came of it
     columns = ("split", "documents", "tokens", "mean", "longest", "cut")
     console.table(f"Tokens (at most {params.max_length} a document)", columns, rows)
-    console.outputs(corpus.TOKENS)
+    console.outputs(tables.TOKENS)
 
 
 def tokenize(

@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu") and not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
-    items.sort(key=lambda i: (i.path.parent != here, i.path.parent != here / "pipeline"))
+    later = {"pipeline": 1, "distributed": 2, "browser": 2, "gpu": 2}
+    items.sort(key=lambda i: later.get(i.path.relative_to(here).parts[0], 0))
 
 
 @pytest.fixture

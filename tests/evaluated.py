@@ -10,8 +10,9 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from cleantune import files
+from cleantune.data import tables
 from stages import baselines, evaluate
-from stages.common import corpus, files
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -57,31 +58,31 @@ def run(folder: Path, mistakes: int) -> None:
 def write(folder: Path) -> None:
     """Write data/ and models/finetuned under ``folder``; 15 % of the labels of each split are wrong."""
     rng = np.random.default_rng(0)
-    tables = {split: _documents(split, count, rng) for split, count in SIZES.items()}
-    hostile = tables["test"].index[3:9]  # wrongly labelled, so that some are surely mistakes
-    tables["test"].loc[hostile, "text"] += " " + HOSTILE
-    tables["test"].loc[hostile, "label"] = (tables["test"].loc[hostile, "label"] + 1) % 3
-    tables["train"].loc[:8, "title"] += " (AFP)"
-    tables["train"].loc[9:13, "title"] += " (AP)"
-    columns = (*corpus.TEXT_COLUMNS, "group")
-    for split, table in tables.items():
-        corpus.write_table(folder / corpus.CLEAN / f"{split}.parquet", table, columns)
-    train = tables["train"]
+    splits = {split: _documents(split, count, rng) for split, count in SIZES.items()}
+    hostile = splits["test"].index[3:9]  # wrongly labelled, so that some are surely mistakes
+    splits["test"].loc[hostile, "text"] += " " + HOSTILE
+    splits["test"].loc[hostile, "label"] = (splits["test"].loc[hostile, "label"] + 1) % 3
+    splits["train"].loc[:8, "title"] += " (AFP)"
+    splits["train"].loc[9:13, "title"] += " (AP)"
+    columns = (*tables.TEXT_COLUMNS, "group")
+    for split, table in splits.items():
+        tables.write_table(folder / tables.CLEAN / f"{split}.parquet", table, columns)
+    train = splits["train"]
     weighted = (*columns, "weight")
-    corpus.write_table(folder / corpus.LABELS / "train.parquet", train, weighted)
-    corpus.write_table(folder / corpus.RAW / "test.parquet", tables["test"], corpus.TEXT_COLUMNS)
+    tables.write_table(folder / tables.LABELS / "train.parquet", train, weighted)
+    tables.write_table(folder / tables.RAW / "test.parquet", splits["test"], tables.TEXT_COLUMNS)
     leak = train.head(2).assign(
         id=["train-900", "train-901"], split="train", reason="leak", label=[0, 1],
         duplicate_of=["test-0", "test-1"],
     )  # fmt: skip
     kept = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
-    corpus.write_table(folder / corpus.CLEAN / "dropped.parquet", leak, kept)
+    tables.write_table(folder / tables.CLEAN / "dropped.parquet", leak, kept)
     example = {"id": "train-1", "before": "<b>bold</b>", "after": "bold"}
     repairs = {"html_tags": {"documents": 1, "examples": [example]}}
     cleaning = {"dropped": {"leak": 2}, "repairs": repairs,
                 "near_duplicates": {"groups": 2, "documents": 5, "largest": 3}}  # fmt: skip
-    files.write_json(folder / corpus.CLEAN / "summary.json", cleaning)
-    files.write_json(folder / corpus.LABELS / "summary.json", {
+    files.write_json(folder / tables.CLEAN / "summary.json", cleaning)
+    files.write_json(folder / tables.LABELS / "summary.json", {
         "documents": 180, "suspects": 20, "action": "drop", "labels_changed": 0, "documents_dropped": 7,
     })  # fmt: skip
     source = {
@@ -91,8 +92,8 @@ def write(folder: Path) -> None:
         "source": "made up",
         "files": {},
     }
-    files.write_json(folder / corpus.SOURCE, source)
-    _train(folder, tables)
+    files.write_json(folder / tables.SOURCE, source)
+    _train(folder, splits)
 
 
 def _documents(split: str, count: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -109,9 +110,9 @@ def _documents(split: str, count: int, rng: np.random.Generator) -> pd.DataFrame
     })  # fmt: skip
 
 
-def _train(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+def _train(folder: Path, splits: dict[str, pd.DataFrame]) -> None:
     wordpieces = BertWordPieceTokenizer()
-    wordpieces.train_from_iterator(corpus.full_text(tables["train"]), vocab_size=300)
+    wordpieces.train_from_iterator(tables.full_text(splits["train"]), vocab_size=300)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=wordpieces._tokenizer, model_max_length=48, pad_token="[PAD]",
         unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
@@ -123,8 +124,8 @@ def _train(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
         id2label=dict(enumerate(NAMES)), label2id={n: i for i, n in enumerate(NAMES)},
     ))  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    encoded = tokenizer(corpus.full_text(tables["train"]), padding=True, return_tensors="pt")
-    labels = torch.tensor(tables["train"]["label"].to_numpy())
+    encoded = tokenizer(tables.full_text(splits["train"]), padding=True, return_tensors="pt")
+    labels = torch.tensor(splits["train"]["label"].to_numpy())
     rows = []
     for step in range(1, 31):
         batch = torch.randperm(len(labels), generator=torch.Generator().manual_seed(step))[:32]
@@ -146,8 +147,8 @@ def _train(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
         "training_documents": dict(zip(NAMES, [60, 60, 60], strict=True)),
     })  # fmt: skip
     for split in SIZES:
-        table = tables[split].assign(input_ids=tokenizer(corpus.full_text(tables[split]),
+        table = splits[split].assign(input_ids=tokenizer(tables.full_text(splits[split]),
                                      truncation=True, max_length=48)["input_ids"])  # fmt: skip
         table["length"] = table["input_ids"].map(len)
-        corpus.write_table(folder / corpus.TOKENS / f"{split}.parquet", table,
+        tables.write_table(folder / tables.TOKENS / f"{split}.parquet", table,
                            ("id", "input_ids", "label", "length", "weight"))  # fmt: skip

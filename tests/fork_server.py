@@ -99,7 +99,7 @@ def fork(request: dict[str, Any], rank: int, count: int, port: str, output: int)
                           LOCAL_WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1",
                           MASTER_PORT=port)  # fmt: skip
         os.environ.update(request["environment"])
-        from stages.common import console
+        from cleantune import console
 
         console.console.quiet = rank != 0
         sys.argv = [request["module"], *request["arguments"]]

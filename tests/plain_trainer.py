@@ -10,9 +10,12 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments, set_seed
 
+from cleantune.data import tables
+from cleantune.distributed import connection
+from cleantune.models import attention
+from cleantune.params.read import read_params
+from cleantune.training import batches, optimizers, training_arguments
 from stages import finetune
-from stages.common import batches, corpus, distributed, kernels, optimizers, training_arguments
-from stages.common.params import read_params
 from tests import tiny
 
 
@@ -37,7 +40,7 @@ class Plain(Trainer):
 def main() -> None:
     """Train and write the last weights."""
     params = read_params(finetune.READS)
-    distributed._quiet()
+    connection._quiet()
     args = TrainingArguments(
         output_dir="plain",
         seed=params.seed,
@@ -56,9 +59,9 @@ def main() -> None:
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         "base", num_labels=len(tiny.CLASSES)
     )
-    kernels.speed_up(model, distributed.use_bf16(params.precision))
+    attention.speed_up(model, connection.use_bf16(params.precision))
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
-    data = batches.TokenDataset(corpus.read_table(finetune.TRAIN))
+    data = batches.TokenDataset(tables.read_table(finetune.TRAIN))
     trainer = Plain(model, args, train_dataset=data)
     trainer.model_accepts_loss_kwargs = False  # else its loss grows with accumulation
     trainer.train()

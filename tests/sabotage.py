@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.common import checkpoints, distributed, training
+from cleantune.distributed import connection
+from cleantune.training import checkpoints, trainer
 
 
 def kill_after_checkpoint() -> None:
@@ -33,14 +34,14 @@ def kill_after_checkpoint() -> None:
 
 def signal_at_step() -> None:
     """Receive ``SIGNAL`` while step ``AT`` is computed."""
-    step = training.Engine.training_step
+    step = trainer.Engine.training_step
 
     def signalled(self: Any, *args: Any) -> torch.Tensor:
         if self.state.global_step + 1 == int(os.environ["AT"]):
             os.kill(os.getpid(), int(os.environ["SIGNAL"]))
         return step(self, *args)
 
-    setattr(training.Engine, "training_step", signalled)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.Engine, "training_step", signalled)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def slow_disk() -> None:
@@ -52,35 +53,35 @@ def slow_disk() -> None:
         seal(*arguments)
 
     setattr(checkpoints.Checkpoints, "_seal", slowly)  # noqa: B010 - mypy allows no other assignment to a method
-    distributed.STEP_LOST_AFTER = timedelta(seconds=5)
+    connection.STEP_LOST_AFTER = timedelta(seconds=5)
 
 
 def disk_full_after_two_checkpoints() -> None:
     """Fail as a full disk does in the middle of the third checkpoint."""
-    save = training.Engine._save_rng_state
+    save = trainer.Engine._save_rng_state
 
     def full(self: Any, folder: str) -> None:
         if len(self.checkpoints.steps()) == 2:
             raise OSError(errno.ENOSPC, "No space left on device", folder)
         save(self, folder)
 
-    setattr(training.Engine, "_save_rng_state", full)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.Engine, "_save_rng_state", full)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def poison_step_6() -> None:
     """Let step 6 compute not a number."""
-    loss = training.Engine.compute_loss
+    loss = trainer.Engine.compute_loss
 
     def poisoned(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         value = loss(self, *args, **kwargs)
         return value * float("nan") if self.state.global_step + 1 == 6 else value
 
-    setattr(training.Engine, "compute_loss", poisoned)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.Engine, "compute_loss", poisoned)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def infinite_gradient_at_step_6() -> None:
     """Let step 6 compute a good loss and an infinite gradient."""
-    loss = training.Engine.compute_loss
+    loss = trainer.Engine.compute_loss
 
     def steep(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         value = loss(self, *args, **kwargs)
@@ -88,12 +89,12 @@ def infinite_gradient_at_step_6() -> None:
             value.register_hook(lambda gradient: gradient * float("inf"))
         return value
 
-    setattr(training.Engine, "compute_loss", steep)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.Engine, "compute_loss", steep)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def signal_one_after_the_exchange() -> None:
     """Tell one of two processes to stop just after step ``AT`` has told the other that nobody was."""
-    agree = training.Engine.agree
+    agree = trainer.Engine.agree
 
     def told(self: Any, *args: Any) -> float:
         loss = agree(self, *args)
@@ -101,7 +102,7 @@ def signal_one_after_the_exchange() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
 
-    setattr(training.Engine, "agree", told)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.Engine, "agree", told)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def out_of_memory() -> None:
@@ -110,12 +111,12 @@ def out_of_memory() -> None:
     def greedy(*_: Any, **__: Any) -> torch.Tensor:
         return torch.empty(2**50)
 
-    setattr(training.Engine, "compute_loss", greedy)  # noqa: B010
+    setattr(trainer.Engine, "compute_loss", greedy)  # noqa: B010
 
 
 def note_passes() -> None:
     """Write down how many documents each micro-batch has, and how often each layer computed it."""
-    loss, step = training.Engine.compute_loss, training.Engine.training_step
+    loss, step = trainer.Engine.compute_loss, trainer.Engine.training_step
     noted: list[tuple[int, int]] = []
 
     def computed(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -133,8 +134,8 @@ def note_passes() -> None:
         Path("passes.json").write_text(json.dumps(noted))
         return value
 
-    setattr(training.Engine, "compute_loss", computed)  # noqa: B010
-    setattr(training.Engine, "training_step", stepped)  # noqa: B010
+    setattr(trainer.Engine, "compute_loss", computed)  # noqa: B010
+    setattr(trainer.Engine, "training_step", stepped)  # noqa: B010
 
 
 def note_folds() -> None:
@@ -142,9 +143,9 @@ def note_folds() -> None:
 
     With ``STOP_IN`` set, be told to stop in the first step of that fold, counted from 0.
     """
-    from stages.common import fold_training
+    from cleantune.labels import fine_tuned_judge
 
-    fit, judge = fold_training.Fold.fit, fold_training.probabilities
+    fit, judge = fine_tuned_judge.Fold.fit, fine_tuned_judge.probabilities
 
     def fitted(self: Any) -> None:
         past = json.loads(Path("folds.json").read_text()) if Path("folds.json").exists() else []
@@ -157,7 +158,7 @@ def note_folds() -> None:
             os.environ.get("STOP_IN", -1)
         ):
             os.kill(os.getpid(), signal.SIGTERM)
-        loss: torch.Tensor = super(fold_training.Fold, self).training_step(*arguments)
+        loss: torch.Tensor = super(fine_tuned_judge.Fold, self).training_step(*arguments)
         return loss
 
     def judged(*arguments: Any) -> Any:
@@ -165,6 +166,6 @@ def note_folds() -> None:
         np.save("said.npy", result)
         return result
 
-    setattr(fold_training.Fold, "fit", fitted)  # noqa: B010
-    setattr(fold_training.Fold, "training_step", step)  # noqa: B010
-    setattr(fold_training, "probabilities", judged)  # noqa: B010
+    setattr(fine_tuned_judge.Fold, "fit", fitted)  # noqa: B010
+    setattr(fine_tuned_judge.Fold, "training_step", step)  # noqa: B010
+    setattr(fine_tuned_judge, "probabilities", judged)  # noqa: B010

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.common import console, corpus, files
-from stages.common.errors import UserError
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.errors import UserError
 from tests import kills
 
 DOCUMENTS = pd.DataFrame(
@@ -83,13 +84,14 @@ def test_a_full_disk_gives_one_message_and_no_half_file(tmp_path, write):
 import os
 from pathlib import Path
 import numpy, pandas
-from stages.common import console, corpus, files
+from cleantune import console, files
+from cleantune.data import tables
 table = pandas.DataFrame({{"noise": numpy.random.default_rng(0).random(100_000)}})
 def main():
     if {write!r} == "write_text":
         files.write_text(Path("disk/f"), "x" * 1_000_000)
     else:
-        corpus.write_table(Path("disk/f"), table, ("noise",))
+        tables.write_table(Path("disk/f"), table, ("noise",))
 try:
     console.run(main)
 finally:
@@ -113,7 +115,7 @@ def test_a_terminated_write_leaves_nothing(tmp_path):
     code = f"""
 import time
 from pathlib import Path
-from stages.common import console, files
+from cleantune import console, files
 def main():
     with files.atomic_folder(Path({str(tmp_path / "d")!r})) as part:
         (part / "half").touch()
@@ -139,8 +141,8 @@ console.run(main)
 def test_a_process_of_several_ends_before_the_interpreter_can_abort_it(end, status, said):
     code = f"""
 import atexit, os
-from stages.common import console
-from stages.common.errors import UserError
+from cleantune import console
+from cleantune.errors import UserError
 def main():
     print("done")
     {end}
@@ -162,12 +164,12 @@ def test_other_processes_do_not_look_at_what_rank_0_still_writes(monkeypatch):
 
 def test_a_table_comes_back_as_written_and_has_the_same_bytes(tmp_path):
     first, second = tmp_path / "1.parquet", tmp_path / "2.parquet"
-    corpus.write_table(first, DOCUMENTS, corpus.TEXT_COLUMNS)
-    corpus.write_table(second, DOCUMENTS[list(reversed(DOCUMENTS.columns))], corpus.TEXT_COLUMNS)
+    tables.write_table(first, DOCUMENTS, tables.TEXT_COLUMNS)
+    tables.write_table(second, DOCUMENTS[list(reversed(DOCUMENTS.columns))], tables.TEXT_COLUMNS)
     assert files.sha256(first) == files.sha256(second)
-    read = corpus.read_table(first)
+    read = tables.read_table(first)
     assert read.to_dict("list") == DOCUMENTS.to_dict("list")
-    assert corpus.full_text(read) == ["T x", "ü"]
+    assert tables.full_text(read) == ["T x", "ü"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more", b"{"])
@@ -175,15 +177,15 @@ def test_a_missing_or_damaged_input_names_the_file_and_the_way_out(tmp_path, con
     path = tmp_path / "input"
     if content is not None:
         path.write_bytes(content)
-    for read in (corpus.read_table, files.read_json):
+    for read in (tables.read_table, files.read_json):
         with pytest.raises(UserError, match=r"input is (missing|damaged).*`dvc repro`"):
             read(path)
 
 
 def test_a_table_without_a_needed_column_is_refused(tmp_path):
-    corpus.write_table(tmp_path / "t.parquet", DOCUMENTS, ("id",))
+    tables.write_table(tmp_path / "t.parquet", DOCUMENTS, ("id",))
     with pytest.raises(UserError, match=r"no column label|damaged"):
-        corpus.read_table(tmp_path / "t.parquet", ("id", "label"))
+        tables.read_table(tmp_path / "t.parquet", ("id", "label"))
 
 
 def test_json_refuses_what_is_not_json(tmp_path):

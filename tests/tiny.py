@@ -18,7 +18,9 @@ from ruamel.yaml import YAML
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from stages.common import corpus, encoder, files
+from cleantune import files
+from cleantune.data import tables
+from cleantune.models import encoder
 from tests.conftest import REPOSITORY
 
 WORDS = 60
@@ -53,9 +55,9 @@ def write(folder: Path, documents: int = 40, validation: int = 21, dropout: floa
         table = pd.DataFrame({"id": [f"{split}-{i}" for i in range(count)], "label": labels})
         table = table.assign(input_ids=ids, length=lengths + 2, weight=1.0)
         columns = ("id", "input_ids", "label", "length", "weight")
-        corpus.write_table(folder / corpus.TOKENS / f"{split}.parquet", table, columns)
-    files.write_json(folder / corpus.SOURCE, {"labels": CLASSES})
-    files.write_json(folder / corpus.TEXT_STEPS, STEPS)
+        tables.write_table(folder / tables.TOKENS / f"{split}.parquet", table, columns)
+    files.write_json(folder / tables.SOURCE, {"labels": CLASSES})
+    files.write_json(folder / tables.TEXT_STEPS, STEPS)
     write_model(folder / "base", dropout)
     record_base(folder)
     for name in ("params.yaml", "ds_config.json"):

@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages.common import console, corpus, files
-from stages.common.exploration import explore
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.data.statistics import explore
 
-TOKENS = [corpus.TOKENS / f"{split}.parquet" for split in ("train", "validation")]
+TOKENS = [tables.TOKENS / f"{split}.parquet" for split in ("train", "validation")]
 
 
 def main() -> None:
@@ -23,12 +24,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     arguments = parser.parse_args()
-    columns = corpus.TEXT_COLUMNS
+    columns = tables.TEXT_COLUMNS
     parts = [
-        corpus.read_table(corpus.CLEAN / f"{s}.parquet", columns) for s in ("train", "validation")
+        tables.read_table(tables.CLEAN / f"{s}.parquet", columns) for s in ("train", "validation")
     ]
-    cleaning = files.read_json(corpus.CLEAN / "summary.json")
-    found = explore(pd.concat(parts, ignore_index=True), corpus.label_names(), _tokens(parts[1]))
+    cleaning = files.read_json(tables.CLEAN / "summary.json")
+    found = explore(pd.concat(parts, ignore_index=True), tables.label_names(), _tokens(parts[1]))
     found["cleaning"] = cleaning
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
@@ -44,11 +45,11 @@ def _tokens(validation: pd.DataFrame) -> pd.DataFrame | None:
     """
     if not all(path.is_file() for path in TOKENS):
         return None
-    train, held_out = (corpus.read_table(path, ("id", "label", "length")) for path in TOKENS)
+    train, held_out = (tables.read_table(path, ("id", "label", "length")) for path in TOKENS)
     if held_out[["id", "label"]].to_dict("list") != validation[["id", "label"]].to_dict("list"):
         return None
     tokens = pd.concat([train, held_out])
-    return tokens[corpus.originals(tokens["id"])]
+    return tokens[tables.originals(tokens["id"])]
 
 
 def _tables(found: dict[str, Any]) -> None:

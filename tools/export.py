@@ -22,15 +22,18 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
-from stages.common import classifier, console, corpus, decision, files, metrics
-from stages.common.classifier import Classifier
-from stages.common.decision import Decision
-from stages.common.errors import UserError
-from tools import onnx_model
-from tools.onnx_model import FP32, INT8, MADE_BY, RECORD
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.evaluation import metrics, threshold
+from cleantune.evaluation.threshold import Decision
+from cleantune.models import classifier, onnx_model
+from cleantune.models.classifier import Classifier
+from cleantune.models.onnx_model import FP32, INT8, MADE_BY, RECORD
+from tools import int8_threshold
 
 EXPORTED = Path("models/exported")
-TEST = corpus.CLEAN / "test.parquet"
+TEST = tables.CLEAN / "test.parquet"
 CARD, MEASURED = Path("reports/model_card.md"), Path("metrics/test.json")
 ROUNDING = 1e-3  # of a probability; the two runtimes add up in another order
 LEAST_AGREEMENT = 0.95  # of int8; less means that it does not work on this processor
@@ -84,20 +87,20 @@ def main() -> None:
     """Export to a folder of its own name only when all checks have passed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--int8", action="store_true", help="add a graph in 8-bit integers")
-    parser.add_argument("--model", type=Path, default=corpus.FINETUNED, help="(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--model", type=Path, default=tables.FINETUNED, help="(default: %(default)s)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=EXPORTED, help="(default: %(default)s)")
     arguments = parser.parse_args()
     console.title("export", "ONNX, checked against PyTorch, and a folder for the Hub")
     graphs = (FP32, INT8) if arguments.int8 else (FP32,)
-    test = corpus.read_table(TEST, corpus.TEXT_COLUMNS)
+    test = tables.read_table(TEST, tables.TEXT_COLUMNS)
     model = load(arguments.model)
     with replacing(arguments.out, arguments.model) as part:
         with console.timed("converted"):
             write_onnx(model, part, arguments.model, graphs)
         shutil.copyfile(arguments.model / "model.safetensors", part / "model.safetensors")
-        decided = decision.read(arguments.model)
+        decided = threshold.read(arguments.model)
         if decided.documents:
-            decision.write(part / decision.FILE, [(decided, [part / decision.WEIGHTS])])
+            threshold.write(part / threshold.FILE, [(decided, [part / threshold.WEIGHTS])])
         accuracy = check(model, part, graphs, test, decided)
         text = card(arguments.model, model.labels, len(test), accuracy)
         usage = _usage(arguments.out, part, graphs, decided, model.labels)
@@ -205,7 +208,7 @@ def check(
     Classes follow from scores as ``decided``, those of int8 by a choice of its own.
     Raises ``UserError`` when a graph says something else.
     """
-    texts, labels = corpus.full_text(test), test["label"].to_numpy()
+    texts, labels = tables.full_text(test), test["label"].to_numpy()
     tokens = model.encode(texts)
     expected = model.logits(tokens)
     predicted = decided.predicted(decided.probabilities(expected), model.labels)
@@ -215,7 +218,7 @@ def check(
         exported = onnx_model.load(out, graph)
         if exported.encode(texts) != tokens:
             raise UserError("The exported tokenizer does not read texts as the model's own does.")
-        own = decided if graph == FP32 else onnx_model.decide(exported, out, decided)
+        own = decided if graph == FP32 else int8_threshold.decide(exported, out, decided)
         found = exported.logits(tokens)
         classes = own.predicted(own.probabilities(found), model.labels)
         agreement = float((classes == predicted).mean())
@@ -240,7 +243,7 @@ def card(folder: Path, labels: list[str], count: int, accuracy: float) -> str:
     """
     if not (CARD.is_file() and MEASURED.is_file()):
         why = "is missing"
-    elif files.sha256(folder / decision.WEIGHTS) not in CARD.read_text(encoding="utf-8"):
+    elif files.sha256(folder / threshold.WEIGHTS) not in CARD.read_text(encoding="utf-8"):
         why = f"is about other weights than those in {folder}"
     elif not _agrees(files.read_json(MEASURED), count, accuracy):
         why = f"is not of this measurement: {MEASURED} differs from {accuracy:.4f} on {count:,} documents"

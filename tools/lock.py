@@ -13,7 +13,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from stages.common import console, files
+from cleantune import console, files
 
 CUDA_PACKAGES = re.compile(r"^(nvidia-|cuda-|triton==)")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.common import console, files
+from cleantune import console, files
 
 FOLDER = Path("data/sample")
 TOPICS = {"World": "world", "Sports": "sports", "Business": "business", "Sci/Tech": "scitech"}

@@ -28,8 +28,8 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
-from stages.common import console
-from stages.common.errors import UserError
+from cleantune import console
+from cleantune.errors import UserError
 
 MUTANTS = Path("mutants")
 LISTED = Path("tests/mutants.toml")

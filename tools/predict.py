@@ -24,13 +24,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stages.common import console, corpus, decision, files, metrics
-from stages.common.decision import Decision
-from stages.common.errors import UserError
-from stages.common.params import TextSteps
-from tools import answers, documents
-from tools.answers import Prediction
-from tools.documents import Record
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.evaluation import metrics, threshold
+from cleantune.evaluation.threshold import Decision
+from cleantune.params.read import TextSteps
+from tools import predict_input, predict_output
+from tools.predict_input import Record
+from tools.predict_output import Prediction
 
 # English news has less than two tokens a word; text in a script or language that the tokenizer was
 # not made for falls into single letters.
@@ -39,7 +41,7 @@ STRANGE_UNKNOWN_SHARE = 0.2
 
 
 class Model(Protocol):
-    """What a model has to offer, in PyTorch (``stages.common.classifier``) or ONNX Runtime."""
+    """What a model has to offer, in PyTorch (``cleantune.models.classifier``) or ONNX Runtime."""
 
     labels: list[str]
     max_length: int
@@ -64,7 +66,7 @@ class AllSeeds:
     """
 
     def __init__(self, folder: Path) -> None:
-        from stages.common import classifier
+        from cleantune.models import classifier
 
         others = classifier.further_seeds(folder)
         if not others:
@@ -93,17 +95,17 @@ def main() -> None:
     if arguments.text:
         records: list[Record] = [{"text": text} for text in arguments.text]
     elif arguments.file:
-        records = documents.read_records(arguments.file)
+        records = predict_input.read_records(arguments.file)
     else:
-        records = documents.read_lines()
+        records = predict_input.read_lines()
     model = AllSeeds(arguments.model) if arguments.seeds else load(arguments.model, arguments.int8)
-    steps = documents.steps_of(arguments.model)
+    steps = predict_input.steps_of(arguments.model)
     decided = decide(model, arguments.model, arguments.int8)
     print("; ".join(decided.in_words()), file=sys.stderr)
     predictions = predict(model, records, steps, decided, quiet=not arguments.out)
     if arguments.out:
         given = [p.as_json() for p in predictions]
-        documents.write_records(arguments.out, records, given, model.labels)
+        predict_input.write_records(arguments.out, records, given, model.labels)
         counts = {name: sum(p.label == name for p in predictions) for name in model.labels}
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         print(f"{len(records):,} documents classified ({listed})", file=sys.stderr)
@@ -114,9 +116,9 @@ def main() -> None:
             if arguments.json:
                 print(json.dumps(record | prediction.as_json() | why, ensure_ascii=False))
             else:
-                answers.show_explained(prediction, why)
+                predict_output.show_explained(prediction, why)
     else:
-        answers.show(records, predictions, model.labels)
+        predict_output.show(records, predictions, model.labels)
     if arguments.text and all(p.label is None for p in predictions):
         raise UserError(f"Nothing to classify: {predictions[0].note}.")
 
@@ -128,10 +130,10 @@ def load(folder: Path, int8: bool) -> Any:
     made when it is missing or of other weights. ``UserError`` when the folder is unusable.
     """
     if not int8:
-        from stages.common import classifier  # seconds, for PyTorch, which int8 does without
+        from cleantune.models import classifier  # seconds, for PyTorch, which int8 does without
 
         return classifier.load(folder)
-    from tools import onnx_model
+    from cleantune.models import onnx_model
 
     made = onnx_model.place(folder)
     if made != folder and not onnx_model.is_of(made, folder):
@@ -147,20 +149,21 @@ def load(folder: Path, int8: bool) -> Any:
 def decide(model: Any, folder: Path, int8: bool) -> Decision:
     """Return what was decided for the ``Model`` that was loaded from ``folder``."""
     if isinstance(model, AllSeeds):
-        return decision.read(folder, *(path / decision.WEIGHTS for path in model.folders))
-    decided = decision.read(folder)
+        return threshold.read(folder, *(path / threshold.WEIGHTS for path in model.folders))
+    decided = threshold.read(folder)
     if not int8:
         return decided
-    from tools import onnx_model
+    from cleantune.models import onnx_model
+    from tools import int8_threshold  # both need ONNX Runtime
 
-    return onnx_model.decide(model, onnx_model.place(folder), decided)
+    return int8_threshold.decide(model, onnx_model.place(folder), decided)
 
 
 def predict(
     model: Model,
     records: list[Record],
     steps: TextSteps,
-    decided: Decision = decision.UNDECIDED,
+    decided: Decision = threshold.UNDECIDED,
     quiet: bool = True,
 ) -> list[Prediction]:
     """Classify documents, batched by length, in the order given.
@@ -168,7 +171,7 @@ def predict(
     A text without a single token gets no label but a note; one in which the tokenizer hardly
     knows a word gets both.
     """
-    texts = [documents.as_trained(record, steps) for record in records]
+    texts = [predict_input.as_trained(record, steps) for record in records]
     tokens = model.encode(texts)
     empty = len(model.encode([""])[0])
     readable = [i for i, t in enumerate(tokens) if len(t) > empty]
@@ -183,7 +186,7 @@ def predict(
     predictions = []
     for i, (record, text, ids) in enumerate(zip(records, texts, tokens, strict=True)):
         if len(ids) <= empty:
-            nothing = not documents.text_of(record).strip()
+            nothing = not predict_input.text_of(record).strip()
             why = "the text is empty" if nothing else "no readable characters in the text"
             predictions.append(Prediction(None, {}, why, text, decided.calibrated))
         else:
@@ -213,7 +216,7 @@ def explained(model: Any, prediction: Prediction) -> Record:
 
     ``start`` and ``end`` of a word count characters of ``read``, the text as the model read it.
     """
-    from stages.common.explanations import explain  # captum takes seconds to import
+    from cleantune.evaluation.explanations import explain  # captum takes seconds to import
 
     if prediction.label is None:
         return {"words": []}
@@ -241,7 +244,7 @@ def _arguments() -> argparse.Namespace:
                         help="average the models of all seeds of study.seeds")  # fmt: skip
     parser.add_argument("--explain", action="store_true",
                         help="show what each word added to the class's score")  # fmt: skip
-    parser.add_argument("--model", type=Path, default=corpus.FINETUNED,
+    parser.add_argument("--model", type=Path, default=tables.FINETUNED,
                         help="the model's folder (default: %(default)s)")  # fmt: skip
     arguments = parser.parse_args()
     if arguments.text and arguments.file:

@@ -16,12 +16,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from stages.common import console, corpus, files
+from cleantune import console, files
+from cleantune.data import tables
 
 RESULTS = Path("docs/results")
 README = Path("README.md")
 METRICS = Path("metrics")
-INPUTS = ("params.yaml", "dvc.yaml", "ds_config.json", "requirements.lock", "stages", "data")
+INPUTS = ("params.yaml", "dvc.yaml", "ds_config.json", "requirements.lock", "cleantune", "stages",
+          "data")  # fmt: skip
 BASELINES = {
     "tfidf": "TF-IDF n-grams, logistic regression",
     "lstm": "LSTM",
@@ -36,11 +38,11 @@ def keep(name: str, command: str) -> None:
         files.read_json(METRICS / f"{file}.json") for file in ("test", "intervals", "baselines")
     )
     result = {
-        "corpus": corpus.dataset_name(),
+        "corpus": tables.dataset_name(),
         "command": command,
         "processor": processor(),
-        "base_model": files.read_json(corpus.FINETUNED / "summary.json")["base_model"],
-        "label_action": files.read_json(corpus.LABELS / "summary.json")["action"],
+        "base_model": files.read_json(tables.FINETUNED / "summary.json")["base_model"],
+        "label_action": files.read_json(tables.LABELS / "summary.json")["action"],
         "test_documents": test["n"],
         "accuracy": test["accuracy"],
         "accuracy_interval": intervals["accuracy"],

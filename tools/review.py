@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common import console, corpus
-from stages.common.corrections import CORRECTIONS, read_corrections, write_corrections
-from stages.common.errors import UserError
-from stages.common.label_review.page import PAGE
+from cleantune import console
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.labels.corrections import CORRECTIONS, read_corrections, write_corrections
+from cleantune.labels.review_page.page import PAGE
 
 
 def main() -> None:
@@ -108,7 +109,7 @@ def status() -> None:
     """Print how many suspects are reviewed, and by which pairs labels were changed."""
     dataset, names, raw = _raw()
     reviewed = read_corrections(CORRECTIONS, raw, names, dataset)
-    issues = corpus.read_table(corpus.LABELS / "issues.parquet", ("id", "suspect"))
+    issues = tables.read_table(tables.LABELS / "issues.parquet", ("id", "suspect"))
     suspects = set(issues.loc[issues["suspect"], "id"])
     done = suspects & set(reviewed["id"])
     console.say(f"{CORRECTIONS}: {_in_words(reviewed)}")
@@ -123,8 +124,8 @@ def status() -> None:
 
 def _raw() -> tuple[str, list[str], pd.DataFrame]:
     """Return the dataset's name, the class names and the raw training documents."""
-    raw = corpus.read_table(corpus.RAW / "train.parquet", corpus.TEXT_COLUMNS)
-    return corpus.dataset_name(), corpus.label_names(), raw
+    raw = tables.read_table(tables.RAW / "train.parquet", tables.TEXT_COLUMNS)
+    return tables.dataset_name(), tables.label_names(), raw
 
 
 def _in_words(table: pd.DataFrame) -> str:

@@ -19,9 +19,9 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.common import params
-from stages.common.errors import UserError
-from stages.common.params import PARAMS_FILE, Section
+from cleantune.errors import UserError
+from cleantune.params import read as params
+from cleantune.params.read import PARAMS_FILE, Section
 
 JUDGED = "finetune"  # the last stage of a trial
 # These decide which documents validate: figures from other documents could not be compared.

@@ -27,8 +27,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
-from stages.common import console, files, params
-from stages.common.errors import UserError
+from cleantune import console, files
+from cleantune.errors import UserError
+from cleantune.params import read
 from tools import search_space
 from tools.search_space import Space, Values
 from tools.trial_runs import SWEEPS, Worker, experiments, git
@@ -321,8 +322,8 @@ class Sweep:
             raise UserError(f"The sweep {self.space.name} has no finished trial. Run it first.")
         self.check_settings()
         values: Values = best.user_attrs["values"]
-        text = rewritten(params.PARAMS_FILE.read_text(encoding="utf-8"), values)
-        files.write_text(params.PARAMS_FILE, text)
+        text = rewritten(read.PARAMS_FILE.read_text(encoding="utf-8"), values)
+        files.write_text(read.PARAMS_FILE, text)
         done = sum(t.state.is_finished() for t in self.trials())
         console.say(f"params.yaml: {_in_words(values)}")
         console.say(

@@ -18,8 +18,10 @@ from pathlib import Path
 
 import psutil
 
-from stages.common import checkpoints, corpus, files, training_logs
-from stages.common.errors import UserError
+from cleantune import files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.training import checkpoints, training_logs
 from tools.search_space import JUDGED, Values
 
 SWEEPS = Path(".sweeps")
@@ -115,7 +117,7 @@ class Worker:
     def deliver(self, reference: str) -> float:
         """Bring an experiment into the repository; return its validation macro-F1."""
         git("fetch", "--quiet", "--no-tags", str(self.path), f"{reference}:{reference}")
-        figures = files.read_json(self.path / corpus.FINETUNED / "validation.json")
+        figures = files.read_json(self.path / tables.FINETUNED / "validation.json")
         return float(figures["macro_f1"])
 
     def discard(self) -> None:

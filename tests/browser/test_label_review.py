@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from cleantune import files
+from cleantune.data import tables
+from cleantune.labels import corrections
+from cleantune.labels.review_page import page as review_page
 from stages import clean, label_noise
-from stages.common import corpus, corrections, files
-from stages.common.label_review import page as review_page
 from tools import review
 
 pytestmark = pytest.mark.browser
@@ -115,8 +117,8 @@ def write_page(count: int, text: str = "") -> tuple[pd.DataFrame, Path]:
             "label": np.arange(count) % 4,
         }
     )
-    corpus.write_table(corpus.RAW / "train.parquet", raw, corpus.TEXT_COLUMNS)
-    files.write_json(corpus.SOURCE, {"dataset": "custom", "labels": NAMES})
+    tables.write_table(tables.RAW / "train.parquet", raw, tables.TEXT_COLUMNS)
+    files.write_json(tables.SOURCE, {"dataset": "custom", "labels": NAMES})
     at = np.arange(count)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), count)
     suspects = review_page.Suspects(
@@ -366,7 +368,7 @@ def test_a_key_held_down_decides_once(workspace, context):
 
 def test_no_suspects_is_a_page_too(workspace, context):
     write_page(12)
-    raw = corpus.read_table(corpus.RAW / "train.parquet")
+    raw = tables.read_table(tables.RAW / "train.parquet")
     none = review_page.Suspects(*(np.zeros(0, int),) * 2, np.zeros(0), np.zeros((0, 4)),
                                 np.zeros((0, 5), int), np.zeros((0, 5)))  # fmt: skip
     empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
@@ -399,13 +401,13 @@ def test_round_trip_from_suspects_to_corrected_labels(workspace, context, tmp_pa
     raw = pd.DataFrame({"id": ids, "title": "", "text": texts, "label": given})
     test = raw.assign(id=[f"test-{i}" for i in range(180)], text=[f"{t} test" * 3 for t in texts])
     for name, table in (("train", raw), ("test", test.iloc[::6])):
-        corpus.write_table(corpus.RAW / f"{name}.parquet", table, corpus.TEXT_COLUMNS)
-    files.write_json(corpus.SOURCE, {"dataset": "custom", "labels": names})
+        tables.write_table(tables.RAW / f"{name}.parquet", table, tables.TEXT_COLUMNS)
+    files.write_json(tables.SOURCE, {"dataset": "custom", "labels": names})
     clean.main()
     label_noise.main()
 
     reviewer = Reviewer(context, review_page.PAGE)
-    issues = corpus.read_table(corpus.LABELS / "issues.parquet")
+    issues = tables.read_table(tables.LABELS / "issues.parquet")
     found = issues[issues["suspect"]]
     assert len(set(found["id"]) & {ids[i] for i in wrong}) >= 6
     decided = {}
@@ -428,15 +430,15 @@ def test_round_trip_from_suspects_to_corrected_labels(workspace, context, tmp_pa
     clean.main()
     label_noise.main()
     table = pd.concat(
-        corpus.read_table(corpus.CLEAN / f"{s}.parquet") for s in ("train", "validation")
+        tables.read_table(tables.CLEAN / f"{s}.parquet") for s in ("train", "validation")
     )
     cleaned = dict(zip(table["id"], table["label"], strict=True))
     assert {name: names[cleaned[name]] for name in decided if name in cleaned} == decided
-    issues = corpus.read_table(corpus.LABELS / "issues.parquet")
+    issues = tables.read_table(tables.LABELS / "issues.parquet")
     assert not set(issues.loc[issues["suspect"], "id"]) & set(decided)
-    trained = corpus.read_table(corpus.LABELS / "train.parquet")
+    trained = tables.read_table(tables.LABELS / "train.parquet")
     assert insisted in {*trained["id"]} | {
-        *corpus.read_table(corpus.CLEAN / "validation.parquet")["id"]
+        *tables.read_table(tables.CLEAN / "validation.parquet")["id"]
     }
     for name, label in zip(trained["id"], trained["label"], strict=True):
         assert names[label] == decided.get(name, names[label])

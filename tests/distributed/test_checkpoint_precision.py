@@ -1,13 +1,15 @@
 """A base model in bf16 or fp16 is trained as the same weights in fp32: every ZeRO stage, 1 and 2 processes.
 
-tests/test_architectures.py has every architecture, in one process.
+tests/models/test_architectures.py has every architecture, in one process.
 """
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.common import corpus, encoder, files
+from cleantune import files
+from cleantune.data import tables
+from cleantune.models import encoder
 from tests import architectures, tiny
 
 PARAMS = {"lr": 1e-3, "epochs": 1, "batch_size": 8, "precision": "fp32"}
@@ -45,6 +47,6 @@ def test_half_precision_learns_as_the_same_weights_in_fp32(
 ):
     losses = train(tmp_path, runner, architecture, dtype, zero_stage=stage, processes=processes)
     assert losses == pytest.approx(whole[architecture], rel=1e-6)
-    out = tmp_path / corpus.FINETUNED
+    out = tmp_path / tables.FINETUNED
     assert files.read_json(out / "config.json")["dtype"] == "float32"
     assert {w.dtype for w in load_file(out / "model.safetensors").values()} == {torch.float32}

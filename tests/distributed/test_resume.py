@@ -18,8 +18,9 @@ import psutil
 import pytest
 import torch
 
-from stages.common import checkpoints as checkpoints_module
-from stages.common import distributed, files
+from cleantune import files
+from cleantune.distributed import connection
+from cleantune.training import checkpoints as checkpoints_module
 from tests import tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "precision": "fp32",
@@ -162,7 +163,7 @@ def test_all_processes_go_on_from_the_checkpoint_that_rank_0_found(workspace, mo
         with run.write(step) as folder:
             (folder / "weights.pt").write_bytes(bytes(100))
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(distributed, "gather", lambda _: [2, None])
+    monkeypatch.setattr(connection, "gather", lambda _: [2, None])
     assert run.latest() == run.path(2)
 
 
@@ -204,7 +205,7 @@ def test_the_fingerprint_follows_code_processes_threads_and_libraries(tmp_path, 
     assert checkpoints_module.fingerprint({}, []) == seen[0]
     (tmp_path / "extra.py").write_text("PASSES = 2")
     seen.append(checkpoints_module.fingerprint({}, []))
-    monkeypatch.setattr(distributed, "gather", lambda value: [value, value])
+    monkeypatch.setattr(connection, "gather", lambda value: [value, value])
     seen.append(checkpoints_module.fingerprint({}, []))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     seen.append(checkpoints_module.fingerprint({}, []))
@@ -359,7 +360,7 @@ def test_a_checkpoint_may_take_longer_than_a_step_waits_for_a_host(runner, tmp_p
 )
 def test_not_every_error_of_nccl_means_a_lost_process(monkeypatch, said, lost):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert distributed.lost_touch(torch.distributed.DistBackendError(said)) is lost
+    assert connection.lost_touch(torch.distributed.DistBackendError(said)) is lost
 
 
 def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, undisturbed):

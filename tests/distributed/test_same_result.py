@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from stages.common import corpus
+from cleantune.data import tables
 from tests import tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 16, "finetune__freeze_embeddings": False}
@@ -135,10 +135,10 @@ def test_r_drop_of_equal_passes_is_the_plain_loss(runner, tmp_path, alone, proce
 
 def test_processes_leave_out_different_activations(runner, tmp_path):
     tiny.write(tmp_path)
-    path = tmp_path / corpus.TOKENS / "train.parquet"
-    table = corpus.read_table(path)
+    path = tmp_path / tables.TOKENS / "train.parquet"
+    table = tables.read_table(path)
     same = {name: [table[name][0]] * len(table) for name in ("input_ids", "label", "length")}
-    corpus.write_table(path, table.assign(**same), tuple(table.columns))
+    tables.write_table(path, table.assign(**same), tuple(table.columns))
     params = {"finetune__dropout": 0.3, "epochs": 1, "precision": "fp32"}
     one = runner.run(tmp_path, batch_size=1, **params)[0]
     two = runner.run(tmp_path, batch_size=2, processes=2, **params)[0]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from stages.common import files
+from cleantune import files
 from tests import tiny
 
 pytestmark = pytest.mark.gpu

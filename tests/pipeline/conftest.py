@@ -14,8 +14,8 @@ import torch
 from ruamel.yaml import YAML
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from stages.common import encoder
-from stages.common.params import read_params
+from cleantune.models import encoder
+from cleantune.params.read import read_params
 from tests.conftest import REPOSITORY
 
 # What makes the whole pipeline run in half a minute: a two-layer model, one epoch of everything.

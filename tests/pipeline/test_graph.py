@@ -1,6 +1,5 @@
 """dvc.yaml says exactly what each stage reads: the modules it imports and the params it names."""
 
-import ast
 import importlib
 import subprocess
 from pathlib import Path
@@ -10,30 +9,25 @@ import pytest
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
-from stages.common.params import read_params
+from cleantune.params.read import read_params
 from tests.conftest import REPOSITORY
+from tools import deps
 
+# From the ground: a module imports from the floors below and from its own room; a stage, no other.
+FLOORS = (
+    {"errors"},
+    {"files"},
+    {"params", "console"},
+    {"data", "distributed"},
+    {"models"},
+    {"training", "evaluation"},
+    {"labels", "baselines", "augmentation"},
+    {"stages"},
+    {"tools"},
+    {"studies"},
+    {"benchmarks"},
+)
 PIPELINE = {stage.name: stage for stage in Repo(str(REPOSITORY)).index.stages}
-
-
-def imports(path: Path) -> set[Path]:
-    """Return the project's own modules that one file imports, wherever in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    paths = {REPOSITORY / (name.replace(".", "/") + ".py") for name in names}
-    return {path for path in paths if path.is_file()}
-
-
-def imports_of_imports(path: Path) -> set[Path]:
-    found, new = {path}, {path}
-    while new:
-        new = set().union(*(imports(p) for p in new)) - found
-        found |= new
-    return found
 
 
 def dependencies(stage: Any) -> set[str]:
@@ -44,6 +38,12 @@ def stage_modules() -> list[Path]:
     return [p for p in sorted((REPOSITORY / "stages").glob("*.py")) if p.stem != "__init__"]
 
 
+def room(path: Path) -> str:
+    """Return which part of the house a module belongs to."""
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return parts[1] if parts[0] == "cleantune" else parts[0]
+
+
 def test_every_stage_module_is_a_stage_and_every_stage_a_module():
     assert sorted(PIPELINE) == [path.stem for path in stage_modules()]
     for name, stage in PIPELINE.items():
@@ -52,10 +52,8 @@ def test_every_stage_module_is_a_stage_and_every_stage_a_module():
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_a_stage_lists_the_modules_it_imports_and_no_others(name):
-    needed = {p.relative_to(REPOSITORY).as_posix() for p in
-              imports_of_imports(REPOSITORY / "stages" / f"{name}.py")}  # fmt: skip
-    listed = {dep for dep in dependencies(PIPELINE[name]) if dep.endswith(".py")}
-    assert listed == needed
+    listed = {dep for dep in dependencies(PIPELINE[name]) if dep.startswith(deps.CODE)}
+    assert listed == set(deps.code(REPOSITORY, f"stages.{name}")), "run `make deps`"
 
 
 @pytest.mark.parametrize("name", PIPELINE)
@@ -67,7 +65,7 @@ def test_a_base_model_of_ones_own_is_watched_by_the_stages_that_look_for_one():
     looks = {
         name
         for name in PIPELINE
-        for path in imports_of_imports(REPOSITORY / f"stages/{name}.py")
+        for path in deps.closure(REPOSITORY, REPOSITORY / f"stages/{name}.py")
         if "encoder.find(" in path.read_text()
     }
     assert {n for n, stage in PIPELINE.items() if "models/local" in dependencies(stage)} == looks
@@ -84,14 +82,19 @@ def test_a_stage_lists_the_params_it_reads_and_no_others(name):
     assert listed == set(importlib.import_module(f"stages.{name}").READS)
 
 
-@pytest.mark.parametrize("path", stage_modules(), ids=lambda path: path.stem)
-def test_a_stage_imports_no_other_stage(path):
-    assert imports(path) & set(stage_modules()) == set()
-
-
-def test_what_stages_share_imports_no_stage():
-    for path in (REPOSITORY / "stages/common").rglob("*.py"):
-        assert imports(path) & set(stage_modules()) == set(), path
+def test_a_module_imports_from_its_own_room_or_from_floors_below():
+    level = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    modules = [p for top in ("cleantune", "stages", "tools", "studies", "benchmarks")
+               for p in (REPOSITORY / top).rglob("*.py") if p.stem != "__init__"]  # fmt: skip
+    assert len(modules) > 60
+    wrong = [
+        f"{path.relative_to(REPOSITORY)} imports {other.relative_to(REPOSITORY)}"
+        for path in modules
+        for other in deps.imports(REPOSITORY, path) - {path}
+        if level[room(other)] >= level[room(path)]
+        and (room(other) != room(path) or room(path) == "stages")
+    ]
+    assert wrong == []
 
 
 def test_every_stage_reads_only_what_is_in_git_or_made_by_a_stage():

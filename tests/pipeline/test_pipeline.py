@@ -15,8 +15,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.common import corpus, corrections, encoder, files
-from stages.common.params import read_params
+from cleantune import files
+from cleantune.data import tables
+from cleantune.labels import corrections
+from cleantune.models import encoder
+from cleantune.params.read import read_params
 from tests import tiny
 from tests.pipeline.conftest import Project
 
@@ -88,8 +91,8 @@ def test_a_second_repro_does_nothing(built):
 
 
 def test_a_reviewed_label_is_one_line_in_git_and_runs_the_stages_that_read_it(built, tmp_path):
-    source = files.read_json(built.path / corpus.SOURCE)
-    document = corpus.read_table(built.path / corpus.RAW / "train.parquet").head(1)
+    source = files.read_json(built.path / tables.SOURCE)
+    document = tables.read_table(built.path / tables.RAW / "train.parquet").head(1)
     old = document["label"].iloc[0]
     names = source["labels"][old], source["labels"][(old + 1) % len(source["labels"])]
     row = source["dataset"], document["id"].iloc[0], *corrections.fingerprints(document), *names, ""

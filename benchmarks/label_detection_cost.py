@@ -1,0 +1,134 @@
+"""What finding wrong labels costs as the documents grow, and what a fine-tuned judge costs.
+
+    python -m benchmarks.label_detection_cost                                    (after `dvc repro pretrain`)
+    python -m benchmarks.label_detection_cost --documents 300,600 --judged 0     (a quick look)
+
+stages.label_noise runs on parts of data/clean in a temporary folder, in a process of its own:
+
+- with the `label_noise.model` of params.yaml on each of --documents: seconds, and the most memory
+  that the process held;
+- with ``finetuned`` on --judged documents, beside stages.finetune on as many as all folds but one
+  hold, with the same knobs: its seconds over ``label_noise.folds`` times those of the fine-tuning.
+  Starting a process counts in each; what ``ensemble`` does first counts in the former.
+
+Growth is the slope on log-log axes, as in benchmarks.scaling.
+"""
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.scaling import LINEAR, growth, numbers
+from cleantune import console
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.labels import corrections
+from cleantune.params.read import LabelNoise, read_params
+from cleantune.training import training_arguments
+from stages import label_noise
+from studies.stage_runs import CODE, furnish, run
+
+VALIDATION = tables.CLEAN / "validation.parquet"
+RAW = tables.RAW / "train.parquet"
+GIGABYTE = 1e9
+
+
+def main() -> None:
+    """Measure the stage on parts of the clean documents; print a table and how costs grow."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--documents", type=numbers, default=[6_000, 12_000, 24_000])
+    parser.add_argument("--judged", type=int, default=2_000, help="by a fine-tuned judge; 0: none")
+    options = parser.parse_args()
+    settings = read_params(label_noise.READS).label_noise
+    train = tables.read_table(label_noise.TRAIN)
+    if max(*options.documents, options.judged) > len(train):
+        raise UserError(f"--documents, --judged: {label_noise.TRAIN} has {len(train):,}.")
+
+    costs = []
+    for size in options.documents:
+        costs.append(cost(train.sample(size, random_state=0).sort_index(), {}))
+        console.say(f"{size:,} documents: {costs[-1][0]:.0f} s")
+    console.table(
+        f"Cost of stages.label_noise, model {settings.model}",
+        ("documents", "seconds", "GB"),
+        ((f"{n:,}", f"{seconds:.0f}", f"{memory / GIGABYTE:.2f}")
+         for n, (seconds, memory) in zip(options.documents, costs, strict=True)),
+    )  # fmt: skip
+    for (few, before), (many, after) in itertools.pairwise(
+        zip(options.documents, costs, strict=True)
+    ):
+        slopes = [growth((few, many), pair) for pair in zip(before, after, strict=True)]
+        console.say(f"{few:,} to {many:,} documents: seconds^{slopes[0]:.2f}, memory^{slopes[1]:.2f}, "
+                    f"no more than linear {'holds' if slopes[1] <= LINEAR else 'DOES NOT HOLD'}")  # fmt: skip
+    if options.judged:
+        judge(train.sample(options.judged, random_state=0).sort_index(), settings)
+
+
+def cost(train: pd.DataFrame, changes: dict[str, Any]) -> tuple[float, int]:
+    """Return the seconds and the bytes that the stage takes for these documents."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        furnish(folder, changes, [RAW, corrections.CORRECTIONS])
+        tables.write_table(folder / label_noise.TRAIN, train, (*tables.TEXT_COLUMNS, "group"))
+        run("fetch_models", folder)
+        begin = time.perf_counter()
+        memory = most_memory("label_noise", folder)
+        return time.perf_counter() - begin, memory
+
+
+def most_memory(stage: str, folder: Path) -> int:
+    """Run a stage in a folder; return the most bytes that its process held, as Linux counts them."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, stdout=said, stderr=said,
+            env=os.environ | {"PYTHONPATH": str(CODE)},
+        )  # fmt: skip
+        most = 0
+        while process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            held = [line for line in status.splitlines() if line.startswith("VmHWM")]
+            most = max(most, *(1024 * int(line.split()[1]) for line in held), 0)
+            time.sleep(0.1)
+        if process.returncode:
+            said.seek(0)
+            raise UserError(f"stages.{stage} failed in the benchmark:\n{said.read()[-2000:]}")
+    return most
+
+
+def judge(train: pd.DataFrame, settings: LabelNoise) -> None:
+    """Compare the fine-tuned judge with as many fine-tunings as it has folds."""
+    judged, _ = cost(train, {"label_noise.model": "finetuned"})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        furnish(
+            folder,
+            {"epochs": settings.epochs, "lr": settings.lr, "batch_size": settings.batch_size,
+             "finetune.freeze_embeddings": training_arguments.PLAIN.freeze_embeddings},
+        )  # fmt: skip
+        held_out = pd.Series(range(len(train)), train.index) % settings.folds == 0
+        columns = (*tables.TEXT_COLUMNS, "group")
+        learnt = train[~held_out].assign(weight=1.0)
+        tables.write_table(folder / tables.LABELS / "train.parquet", learnt, (*columns, "weight"))
+        for split in ("validation", "test"):
+            path = folder / tables.CLEAN / f"{split}.parquet"
+            tables.write_table(path, train[held_out], columns)
+        run("tokenize_text", folder)
+        begin = time.perf_counter()
+        run("finetune", folder)
+        once = time.perf_counter() - begin
+    console.say(
+        f"finetuned on {len(train):,} documents: {judged:.0f} s; fine-tuning on {len(learnt):,}: "
+        f"{once:.0f} s; {settings.folds} times that: {judged / (settings.folds * once):.2f}"
+    )
+
+
+if __name__ == "__main__":
+    console.run(main)

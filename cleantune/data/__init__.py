@@ -1,0 +1,1 @@
+"""From released rows to clean tables: sources, readers, repair, near-duplicates, the split."""

@@ -1,0 +1,1 @@
+"""Several processes: launching them, connecting them, what each of them knows."""

@@ -1,0 +1,279 @@
+"""Confidence intervals and paired tests, for documents of which some may be copies of one another.
+
+Every interval is one of nominal 95 % that covers the value of all documents like these in 92 to
+98 % of the test sets; ``python -m studies.interval_coverage`` counts it. Where none does, the result is
+None. A value's variance is that of its influence function (the infinitesimal jackknife: Jaeckel
+1972; Efron and Tibshirani 1993, chapter 21), summed over each group of copies, as copies are no
+independent evidence (Obuchowski 1997 does so for the AUC).
+
+Arrays are as in ``cleantune.evaluation.metrics``; ``predicted`` holds classes, (n,), and ``groups`` a
+number for each document, (n,), the same for copies.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, norm, rankdata, t
+
+from cleantune.evaluation import metrics
+
+Interval = list[float] | None
+Z = float(norm.ppf(0.975))
+FEWEST = 10  # copies counted once; see `intervals` and `paired_difference`
+WIDEST = 1024.0  # multiple of the bins' gaps that is tried
+DRAWS = 1000  # of the bins' accuracies, for each trial value of the ECE
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its influence function (n,), which sums to 0, and the least variance it may have."""
+
+    value: float
+    influence: np.ndarray
+    least: float = 0.0
+
+
+def intervals(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
+    groups: np.ndarray,
+) -> dict[str, Interval]:  # fmt: skip
+    """Return the interval of each headline figure.
+
+    Shares: Wilson's (1927), with the number of documents that their variance amounts to. ROC-AUC:
+    DeLong's variance (1988), on the scale of log-odds, Student's t with the degrees of freedom that
+    the variance is known by (Satterthwaite 1946). NLL and Brier score: Hall's (1992), corrected for
+    skewness. Those of macro averages are None where a class has fewer than ``FEWEST`` documents.
+    """
+    here = np.bincount(labels, minlength=probabilities.shape[1]) > 0
+    rarest = min(_size(groups[labels == k]) for k in np.flatnonzero(here))
+    losses = {"nll": metrics.losses(labels, probabilities),
+              "brier": metrics.squared_errors(labels, probabilities)}  # fmt: skip
+    found: dict[str, Interval] = {"accuracy": share(predicted == labels, groups)}
+    for name, estimate in shares(labels, predicted, here / here.sum(), groups).items():
+        found[f"macro_{name}"] = _averaged(estimate, groups) if rarest >= FEWEST else None
+    area = _area(labels, probabilities, groups)
+    found["roc_auc_ovr"] = _log_odds(area, groups) if rarest >= FEWEST else None
+    found |= {name: _hall(values, groups) for name, values in losses.items()}
+    return found | {"ece": _ece(labels, probabilities, predicted, bins, groups)}
+
+
+def share(right: np.ndarray, groups: np.ndarray) -> Interval:
+    """Return the interval of the share of documents, bool (n,), that are ``right``."""
+    return _wilson(float(right.mean()), _size(groups)) if len(right) else None
+
+
+def of_class(
+    labels: np.ndarray, predicted: np.ndarray, k: int, groups: np.ndarray
+) -> dict[str, Interval]:
+    """Return the intervals of precision, recall and F1 of class ``k``; None where undefined.
+
+    That of F1 is None where it has fewer than ``FEWEST`` documents.
+    """
+    own, chosen = labels == k, predicted == k
+    weights = (np.arange(max(labels.max(), predicted.max(), k) + 1) == k).astype(float)
+    f1 = shares(labels, predicted, weights, groups)["f1"]
+    return {
+        "precision": share(own[chosen], groups[chosen]),
+        "recall": share(chosen[own], groups[own]),
+        "f1": _averaged(f1, groups) if _size(groups[own]) >= FEWEST else None,
+    }
+
+
+def shares(
+    labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray, groups: np.ndarray
+) -> dict[str, Estimate]:
+    """Return precision, recall and F1, averaged over classes by ``weights`` (classes,).
+
+    A class that is right always, or never, has no variance among its documents. As half a document
+    more of each kind would show some, that is the least which each class has.
+    """
+    right, classes = (labels == predicted).astype(float), range(len(weights))
+    hits = np.bincount(labels, right, len(weights))
+    true, chosen = (np.bincount(x, minlength=len(weights)) for x in (labels, predicted))
+    of_true, of_chosen = (np.array([_size(groups[x == k]) for k in classes])
+                          for x in (labels, predicted))  # fmt: skip
+
+    def averaged(counts: np.ndarray, sizes: np.ndarray, *parts: np.ndarray) -> Estimate:
+        """Average ``hits / counts``; ``parts`` hold the classes in whose counts a document is."""
+        each = hits / np.maximum(counts, 1e-9)
+        # The mean is that of the same documents: their spread about it is too small by 1 in n.
+        known = np.maximum(sizes - 1, 0.5)
+        scale = weights * len(right) / np.maximum(counts, 1) * np.sqrt(sizes / known)
+        influence = sum(scale[k] * (right - each[k]) / len(parts) for k in parts)
+        smoothed = (each * sizes + 0.5) / (sizes + 1)
+        missing = smoothed * (1 - smoothed) / (sizes + 1) - each * (1 - each) / known
+        least = float((weights**2 * np.maximum(missing, 0)).sum())
+        return Estimate(float((weights * each).sum()), np.asarray(influence), least)
+
+    return {
+        "precision": averaged(chosen, of_chosen, predicted),
+        "recall": averaged(true, of_true, labels),
+        "f1": averaged((true + chosen) / 2, (of_true + of_chosen) / 2, labels, predicted),
+    }
+
+
+def _size(groups: np.ndarray) -> float:
+    """Return how many documents without copies these are worth (Kish 1965)."""
+    counts = np.unique(groups, return_counts=True)[1].astype(float)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
+
+
+def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the sum over each group of ``values`` (n,), scaled so that their mean stays."""
+    totals = np.bincount(np.unique(groups, return_inverse=True)[1], values)
+    return totals * len(totals) / len(values)
+
+
+def _variance(estimate: Estimate, groups: np.ndarray) -> float:
+    each = _sums(estimate.influence, groups)
+    return float((each**2).sum() / len(each) / max(len(each) - 1, 0.5)) + estimate.least
+
+
+def _averaged(estimate: Estimate, groups: np.ndarray) -> Interval:
+    edge = 0.5 / len(groups)
+    inside = min(max(estimate.value, edge), 1 - edge)
+    return _wilson(estimate.value, inside * (1 - inside) / _variance(estimate, groups))
+
+
+def _wilson(p: float, n: float) -> Interval:
+    centre, half = p + Z**2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    return [float((centre - half) / (1 + Z**2 / n)), float((centre + half) / (1 + Z**2 / n))]
+
+
+def _area(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> Estimate:
+    """Return the mean ROC-AUC of the classes that occur, one against the rest."""
+    n = len(labels)
+    value, influence = 0.0, np.zeros(n)
+    here = [k for k in range(probabilities.shape[1]) if 0 < (labels == k).sum() < n]
+    for k in here:
+        own, scores = labels == k, probabilities[:, k]
+        below = np.zeros(n)  # share of the other side that a document is on the right side of
+        rank = rankdata(scores)
+        for side, sign in ((own, 1), (~own, -1)):
+            other = (rank[side] - rankdata(scores[side])) / (~side).sum()
+            below[side] = other if sign == 1 else 1 - other
+        area = below[own].mean()
+        for side in (own, ~own):
+            size = _size(groups[side])
+            spread = np.sqrt(size / max(size - 1, 0.5)) * n / side.sum()
+            influence[side] += (below[side] - area) * spread / len(here)
+        value += area / len(here)
+    return Estimate(value, influence)
+
+
+def _log_odds(estimate: Estimate, groups: np.ndarray) -> Interval:
+    p, variance = estimate.value, _variance(estimate, groups)
+    if not 0 < p < 1 or variance == 0:
+        return None
+    each = _sums(estimate.influence, groups)
+    kurtosis = len(each) * (each**4).sum() / (each**2).sum() ** 2
+    freedom = 2 * len(each) / max(kurtosis - 1, 1e-9)
+    half = t.ppf(0.975, max(freedom, 1)) * np.sqrt(variance) / (p * (1 - p))
+    return [float(1 / (1 + np.exp(-(np.log(p / (1 - p)) + side * half)))) for side in (-1, 1)]
+
+
+def _hall(losses: np.ndarray, groups: np.ndarray) -> Interval:
+    mean = losses.mean()
+    each = _sums(losses - mean, groups)
+    n = len(each)
+    deviation = each.std(ddof=1) if n > 2 else 0
+    if deviation < 1e-9:
+        return None
+    skewness = (each**3).mean() / deviation**3
+    if abs(skewness) < 1e-6:
+        skewness = 1e-6  # the limit is Student's own interval
+    at = t.ppf([0.975, 0.025], n - 1) / np.sqrt(n)
+    moved = 3 / skewness * (np.cbrt(1 + skewness * (at - skewness / (6 * n))) - 1)
+    return [max(float(mean - deviation * x), 0.0) for x in moved]
+
+
+def _ece(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int, groups: np.ndarray
+) -> Interval:  # fmt: skip
+    """Return the values of ECE under which the one found would not be extreme.
+
+    Chance alone makes the ECE of a calibrated model positive, and resampling adds that bias again.
+    So the test is inverted (Carpenter 1999): with the bins' gaps between confidence and accuracy
+    scaled up and down, which true ECE gives, in more than 2.5 % of the draws, one as high as the
+    one found, which one as low? At a scale of 0 that is the test of calibration by resampled labels
+    of Bröcker and Smith (2007).
+    """
+    confidence = probabilities[np.arange(len(labels)), predicted]
+    share, sure, accuracy = metrics.reliability(labels, probabilities, predicted, bins)
+    at = metrics.bin_of(confidence, bins)
+    filled = np.flatnonzero(share)
+    share, sure, accuracy = share[filled], sure[filled], accuracy[filled]
+    sizes = np.array([_size(groups[at == b]) for b in filled])
+    found = (share * np.abs(sure - accuracy)).sum()
+    # Two documents more of each kind: a bin that is always right could be wrong at times.
+    gap = sure - (accuracy * sizes + 2) / (sizes + 4)
+    total = max(1, round(sizes.sum()))
+    seen = np.random.default_rng(0).multinomial(total, sizes / sizes.sum(), size=DRAWS)
+    worth = share / sizes  # of one document of a bin
+
+    def truth(scale: float) -> tuple[np.ndarray, float]:
+        accurate = np.clip(sure - scale * gap, 0, 1)
+        return accurate, float((share * np.abs(sure - accurate)).sum())
+
+    def extreme(scale: float) -> tuple[float, float]:
+        hits = np.random.default_rng(1).binomial(seen, truth(scale)[0])
+        drawn = (worth * np.abs(seen * sure - hits)).sum(axis=1)
+        return float((drawn >= found - 1e-12).mean()), float((drawn <= found + 1e-12).mean())
+
+    # The smallest scale that reaches what was found, and the largest that does not exceed it.
+    ends = []
+    for side in (0, 1):
+
+        def fits(scale: float, side: int = side) -> bool:
+            return extreme(scale)[side] >= 0.025
+
+        low, high = 0.0, 1.0
+        while fits(high) == (side == 1) and high < WIDEST:
+            low, high = high, 2 * high
+        if side == 0 and fits(0):
+            low = high = 0.0
+        while high - low > 0.005 * (1 + low):
+            middle = (low + high) / 2
+            low, high = (low, middle) if fits(middle) == (side == 0) else (middle, high)
+        ends.append(truth((low + high) / 2)[1])
+    return ends
+
+
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """Compare two models text by text: exact two-sided McNemar test (1947).
+
+    Takes bool arrays, whether each model is right. Returns on how many texts only A and only B is
+    right, and the p-value, 1 when the models never disagree. Copies are one text; where their
+    labels differ, the model right on more of them counts.
+    """
+    net = np.bincount(np.unique(groups, return_inverse=True)[1], right_a.astype(int) - right_b)
+    only_a, only_b = int((net > 0).sum()), int((net < 0).sum())
+    both = only_a + only_b
+    p = float(binomtest(only_a, both).pvalue) if both else 1.0
+    return {"only_model_right": only_a, "only_baseline_right": only_b, "mcnemar_p": p}
+
+
+def paired_difference(
+    labels: np.ndarray, a: np.ndarray, b: np.ndarray, groups: np.ndarray
+) -> dict[str, Interval]:
+    """Return the intervals of accuracy and macro-F1 of A less those of B.
+
+    ``a`` and ``b`` are the classes that each predicts, (n,). None where fewer than
+    ``FEWEST`` texts are right by one of them alone.
+    """
+    here = np.bincount(labels, minlength=int(max(labels.max(), a.max(), b.max())) + 1) > 0
+    rarest = min(_size(groups[labels == k]) for k in np.flatnonzero(here))
+    net = (a == labels).astype(float) - (b == labels)
+    if _size(groups[net != 0]) < FEWEST:
+        return {"accuracy": None, "macro_f1": None}
+    f1, theirs = (shares(labels, x, here / here.sum(), groups)["f1"] for x in (a, b))
+    macro = Estimate(f1.value - theirs.value, f1.influence - theirs.influence)
+    accuracy = Estimate(float(net.mean()), net - net.mean())
+    return {"accuracy": _normal(accuracy, groups),
+            "macro_f1": _normal(macro, groups) if rarest >= FEWEST else None}  # fmt: skip
+
+
+def _normal(estimate: Estimate, groups: np.ndarray) -> Interval:
+    half = Z * np.sqrt(_variance(estimate, groups))
+    return [float(estimate.value - half), float(estimate.value + half)]

@@ -1,0 +1,99 @@
+"""The tables behind `dvc plots`: small CSV files with a header, one row a point."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cleantune import files
+from cleantune.evaluation import metrics
+
+POINTS = 200  # of a curve at most; more are not seen
+Row = Sequence[Any]
+
+
+def write(path: Path, columns: Row, rows: Iterable[Row]) -> None:
+    """Write one table; floats keep six significant digits."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
+    files.write_text(path, text.getvalue())
+
+
+def write_curves(
+    folder: Path,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    names: Sequence[str],
+    bins: int,
+    reliability: Mapping[str, np.ndarray],
+) -> None:
+    """Write the tables that follow from the test documents alone; no curve of a class without any.
+
+    ``probabilities`` has shape (documents, classes), and so have those of ``reliability``, by
+    temperature; ``predicted`` has (documents,).
+    """
+    pairs = ((names[a], names[b]) for a, b in zip(labels, predicted, strict=True))
+    write(folder / "confusion.csv", ("actual", "predicted"), pairs)
+    write(folder / "roc.csv", ("series", "false_positive_rate", "true_positive_rate"), (
+        (name, *point) for k, name in enumerate(names) if 0 < (labels == k).sum() < len(labels)
+        for point in thinned(*metrics.roc_curve(labels == k, probabilities[:, k]))
+    ))  # fmt: skip
+    write(folder / "precision_recall.csv", ("series", "recall", "precision"), (
+        (name, *point) for k, name in enumerate(names) if (labels == k).any()
+        for point in thinned(*metrics.precision_recall_curve(labels == k, probabilities[:, k]))
+    ))  # fmt: skip
+    write(folder / "reliability.csv", ("series", "confidence", "accuracy", "share"), (
+        (kind, *map(float, (confidence, accuracy, share)))
+        for kind, values in reliability.items()
+        for share, confidence, accuracy in zip(
+            *metrics.reliability(labels, values, predicted, bins), strict=True)
+        if share
+    ))  # fmt: skip
+
+
+def write_bars(
+    folder: Path, slices: dict[str, dict[str, Any]], accuracies: dict[str, float]
+) -> None:
+    """Write the accuracy of each slice and of each model."""
+    write(folder / "slices.csv", ("slice", "accuracy", "n"), (
+        (f"{kind}: {name}", part["accuracy"], part["n"])
+        for kind, group in slices.items() for name, part in group.items()
+    ))  # fmt: skip
+    write(folder / "baselines.csv", ("model", "accuracy"), accuracies.items())
+
+
+def read_history(path: Path) -> list[dict[str, str]]:
+    """Return the rows of finetune's history; ``UserError`` when it is missing."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise files.missing(path) from None
+
+
+def write_training(folder: Path, history: list[dict[str, str]]) -> None:
+    """Write loss and F1 by step from finetune's history (a row a step, epochs' ends filled in)."""
+    write(folder / "loss.csv", ("step", "series", "loss"), (
+        (int(row["step"]), split, float(row[column])) for split, column in
+        (("train", "loss"), ("validation", "validation_loss")) for row in history if row[column]
+    ))  # fmt: skip
+    write(folder / "f1.csv", ("step", "validation_macro_f1"), (
+        (int(row["step"]), float(row["validation_macro_f1"])) for row in history
+        if row["validation_macro_f1"]
+    ))  # fmt: skip
+
+
+def thinned(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    """Return at most ``POINTS`` points of a curve, ends included, evenly along its length."""
+    if len(x) == 0:
+        return []
+    way = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    keep = np.searchsorted(way, np.linspace(0, way[-1], POINTS)) if way[-1] else [0]
+    keep = np.union1d(np.asarray(keep), [0, len(x) - 1])
+    return [(float(a), float(b)) for a, b in zip(x[keep], y[keep], strict=True)]

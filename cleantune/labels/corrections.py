@@ -1,0 +1,207 @@
+"""Labels a person changed or confirmed: data/corrections.csv, read, checked, applied, written.
+
+One row a document, sorted by dataset and id, so that a review is a small `git diff`::
+
+    dataset,id,text_sha256,old_label,new_label,note
+    ag_news,train-4a1c0be77f20d5e3,9f86d081884c7d65,World,Business,about the bank
+
+``dataset`` is the entry of ``datasets`` in params.yaml; rows about another one than the data at
+hand are passed over, and kept. ``text_sha256`` is the first 16 hex digits of the SHA-256 of the
+document as data/raw has it (see ``fingerprints``); ``old_label`` is its label there. Both must
+still hold, so a file made for another version of the data is recognised instead of relabelling
+strangers. A row whose labels are equal says that a person looked and found the label right.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cleantune import console, files
+from cleantune.errors import UserError
+
+CORRECTIONS = Path("data/corrections.csv")
+COLUMNS = ("dataset", "id", "text_sha256", "old_label", "new_label", "note")
+
+Problem = tuple[int, str, str]
+"""Line in the file, what is wrong there, and the way out."""
+
+
+def fingerprints(documents: pd.DataFrame) -> list[str]:
+    """Return what identifies each raw document: 16 hex digits of SHA-256 of title, LF, text."""
+    return [
+        hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:16]
+        for title, text in zip(documents["title"], documents["text"], strict=True)
+    ]
+
+
+def read_corrections(
+    path: Path, documents: pd.DataFrame, names: list[str], dataset: str, alone: bool = False
+) -> pd.DataFrame:
+    """Read and check a corrections file against the raw training documents it is about.
+
+    ``documents`` has at least ``id``, ``title``, ``text`` and ``label``, as in
+    data/raw/train.parquet, before any repair; they are those of ``dataset``. Rows about another
+    dataset are passed over and counted on the console; with ``alone`` they are a fault. Returns
+    ``COLUMNS`` sorted by id, the labels as positions in ``names``.
+    Raises ``UserError`` naming file, line and mend for a missing or
+    unreadable file, wrong columns, an unknown id or label, an id that stands twice, a document
+    whose text or label is no longer what the row was made for, and a note over several lines.
+    """
+    found = _read_rows(path)
+    rows = [(line, row) for line, row in found if row[0] == dataset]
+    about_others = [(line, row[0]) for line, row in found if row[0] != dataset]
+    if alone:
+        what = "is about the dataset {!r}, and data/raw holds {!r}"
+        _stop_at(path, [(line, what.format(name, dataset), OTHER_DATASET)
+                        for line, name in about_others], len(found))  # fmt: skip
+    elif about_others:
+        listed = ", ".join(sorted({name for _, name in about_others}))
+        console.say(
+            f"{path}: rows about other datasets, passed over: {len(about_others):,} ({listed})"
+        )
+    known = documents.set_index("id")
+    ids = [row[1] for _, row in rows]
+    about = known[known.index.isin(ids)]
+    prints = dict(zip(about.index, fingerprints(about), strict=True))
+    given = {name: names[label] for name, label in about["label"].items()}
+    first: dict[str, int] = {}
+    unknown: list[Problem] = []
+    twice: list[Problem] = []
+    labels: list[Problem] = []
+    other: list[Problem] = []
+    notes: list[Problem] = []
+    for line, (_, name, sha, old, new, note) in rows:
+        if name in first:
+            twice.append((line, f"id {name} stands on line {first[name]} too", "Keep one of them."))
+        first.setdefault(name, line)
+        if name not in prints:
+            # of the problems of a kind the first is shown, and looking for a text takes time
+            said = ("", "") if unknown else _unknown(name, sha, documents)
+            unknown.append((line, *said))
+            continue
+        for label in (old, new):
+            if label not in names:
+                mend = f"Use one of: {', '.join(names)}."
+                labels.append((line, f"unknown label {label!r}", mend))
+        if sha != prints[name]:
+            what = f"{name} has another text now (fingerprint {prints[name]}, the file says {sha})"
+            other.append((line, what, ELSEWHERE))
+        elif old in names and old != given[name]:
+            what = f"{name} is labelled {given[name]} in the data, the file says {old}"
+            other.append((line, what, ELSEWHERE))
+        if re.search(r"[\r\n]", note):
+            notes.append((line, "the note has a line break", "Write it on one line."))
+    for problems in (unknown, twice, labels, other, notes):
+        _stop_at(path, problems, len(rows))
+    table = pd.DataFrame([row for _, row in rows], columns=list(COLUMNS), dtype=object)
+    for column in ("old_label", "new_label"):
+        table[column] = pd.Series([names.index(label) for label in table[column]], dtype="int64")
+    return table.sort_values("id", ignore_index=True)
+
+
+def apply(documents: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Return ``documents`` with the corrected labels; rows, order and other columns unchanged.
+
+    ``corrections`` comes from ``read_corrections``. Ids that ``documents`` no longer has, dropped
+    as duplicates say, are passed over: that they existed in the raw data has been checked.
+    """
+    new = dict(zip(corrections["id"], corrections["new_label"], strict=True))
+    labels = [
+        new.get(name, label)
+        for name, label in zip(documents["id"], documents["label"], strict=True)
+    ]
+    return documents.assign(label=pd.Series(labels, index=documents.index, dtype="int64"))
+
+
+def write_corrections(
+    path: Path, corrections: pd.DataFrame, names: list[str], dataset: str
+) -> None:
+    """Write a table as ``read_corrections`` returns it in place of what ``path`` says of ``dataset``.
+
+    What it says of other datasets stays. Sorted by dataset and id, in one rename.
+    """
+    rows = [row for _, row in _read_rows(path) if row[0] != dataset] if path.exists() else []
+    for name, sha, old, new, note in corrections[list(COLUMNS[1:])].itertuples(index=False):
+        rows.append([dataset, name, sha, names[old], names[new], note])
+    files.write_text(path, as_csv(sorted(rows)))
+
+
+def as_csv(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of ``COLUMNS``, labels as names, as the text of a corrections file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _unknown(name: str, sha: str, documents: pd.DataFrame) -> tuple[str, str]:
+    """Say what is wrong with a row whose id no document has, and the way out."""
+    what = f"no training document has the id {name}"
+    ids = documents["id"][[print_ == sha for print_ in fingerprints(documents)]].to_list()
+    if not ids:
+        return what, ELSEWHERE
+    return (
+        f"{what}; its text is that of {', '.join(ids)}",
+        "Ids come from title, text and label: the row was made before they did, or for another label. "
+        "Export it again from a review of this data, or write the new id and the label the data has.",
+    )
+
+
+OTHER_DATASET = "Rebuild with that one first: `dvc repro` after setting `dataset` in params.yaml."
+ELSEWHERE = (
+    "The file was made for another version of the data: `dvc repro` with the dataset it belongs to, "
+    "or export it again from a review of this data. To go on without it, put it aside and leave "
+    "only the header line."
+)
+
+
+def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return each row with its line, or raise ``UserError`` when the file is not of the format."""
+    header = ",".join(COLUMNS)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing. `git checkout {path}` brings it back; "
+            f"without corrections it holds one line: {header}"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: not UTF-8. Save the file as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        columns = next(reader, [])
+        if tuple(columns) != COLUMNS:
+            found = ",".join(columns) or "nothing"
+            raise UserError(f"{path}, line 1: the columns must be {header}; found {found}.")
+        start = reader.line_num + 1
+        for row in reader:
+            if row and len(row) != len(COLUMNS):
+                what = f"{len(row)} values where {len(COLUMNS)} belong ({header})"
+                raise UserError(f"{path}, line {start}: {what}. Put quotes around a comma.")
+            if row:
+                rows.append((start, row))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: not CSV ({error}). Mend the quotes."
+        ) from None
+    return rows
+
+
+def _stop_at(path: Path, problems: list[Problem], rows: int) -> None:
+    """Raise ``UserError`` for the first problem, saying how many rows have one of its kind."""
+    if not problems:
+        return
+    line, what, mend = problems[0]
+    more = f" ({len(problems):,} of {rows:,} rows have this fault)" if len(problems) > 1 else ""
+    raise UserError(f"{path}, line {line}: {what}{more}. {mend}")

@@ -1,0 +1,154 @@
+"""Fine-tune the encoder once for each fold, and ask each model about the fold it has not seen.
+
+On the project's own engine, in one process, on a GPU if there is one. The unit of work is a fold:
+what a finished one said is kept in ``.checkpoints/label_noise/``, and a run that was interrupted
+goes on with the next.
+"""
+
+import gc
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from scipy.special import softmax
+from transformers import AutoModelForSequenceClassification, set_seed
+
+from cleantune import console, files
+from cleantune.distributed import connection
+from cleantune.errors import UserError
+from cleantune.models import attention, encoder
+from cleantune.params.read import LabelNoise
+from cleantune.training import batches, checkpoints, deepspeed_config, trainer, training_arguments
+
+STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
+KNOBS = training_arguments.PLAIN.model_copy(
+    update={"checkpoint_steps": 2**30}
+)  # none within a fold
+
+
+class Fold(trainer.Engine):
+    """Learns from all folds but one, and says after each epoch what it takes that one for.
+
+    No epoch is chosen by how well it agrees with the labels in doubt: all count alike. Early ones
+    have not yet learnt single errors by heart, late ones know the task better.
+    """
+
+    levers: ClassVar = {"batch": "label_noise.batch_size"}
+    calmer = "Lower label_noise.lr"
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.said: list[NDArray[np.float32]] = []
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Keep what the model says of the fold it has not seen, (documents, classes)."""
+        self.said.append(self.predict_all())
+        return {}
+
+    def _save_checkpoint(self, *_: Any) -> None:
+        """Stop when told to; a fold in the middle is not worth keeping."""
+        if self.stopping:
+            console.say("stopped; the same command goes on with this fold")
+            raise trainer.Stopped(128 + self.stopping)
+
+
+def probabilities(
+    texts: Sequence[str],
+    labels: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    folder: Path,
+    settings: LabelNoise,
+    seed: int,
+    max_length: int,
+) -> NDArray[np.float64]:
+    """Return the probability of each class by a model fine-tuned on the other folds, (n, classes).
+
+    ``labels`` (n,) count from 0, ``fold`` (n,) says where each document lies, ``folder`` holds the
+    base model. The logits of all epochs are averaged.
+    Raises ``UserError`` when the base model cannot be loaded or the loss is not finite.
+    """
+    connection.prepare(seed)
+    tokenizer = encoder.load_tokenizer(folder)
+    decides = json.dumps([list(texts), labels.tolist(), fold.tolist(), seed, max_length])
+    params = {name: getattr(settings, name) for name in ("epochs", "lr", "batch_size")}
+    params["data"] = hashlib.sha256(decides.encode()).hexdigest()
+    run = checkpoints.fingerprint(params, [folder, deepspeed_config.CONFIG])
+    unfinished = checkpoints.Checkpoints(STAGE, run)
+    with _loading(folder):
+        config = encoder.load_config(folder)
+    limit = encoder.position_limit(config)
+    cut = min(max_length, limit or max_length)
+    tokens = tokenizer(list(texts), truncation=True, max_length=cut)["input_ids"]
+    result = np.empty((len(labels), int(labels.max()) + 1))
+    for number in np.unique(fold):
+        kept = unfinished.folder / f"fold-{number}.npy"
+        held_out = np.flatnonzero(fold == number)
+        if not kept.is_file():
+            learnt = np.flatnonzero(fold != number)
+            data = [_dataset(tokens, labels, rows) for rows in (learnt, held_out)]
+            console.say(f"fold {number}: {len(learnt):,} documents to learn from")
+            engine = _engine(data, folder, tokenizer, result.shape[1], settings,
+                             seed + int(number), unfinished)  # fmt: skip
+            engine.fit()
+            room = unfinished.room("what a fold's model says")
+            with room, files.atomic_file(kept) as part, part.open("wb") as out:
+                np.save(out, np.mean(engine.said, axis=0))
+            engine.obey()
+            del engine
+            gc.collect()  # DeepSpeed's engine refers to itself: its memory would stay for a while
+        result[held_out] = np.load(kept)
+    return np.asarray(softmax(result, axis=1), np.float64)
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Turn what transformers raises for a model it cannot load into a ``UserError``."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} cannot be loaded as a text classifier: {error}") from None
+
+
+def _dataset(
+    tokens: list[list[int]], labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> batches.TokenDataset:
+    return batches.TokenDataset(
+        pd.DataFrame({"id": [str(i) for i in rows], "input_ids": [tokens[i] for i in rows],
+                      "label": labels[rows], "weight": 1.0})
+    )  # fmt: skip
+
+
+def _engine(
+    data: list[batches.TokenDataset],
+    folder: Path,
+    tokenizer: Any,
+    classes: int,
+    settings: LabelNoise,
+    seed: int,
+    unfinished: checkpoints.Checkpoints,
+) -> Fold:
+    """Return the engine that learns ``data[0]`` and judges ``data[1]``, with a fresh head."""
+    # accelerate takes the plugin of one DeepSpeed run a process; transformers resets it so, too
+    AcceleratorState._reset_state()
+    args = training_arguments.build(
+        unfinished.folder, KNOBS, seed=seed, lr=settings.lr, epochs=settings.epochs,
+        batch_size=settings.batch_size, zero_stage=0,  # one process shares its optimizer with nobody
+    )  # fmt: skip
+    set_seed(seed)
+    with _loading(folder):
+        config = encoder.load_config(folder, num_labels=classes)
+        padding_id = encoder.set_padding(config, tokenizer)
+        model = encoder.load_model(
+            AutoModelForSequenceClassification, folder, config=config, ignore_mismatched_sizes=True
+        )
+    attention.speed_up(model, connection.bf16_is_fast())
+    return Fold(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,
+                judge=lambda *_: {}, checkpoints=unfinished, knobs=KNOBS)  # fmt: skip

@@ -1,0 +1,107 @@
+"""What else cleanlab's Datalab notices about documents and their labels.
+
+Datalab itself (and the ``datasets`` package that it cannot do without) rather than our own code:
+its thresholds are documented and known (https://docs.cleanlab.ai/stable/cleanlab/datalab/guide/).
+It gets our probabilities, and our neighbours, computed in blocks, so that memory grows linearly.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from cleanlab import Datalab
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
+
+from cleantune import console
+from cleantune.labels.review_page import neighbours
+
+NEIGHBOURS = 10  # Datalab's default
+GROUP = 150  # documents in a cluster, on average: enough to tell a poor one from bad luck
+POOR = 0.8  # a cluster whose labels the model finds this much less likely than the average one
+
+MEANING = {
+    "label": "cleanlab's own rule takes the label for wrong (it misses most errors of people)",
+    "outlier": "unlike every other document",
+    "near_duplicate": "nearly the same as another document",
+    "class_imbalance": "of a class with less than a tenth of an equal share",
+    "underperforming_group": "in the group of like documents whose labels the models find least likely",
+}
+
+
+def find_issue_types(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], vectors: Any, seed: int
+) -> pd.DataFrame:
+    """Return for each document and issue type whether it has the issue, and a score.
+
+    ``labels`` (n,) count from 0, ``probabilities`` (n, classes) come from models that have not seen
+    the document. Columns: for each of ``MEANING`` that could be looked for, ``is_TYPE`` (bool) and
+    ``TYPE_score`` (0, surely, to 1). Without ``vectors`` (n, size), or with few documents, that is
+    the label and the class imbalance only. ``nearest`` is the position of the nearest other
+    document, with vectors.
+    """
+    n = len(labels)
+    single: dict[str, Any] = {"find_label_issues_kwargs": {"n_jobs": 1}}
+    wanted: dict[str, Any] = {"label": {"clean_learning_kwargs": single}, "class_imbalance": {}}
+    graph = None
+    nearest = {}
+    if vectors is not None and n >= 2 * GROUP:
+        near, similarity = neighbours.by_vectors(vectors, np.arange(n), NEIGHBOURS)
+        k = near.shape[1]
+        ends = np.arange(0, k * n + 1, k)
+        graph = csr_matrix(((1 - similarity).ravel(), near.ravel(), ends), shape=(n, n))
+        # Datalab would cluster by the density of the graph, which finds one cluster in all texts
+        means = MiniBatchKMeans(n // GROUP, random_state=seed, n_init=1)
+        with threadpool_limits(1):
+            clusters = means.fit_predict(vectors)
+        wanted |= {"outlier": {"k": k}, "near_duplicate": {"k": k}}
+        wanted |= {"underperforming_group": {"cluster_ids": clusters, "threshold": POOR}}
+        nearest = {"nearest": near[:, 0]}
+    lab = Datalab({"label": labels}, label_name="label", verbosity=0)
+    lab.find_issues(pred_probs=probabilities, knn_graph=graph, issue_types=wanted)
+    found = lab.get_issues()
+    columns: dict[str, Any] = {}
+    for name in MEANING:
+        if f"is_{name}_issue" in found:
+            columns[f"is_{name}"] = found[f"is_{name}_issue"].to_numpy()
+            columns[f"{name}_score"] = found[f"{name}_score"].to_numpy().round(6)
+    return pd.DataFrame(columns | nearest)
+
+
+def counts(issues: pd.DataFrame) -> dict[str, int]:
+    """Return how many documents have each issue that was looked for."""
+    return {name: int(issues[f"is_{name}"].sum()) for name in MEANING if f"is_{name}" in issues}
+
+
+def show(issues: pd.DataFrame) -> None:
+    """Print how many documents have each issue, and what it means."""
+    rows = [(name, count, MEANING[name]) for name, count in counts(issues).items()]
+    console.table(
+        "what cleanlab's Datalab notices", ("issue", "documents", "meaning"), rows, ["meaning"]
+    )
+
+
+def in_words(issues: pd.DataFrame, rows: Any, ids: Sequence[str]) -> list[list[str]]:
+    """Return for each position in ``rows`` what a reviewer should know beside the label.
+
+    ``issues`` comes from ``find_issue_types``, ``ids`` (n,) names the documents.
+    """
+    said: list[list[str]] = []
+    for row in rows:
+        issue = issues.iloc[row]
+        reasons = [] if not issue["is_label"] else ["cleanlab's own rule takes the label for wrong"]
+        if issue.get("is_outlier"):
+            reasons.append("It is an outlier: unlike every other document, so it may fit no class")
+        if issue.get("is_near_duplicate"):
+            reasons.append(f"It is nearly the same as {ids[issue['nearest']]}")
+        if issue["is_class_imbalance"]:
+            reasons.append("Its class is rare: the models know little about it")
+        if issue.get("is_underperforming_group"):
+            share = issue["underperforming_group_score"]
+            reasons.append("It lies in the group of like documents whose labels the models doubt "
+                           f"most: {share:.0%} of the average confidence")  # fmt: skip
+        said.append(reasons)
+    return said

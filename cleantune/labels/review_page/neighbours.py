@@ -1,0 +1,48 @@
+"""The documents most like each suspect: by the words they share, or by vectors of any model."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
+
+from cleantune.labels.review_page.page import Floats, Positions
+
+CHUNK = 256  # suspects compared at a time: bounds memory to CHUNK x documents similarities
+
+
+def by_words(texts: Sequence[str], rows: Positions, count: int = 5) -> tuple[Positions, Floats]:
+    """Return the ``count`` nearest of ``texts`` for each position in ``rows``, by TF-IDF cosine.
+
+    Returns positions and cosines, both (rows, count) or fewer columns when there are fewer other
+    texts; the nearest first. A text is not its own neighbour.
+    """
+    vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, analyzer=_words)
+    return by_vectors(vectorizer.fit_transform(texts), rows, count)
+
+
+def by_vectors(vectors: "Floats", rows: Positions, count: int = 5) -> tuple[Positions, Floats]:
+    """Return the same as ``by_words`` by the cosine of ``vectors``, (documents, size), dense or sparse."""
+    unit = normalize(vectors)
+    count = min(count, unit.shape[0] - 1)
+    positions = np.zeros((len(rows), max(count, 0)), dtype=np.int64)
+    similarity = np.zeros(positions.shape)
+    if count < 1:
+        return positions, similarity
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK]
+        cosines = unit[part] @ unit.T
+        cosines = np.asarray(cosines.todense() if hasattr(cosines, "todense") else cosines)
+        cosines = cosines.astype(np.float64)
+        cosines[np.arange(len(part)), part] = -np.inf
+        near = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        best = np.take_along_axis(cosines, near, axis=1)
+        near = np.take_along_axis(near, np.lexsort((near, -best), axis=1), axis=1)
+        positions[start : start + len(part)] = near
+        similarity[start : start + len(part)] = np.take_along_axis(cosines, near, axis=1)
+    return positions, np.clip(similarity, 0, 1)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

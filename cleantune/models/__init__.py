@@ -1,0 +1,1 @@
+"""Base models and classifiers: loading, padding, pooling, attention, ONNX."""

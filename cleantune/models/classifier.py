@@ -1,0 +1,160 @@
+"""A fine-tuned classifier: loaded from its folder, and asked for scores."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForSequenceClassification
+
+from cleantune import files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.models import attention, encoder
+
+SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds`
+NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
+
+BATCH_TOKENS = 4096
+"""Tokens a batch holds at most, padding included: 32 documents of 128."""
+
+Tokens = Sequence[Sequence[int]]
+Advance = Callable[[int], None]
+
+
+@dataclass
+class Classifier:
+    """Model, tokenizer and class names of one folder."""
+
+    model: Any
+    tokenizer: Any
+    labels: list[str]
+    max_length: int
+    folder: Path
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into token ids, cut at ``max_length``.
+
+        A lone surrogate, which no UTF-8 text can hold, becomes a question mark.
+        """
+        whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        if not whole:
+            return []
+        encoded = self.tokenizer(whole, truncation=True, max_length=self.max_length)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def logits(self, tokens: Tokens, advance: Advance | None = None) -> np.ndarray:
+        """Return the scores of each document, float32 of shape (documents, classes).
+
+        Documents are sorted by length into batches of about ``BATCH_TOKENS``, so that next to
+        nothing is padding, and come back in the order given. ``advance`` is told how many are done.
+        """
+        scores = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
+        self.model.eval()
+        with torch.inference_mode():
+            for rows in batches([len(t) for t in tokens]):
+                inputs = self.pad([tokens[i] for i in rows])
+                scores[rows] = self.model(**inputs).logits.float().cpu().numpy()
+                if advance:
+                    advance(len(rows))
+        return scores
+
+    def pad(self, tokens: Tokens) -> dict[str, torch.Tensor]:
+        """Return one batch on the model's device, padded at the end."""
+        rows = [torch.as_tensor(np.asarray(document, np.int64)) for document in tokens]
+        ids, mask = encoder.pad(rows, self.pad_id)
+        device = self.model.device
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The token for what the vocabulary lacks; None where it lacks nothing."""
+        found: int | None = self.tokenizer.unk_token_id
+        return found
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token, the same for model and tokenizer."""
+        return int(self.tokenizer.pad_token_id)
+
+
+def batches(lengths: Sequence[int], batch_tokens: int = BATCH_TOKENS) -> Iterator[np.ndarray]:
+    """Yield positions of documents of like length, longest first, ``batch_tokens`` at most."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[order[start]])
+        stop = start + max(1, batch_tokens // longest)
+        yield order[start:stop]
+        start = stop
+
+
+def load(folder: Path = tables.FINETUNED) -> Classifier:
+    """Load a Hugging Face sequence-classification folder, in fp32, on the GPU if there is one.
+
+    Weights come from safetensors alone, so nothing in the folder is executed, and no network is
+    asked. Raises ``UserError`` when the folder or a file of it is missing, damaged, or does not
+    hold a trained classification head.
+    """
+    _check(folder)
+    encoder.load_silently()
+    try:
+        model, report = encoder.load_model(
+            AutoModelForSequenceClassification, folder, output_loading_info=True
+        )
+        tokenizer = encoder.load_tokenizer(folder)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        UserError,
+    ) as error:
+        # What transformers raises for a folder whose files do not fit together.
+        raise _unusable(folder, str(error).splitlines()[0] if str(error) else error) from None
+    if report["missing_keys"]:
+        absent = ", ".join(sorted(report["missing_keys"])[:3])
+        raise _unusable(folder, f"its weights lack {absent}: not a fine-tuned classifier")
+    labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    encoder.set_padding(model.config, tokenizer)
+    attention.answer_from_first_token(model)
+    # a tokenizer that knows no limit says 1e30
+    limits = [tokenizer.model_max_length, encoder.position_limit(model.config)]
+    max_length = min([int(n) for n in limits if n and n < 1e9], default=512)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Classifier(model.to(device).eval(), tokenizer, labels, max_length, folder)
+
+
+def further_seeds(folder: Path) -> list[Path]:
+    """Return the folders of the models of `study.seeds`, trained beside that in ``folder``."""
+    return sorted(folder.glob(f"{SEEDS}/*"), key=lambda path: int(path.name))
+
+
+def _check(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is missing: there is no model yet. `dvc repro` trains one, `dvc pull` "
+            "fetches a trained one; another folder goes by --model in tools.predict."
+        )
+    absent = [name for name in NEEDED if not (folder / name).is_file()]
+    if absent:
+        raise _unusable(folder, f"no {' and no '.join(absent)}")
+    files.read_json(folder / "config.json")
+    try:
+        with safe_open(folder / "model.safetensors", framework="pt") as weights:
+            weights.keys()
+    except (SafetensorError, OSError) as error:
+        raise _unusable(folder, f"model.safetensors: {error}") from None
+
+
+def _unusable(folder: Path, why: object) -> UserError:
+    return UserError(
+        f"{folder} is damaged or half-written ({why}). Delete it and run `dvc repro`, or "
+        "`dvc checkout` the kept copy."
+    )

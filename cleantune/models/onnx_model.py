@@ -1,0 +1,114 @@
+"""An exported classifier on ONNX Runtime: without PyTorch and transformers, which take seconds to load."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from cleantune import files
+from cleantune.errors import UserError
+
+FP32 = Path("onnx/model.onnx")
+INT8 = Path("onnx/model_int8.onnx")
+RECORD = Path("export.json")
+MADE_BY = "tools.export"
+
+
+@dataclass
+class OnnxClassifier:
+    """The same questions and answers as ``cleantune.models.classifier.Classifier``."""
+
+    session: Any
+    tokenizer: Any
+    labels: list[str]
+    max_length: int
+    unknown_id: int | None
+    pad_id: int
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into token ids, cut at ``max_length``; a lone surrogate becomes a "?"."""
+        whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(whole)]
+
+    def logits(
+        self, tokens: Sequence[Sequence[int]], advance: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Return the scores of each document, float32 of shape (documents, classes).
+
+        Documents go one by one: int8 scales a whole batch alike, so that in company a document's
+        scores would depend on the others.
+        """
+        scores = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
+        for row, document in enumerate(tokens):
+            # a document without tokens is one of padding, as in encoder.pad
+            ids = np.asarray([[*document] or [self.pad_id]], dtype=np.int64)
+            inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            scores[row] = self.session.run(["logits"], inputs)[0][0]
+            if advance:
+                advance(1)
+        return scores
+
+
+def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
+    """Load ``graph`` of a folder that ``tools.export`` or ``tools.predict --int8`` made.
+
+    It runs on as many threads as ``OMP_NUM_THREADS`` says, by default one a core.
+    Raises ``UserError`` when a file is missing or damaged.
+    """
+    for path in (graph, Path("config.json"), Path("tokenizer.json")):
+        if not (folder / path).is_file():
+            raise _unusable(folder, f"no {path}")
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[
+        0
+    ]  # OpenMP's form: one number a level
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
+    options.log_severity_level = 3
+    try:
+        config = files.read_json(folder / "config.json")
+        labels = [name for _, name in sorted(config["id2label"].items(), key=lambda i: int(i[0]))]
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        session = onnxruntime.InferenceSession(
+            folder / graph, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # neither library's errors have a class of their own in common
+        raise _unusable(folder, str(error).splitlines()[0]) from None
+    limit = tokenizer.truncation
+    if limit is None:
+        raise _unusable(folder, "tokenizer.json does not say how long a text may be")
+    padding = tokenizer.padding
+    if padding is None:
+        raise _unusable(folder, "tokenizer.json does not say what to pad with")
+    tokenizer.no_padding()
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    return OnnxClassifier(session, tokenizer, labels, limit["max_length"],
+                          tokenizer.token_to_id(unknown) if unknown else None,
+                          padding["pad_id"])  # fmt: skip
+
+
+def place(folder: Path) -> Path:
+    """Return where the int8 form of the model in ``folder`` lies: within, in an export, or beside it."""
+    return folder if (folder / INT8).is_file() else folder.parent / "int8"
+
+
+def fingerprint(model: Path) -> dict[str, str]:
+    """Return the SHA-256 of each of a model's files that an export is made of."""
+    return {path.name: files.sha256(path) for path in sorted(model.iterdir())
+            if path.is_file() and path.name != "history.csv"}  # fmt: skip
+
+
+def is_of(exported: Path, model: Path) -> bool:
+    """Whether ``exported`` was made of ``model`` as that is now."""
+    if not ((exported / RECORD).is_file() and (exported / INT8).is_file() and model.is_dir()):
+        return False
+    return bool(files.read_json(exported / RECORD).get("model") == fingerprint(model))
+
+
+def _unusable(folder: Path, why: object) -> UserError:
+    return UserError(f"{folder} is damaged or half-written ({why}). Delete it: tools.predict "
+                     "--int8 and tools.export --int8 make it again.")  # fmt: skip

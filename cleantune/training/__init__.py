@@ -1,0 +1,1 @@
+"""Training a model: the Trainer, batches, optimizers, checkpoints, DeepSpeed, memory."""

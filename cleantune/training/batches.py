@@ -1,0 +1,176 @@
+"""Which documents make up each training batch, and which part of it each process computes.
+
+A *global batch* is what one optimizer step sees. The plan of an epoch's global batches follows
+from the lengths, the batch size, the seed and the epoch alone, never from how many processes share
+the work; each then takes its slice. Documents of similar length go together, so that little is
+padded: a batch of AG News in random order carries 1.7 tokens for each real one (RESULTS.md).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cleantune.models import encoder
+
+Ints = NDArray[np.int64]
+
+Document = tuple[int, float, int]
+"""What a loader asks a collator for: position in the dataset, weight in the loss, epoch."""
+
+POOL = 50
+"""Global batches sorted together: few enough to keep the order random, enough to pad little."""
+
+
+def plan(lengths: Ints, batch_size: int, seed: int, epoch: int) -> list[Ints]:
+    """Return an epoch's global batches as positions in ``lengths``; each document stands in one.
+
+    Shuffled, sorted by length in pools of ``POOL`` batches, cut, and the batches shuffled again.
+    The last batch cut may be smaller; none is dropped, nothing repeats.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
+    batches: list[Ints] = []
+    for start in range(0, len(order), POOL * batch_size):
+        pool = order[start : start + POOL * batch_size]
+        pool = pool[np.argsort(-lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    shuffled = np.random.default_rng([seed, epoch, 1]).permutation(len(batches))
+    return [batches[i] for i in shuffled]
+
+
+class TokenDataset(Dataset[dict[str, Any]]):
+    """Tokenized documents: each item has ``id``, ``input_ids``, ``label`` and ``weight``."""
+
+    def __init__(self, table: Any) -> None:
+        self.ids = table["id"].to_list()
+        self.input_ids = [torch.from_numpy(np.array(ids, np.int64)) for ids in table["input_ids"]]
+        self.labels = np.array(table["label"], np.int64)
+        self.weights = np.array(table["weight"], np.float64)
+        self.class_weights = np.ones(len(self.ids))
+        self.lengths: Ints = np.array([len(ids) for ids in self.input_ids], np.int64)
+
+    def balance(self) -> None:
+        """Let each class that occurs count as much in the loss as any other.
+
+        Class k of c gets n / (c n_k), as scikit-learn's ``balanced``, documents counted by their
+        weights; the mean over all documents stays 1.
+        """
+        size = np.bincount(self.labels, self.weights)
+        there = size > 0
+        wanted = self.weights.sum() / max(there.sum(), 1)
+        each = np.where(there, wanted / np.where(there, size, 1), 0.0)
+        self.class_weights = each[self.labels]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {
+            "id": self.ids[index],
+            "input_ids": self.input_ids[index],
+            "label": self.labels[index],
+            "weight": self.weights[index],
+        }
+
+
+class Share(Sampler[list[Document]]):
+    """The micro-batches of one process, epoch by epoch.
+
+    The weights are such that the sum of weighted losses, averaged over processes and summed over the
+    micro-batches of a step, is the weighted mean loss of the global batch, however it was split.
+    Class weights multiply that and are not divided by their sum in the batch: a batch without the
+    rare class would make too much of the others.
+    """
+
+    def __init__(
+        self,
+        dataset: TokenDataset,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        processes: int,
+        accumulation: int,
+    ) -> None:
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._seed = seed
+        self._rank = rank
+        self._processes = processes
+        self._accumulation = accumulation
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches the next iteration yields."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._dataset) // self._batch_size) * self._accumulation
+
+    def __iter__(self) -> Iterator[list[Document]]:
+        parts = self._processes * self._accumulation
+        for batch in plan(self._dataset.lengths, self._batch_size, self._seed, self._epoch):
+            weights = self._dataset.weights[batch]
+            weights = weights * (self._processes / max(weights.sum(), 1e-12))
+            weights *= self._dataset.class_weights[batch]
+            pieces = np.array_split(np.arange(len(batch)), parts)
+            for i in range(self._accumulation):
+                piece = pieces[i * self._processes + self._rank]
+                if len(piece):
+                    yield [(int(batch[j]), float(weights[j]), self._epoch) for j in piece]
+                else:  # every process must compute something: a document that counts nothing
+                    yield [(int(batch[-1]), 0.0, self._epoch)]
+
+
+class Collator:
+    """Pad a micro-batch to its longest document."""
+
+    def __init__(self, dataset: TokenDataset, padding_id: int) -> None:
+        self._dataset = dataset
+        self._padding_id = padding_id
+
+    def __call__(self, documents: list[Document]) -> dict[str, Any]:
+        """Return ``input_ids`` and ``attention_mask`` (documents, tokens), ``labels``, ``weights``."""
+        rows = [i for i, *_ in documents]
+        tokens = [self._dataset.input_ids[i] for i in rows]
+        ids, mask = encoder.pad(tokens, self._padding_id)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": torch.from_numpy(self._dataset.labels[rows]),
+            "weights": torch.tensor([w for _, w, _ in documents], dtype=torch.float32),
+            "rows": rows,
+        }
+
+
+class _Pairs(Dataset[Document]):
+    """Stands between sampler and collator: hands a document on as it is."""
+
+    def __init__(self, dataset: TokenDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, pair: Document) -> Document:
+        return pair
+
+
+class Loader(DataLoader[Any]):
+    """A training loader whose order follows the epoch, also when resumed in mid-epoch."""
+
+    def __init__(self, share: Share, dataset: TokenDataset, collator: Collator) -> None:
+        super().__init__(_Pairs(dataset), batch_sampler=share, collate_fn=collator)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        assert isinstance(self.batch_sampler, Share)
+        self.batch_sampler.set_epoch(epoch)
+
+
+def in_order_of_length(lengths: Ints, batch_size: int) -> list[Ints]:
+    """Return batches for prediction: longest first, so that little is padded."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

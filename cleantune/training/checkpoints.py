@@ -1,0 +1,247 @@
+"""Checkpoints of unfinished training, in ``.checkpoints/<stage>/<fingerprint>/``.
+
+The fingerprint covers everything that decides the result: params, inputs, code, versions, number of
+processes, and of each the threads, the model of its processor and GPU and the kernels chosen for
+them. So a run resumes only what it would itself have computed. A checkpoint is
+written beside its place, listed with the hash of every file and of the best weights so far, which
+stand in a folder of their own, and takes its name in one rename. The last two are kept, and the
+best weights that they name; one that does not match its list is passed over, and goes when the next
+one stands.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cleantune import console, files
+from cleantune.distributed import connection
+from cleantune.errors import UserError
+
+ROOT = Path(".checkpoints")
+KEPT = 2
+LISTING = "files.json"
+LIBRARIES = ("accelerate", "deepspeed", "numpy", "peft", "torch", "transformers")
+KERNEL_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR",
+                    "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")  # fmt: skip
+DAMAGED = ".damaged-"
+
+
+def fingerprint(params: Mapping[str, Any], inputs: Iterable[Path]) -> str:
+    """Return a hash of all that decides a run: see the module's first lines.
+
+    ``params`` must be JSON; of ``inputs``, files count by content and folders by all their files.
+    """
+    # Under `python -m` the stage itself is __main__; a test imports it by its name.
+    modules = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
+    code = {f"{Path(file).parent.name}/{Path(file).name}": files.sha256(Path(file))
+            for name, file in modules
+            if file and (name.split(".")[0] in ("cleantune", "stages")
+                         or (name == "__main__" and Path(file).parent.name == "stages"))}  # fmt: skip
+    every = [p for path in inputs for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    decides = {
+        "params": params,
+        "inputs": {str(p): files.sha256(p) for p in every if p.is_file()},
+        "code": code,
+        "versions": {name: version(name) for name in LIBRARIES},
+        # In every process the same list: hosts that differ must still agree on the folder.
+        "processes": connection.gather(hardware()),
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hardware() -> dict[str, Any]:
+    """Return what of this process's machine and settings decides how results are rounded."""
+    gpu = torch.cuda.is_available()
+    return {
+        "threads": torch.get_num_threads(),
+        "processor": _processor_model(),
+        "capabilities": dict(torch.cpu.get_capabilities()),
+        "kernels": torch.backends.cpu.get_cpu_capability(),  # follows ATEN_CPU_CAPABILITY
+        "environment": {name: os.environ.get(name) for name in KERNEL_VARIABLES},
+        "gpu": [torch.cuda.get_device_name(), *torch.cuda.get_device_capability()] if gpu else None,
+        "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def _processor_model() -> list[str]:
+    """Return the lines in which Linux names the model of the processor, on x86 and ARM."""
+    named = ("vendor_id", "cpu family", "model", "stepping", "CPU ")
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return [platform.processor()]
+    return [line for line in first.splitlines() if line.startswith(named)]
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, stage: str, run: str) -> None:
+        self.folder = ROOT / stage / run
+        self._best: dict[str, str] = {}  # hashes of the best weights, as a checkpoint lists them
+
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints that stand, oldest first."""
+        return sorted(int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*"))
+
+    def path(self, step: int) -> Path:
+        """Return the folder of one checkpoint."""
+        return self.folder / f"step-{step}"
+
+    def latest(self) -> Path | None:
+        """Return the newest undamaged checkpoint, or None; say which ones were passed over.
+
+        Rank 0 looks, for all: processes that went on from different ones would not fit together.
+        """
+        newest = connection.gather(self._newest() if connection.rank() == 0 else None)[0]
+        if newest is None:
+            return None
+        self._best = _beside(self.path(newest))
+        return self.path(newest)
+
+    def _newest(self) -> int | None:
+        """Return the newest undamaged checkpoint's step; take their names from those passed over."""
+        for step in reversed(self.steps()):
+            fault = _fault(self.path(step))
+            if fault is None:
+                return step
+            console.say(
+                f"the checkpoint of step {step} is damaged ({fault}); trying the one before"
+            )
+            aside = self.folder / f"{DAMAGED}{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            self.path(step).replace(aside)
+        return None
+
+    @contextmanager
+    def write(self, step: int) -> Iterator[Path]:
+        """Yield a folder for every process to write to; it becomes the checkpoint of ``step``.
+
+        Raises ``UserError`` when the disk is full; earlier checkpoints stay as they are.
+        """
+        part = self.folder / f".step-{step}.part"
+        first = connection.rank() == 0
+        with self.room(f"the checkpoint of step {step}", part):
+            if first:
+                files.clear_up(self.path(step))
+                part.mkdir()
+            connection.barrier()
+            yield part
+            connection.barrier()
+            if first:
+                self._seal(part, step)
+            connection.barrier()
+
+    @contextmanager
+    def room(self, what: str, part: Path | None = None) -> Iterator[None]:
+        """Turn the many errors of a full disk into one ``UserError``; remove the unfinished ``part``."""
+        try:
+            yield
+        except Exception as error:  # torch and safetensors have kinds of their own
+            if not _disk_is_full(error, self.folder):
+                raise
+            if part:
+                shutil.rmtree(part, ignore_errors=True)
+            kept = self.steps()
+            way_out = (f"The checkpoint of step {kept[-1]} is kept: free some space, then the same "
+                       "command goes on from there." if kept else
+                       "There is no checkpoint yet: free some space, then start again.")  # fmt: skip
+            raise UserError(
+                f"No space left on the disk of {self.folder} for {what}. {way_out}"
+            ) from None
+
+    def _seal(self, part: Path, step: int) -> None:
+        """List the files of a checkpoint, make them durable, give it its name, drop the oldest."""
+        files.write_json(part / LISTING, _durable(part) | self._best)
+        sync(part / LISTING)
+        files.put_in_place(self.path(step))
+        sync(self.folder)
+        kept = [self.path(step) for step in self.steps()[-KEPT:]]
+        needed = {path.name for path in kept}
+        needed |= {Path(name).parts[1] for path in kept for name in _beside(path)}
+        for pattern in ("step-*", "best-*", f"{DAMAGED}*"):
+            for path in self.folder.glob(pattern):
+                if path.name not in needed:
+                    shutil.rmtree(path)
+
+    def best(self, step: int) -> Path:
+        """Return the folder of the weights of ``step``, the best of the run then."""
+        return self.folder / f"best-{step}"
+
+    @contextmanager
+    def write_best(self, step: int) -> Iterator[Path]:
+        """Yield a folder for rank 0 to write the best weights to; checkpoints from now on name it.
+
+        It stays as long as one of them is kept. Raises ``UserError`` when the disk is full.
+        """
+        room = self.room(f"the weights of step {step}")
+        with room, files.atomic_folder(self.best(step)) as part:
+            yield part
+            self._best = {f"../{self.best(step).name}/{name}": sha256
+                          for name, sha256 in _durable(part).items()}  # fmt: skip
+        sync(self.folder)
+
+    def discard(self) -> None:
+        """Remove all checkpoints of this run: it has ended well."""
+        if connection.rank() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _durable(folder: Path) -> dict[str, str]:
+    """Make the files of a folder survive a loss of power; return their hashes by name."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        found[path.relative_to(folder).as_posix()] = files.sha256(path)
+        sync(path)
+    return found
+
+
+def _listing(checkpoint: Path) -> dict[str, str]:
+    listing: dict[str, str] = json.loads((checkpoint / LISTING).read_text(encoding="utf-8"))
+    return listing
+
+
+def _beside(checkpoint: Path) -> dict[str, str]:
+    """Return what a checkpoint lists of the best weights."""
+    return {name: sha for name, sha in _listing(checkpoint).items() if name.startswith("../")}
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """Say what is wrong with a checkpoint, None when nothing is."""
+    try:
+        for name, sha256 in _listing(checkpoint).items():
+            if files.sha256(checkpoint / name) != sha256:
+                return f"{name} has changed"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _disk_is_full(error: BaseException, folder: Path) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # torch's own message of a failed write says nothing of the disk.
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    unsaid = isinstance(error, OSError | RuntimeError) and shutil.disk_usage(there).free < 2**20
+    return unsaid or "No space left" in str(error)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

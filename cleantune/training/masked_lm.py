@@ -1,0 +1,177 @@
+"""Masked-language training: packed blocks of text, which tokens to hide, and how to learn them."""
+
+import math
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cleantune.training import batches, trainer
+
+IGNORED = -100  # the label of a token that is not to be guessed
+
+
+def pack(tokens: list[list[int]], block_length: int, masked_share: float) -> batches.TokenDataset:
+    """Join documents and cut them into blocks; the last block may be shorter.
+
+    A block weighs as much in the loss as tokens are hidden in it, so that every hidden token
+    counts the same however the blocks are shared out.
+    """
+    stream = [token for document in tokens for token in document]
+    blocks = [stream[i : i + block_length] for i in range(0, len(stream), block_length)]
+    return batches.TokenDataset(
+        pd.DataFrame(
+            {
+                "id": [f"block-{i}" for i in range(len(blocks))],
+                "input_ids": blocks,
+                "label": 0,
+                "weight": [float(hidden_count(len(block), masked_share)) for block in blocks],
+            }
+        )
+    )
+
+
+def hidden_count(length: int, masked_share: float) -> int:
+    """Return how many tokens of a block are hidden: at least one."""
+    return max(1, round(length * masked_share))
+
+
+def continuing(pieces: list[str]) -> list[bool]:
+    """Tell of each piece of a vocabulary whether it goes on with the word of the piece before.
+
+    WordPiece marks such pieces (##). Byte-level BPE (Ġ) and SentencePiece (▁) mark those that begin
+    a word; there punctuation begins one, too. A vocabulary without marks has whole words only.
+    """
+    counts = {mark: sum(piece.startswith(mark) for piece in pieces) for mark in ("##", "Ġ", "▁")}
+    mark = max(counts, key=lambda mark: counts[mark])
+    if not counts[mark]:
+        return [False] * len(pieces)
+    if mark == "##":
+        return [piece.startswith(mark) for piece in pieces]
+    begins = (mark, "Ċ", *string.punctuation)
+    return [not piece.startswith(begins) for piece in pieces]
+
+
+class Masker:
+    """Collates blocks and hides tokens: others in each epoch, the same in any number of processes.
+
+    After BERT (arXiv 1810.04805): of the hidden tokens 80 % are replaced by the mask, 10 % by a
+    random token, 10 % stay. With ``whole_words`` the pieces of a word are hidden together, up to
+    the same number of tokens.
+    """
+
+    def __init__(
+        self,
+        dataset: batches.TokenDataset,
+        tokenizer: Any,
+        seed: int,
+        masked_share: float,
+        whole_words: bool,
+    ) -> None:
+        self._dataset = dataset
+        self._mask = tokenizer.mask_token_id
+        self._special = np.array(tokenizer.all_special_ids)
+        self._vocabulary = len(tokenizer)
+        pieces = tokenizer.convert_ids_to_tokens(range(self._vocabulary))
+        self._continues = np.array(continuing(pieces)) & whole_words
+        self._seed = seed
+        self._share = masked_share
+        self._pad = batches.Collator(dataset, tokenizer.pad_token_id)
+
+    def __call__(self, documents: list[batches.Document]) -> dict[str, Any]:
+        """Return a padded batch whose ``labels`` (blocks, tokens) are ``IGNORED`` but where hidden."""
+        batch = self._pad(documents)
+        labels = torch.full_like(batch["input_ids"], IGNORED)
+        for i, (row, _, epoch) in enumerate(documents):
+            ids = self._dataset.input_ids[row].numpy()
+            rng = np.random.default_rng([self._seed, epoch + 1, row])
+            hidden = self._choose(ids, rng)
+            labels[i, hidden] = torch.from_numpy(ids[hidden])
+            fate = rng.random(len(hidden))
+            replaced = np.where(fate < 0.8, self._mask, ids[hidden])
+            anything = rng.integers(0, self._vocabulary, len(hidden))
+            replaced = np.where((fate >= 0.8) & (fate < 0.9), anything, replaced)
+            batch["input_ids"][i, hidden] = torch.from_numpy(replaced)
+        return {**batch, "labels": labels}
+
+    def _choose(self, ids: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the positions to hide."""
+        count = hidden_count(len(ids), self._share)
+        words = np.cumsum(~self._continues[ids])  # pieces of one word carry one number
+        allowed = np.flatnonzero(~np.isin(ids, self._special))
+        if not len(allowed):
+            return np.arange(min(1, len(ids)))
+        order = rng.permutation(np.unique(words[allowed]))
+        rank = np.empty(words.max() + 1, np.int64)
+        rank[order] = np.arange(len(order))
+        chosen: NDArray[np.int64] = allowed[np.argsort(rank[words[allowed]], kind="stable")][:count]
+        return chosen
+
+
+@contextmanager
+def hidden_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
+    """Let the model's last layer score hidden tokens alone: logits become (hidden, vocabulary).
+
+    One token in seven is hidden, and that layer is half of a small model's arithmetic.
+    """
+
+    def choose(_layer: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        (states,) = inputs
+        return (states[labels != IGNORED],) if states.shape[:-1] == labels.shape else None
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def mean_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return each block's mean cross-entropy, (blocks,), from its hidden tokens' (hidden, vocabulary)."""
+    hidden = labels != IGNORED
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels[hidden], reduction="none")
+    block = hidden.nonzero()[:, 0]
+    sums = torch.zeros(len(labels), device=logits.device).index_add(0, block, losses)
+    return sums / hidden.sum(1).clamp(min=1)
+
+
+class Guessing(trainer.Engine):
+    """Train to guess hidden tokens."""
+
+    judges_before = True
+    levers: ClassVar = {
+        "batch": "pretrain.batch_size",
+        "length": "pretrain.block_length",
+        "zero": "zero_stage",
+    }
+    calmer = "Lower pretrain.lr or set precision: fp32"
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
+        losses = mean_losses(self.logits(model, inputs), inputs["labels"])
+        loss: torch.Tensor = (losses * inputs["weights"]).sum()
+        return loss
+
+    def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the scores of every hidden token: (hidden, vocabulary)."""
+        with hidden_only(self.model, inputs["labels"]):
+            found = super().logits(model, inputs)
+        return found if found.dim() == 2 else found[inputs["labels"] != IGNORED]
+
+    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return the mean loss of each block, (blocks, 1): all logits would fill the memory."""
+        return mean_losses(logits, inputs["labels"])[:, None]
+
+    def figures(self) -> dict[str, float]:
+        """Return the loss and the perplexity over all hidden tokens, each counted once."""
+        loss = float(np.average(self.predict_all()[:, 0], weights=self.validation.weights))
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
+
+    def score(self, figures: dict[str, float]) -> float:
+        """Return what chooses the best epoch."""
+        return -figures["loss"]

@@ -1,0 +1,199 @@
+"""How much memory training takes, and the ZeRO stage that follows from it."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from cleantune.distributed import connection
+from cleantune.params.read import Finetune
+from cleantune.training import optimizers
+
+ROOM_FOR_STATES = 0.7
+"""Share of a device's memory for weights, gradients and optimizer; activations need the rest."""
+
+
+LEVERS = {
+    "batch": "finetune.micro_batch_size",
+    "length": "max_length",
+    "recomputing": "finetune.gradient_checkpointing",
+    "zero": "zero_stage",
+    "offload": "finetune.offload",
+}
+"""What makes fine-tuning need less memory, by its key in params.yaml."""
+
+
+def device_bytes() -> int:
+    """Return the memory of one device; a process's part of the host's where there is no GPU."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(installed, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))) // here
+
+
+def _limits(own: Path, root: Path) -> Iterator[int]:
+    """Yield what a container, a job's scheduler or systemd lets this process and its kin have.
+
+    ``own`` lists the control groups that it is in, which lie under ``root``; those above limit too.
+    """
+    for line in own.read_text().splitlines() if own.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        name = {"": "memory.max", "memory": "memory.limit_in_bytes"}.get(controllers)
+        folder = root / controllers / group.lstrip("/")
+        for path in (folder, *folder.parents) if name else ():
+            limit = path / str(name)
+            if limit.exists() and (text := limit.read_text().strip()) != "max":
+                yield int(text)
+
+
+class Size(NamedTuple):
+    """How large a model is, in parameters."""
+
+    learning: int
+    fixed: int
+    largest_layer: int  # of its modules alone
+
+
+def size(model: Any) -> Size:
+    """Return how large a model is, cut up by ZeRO-3 or not."""
+    counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
+    learning = sum(counts[id(p)] for p in model.parameters() if p.requires_grad)
+    alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
+             for module in model.modules()]  # fmt: skip
+    return Size(learning, sum(counts.values()) - learning, max(alone))
+
+
+def size_of(config: Any, knobs: Finetune) -> Size:
+    """Return the size of the classifier that ``config`` describes, of which ``knobs`` fix a part."""
+    build: Any = AutoModelForSequenceClassification.from_config
+    with torch.device("meta"):
+        model = build(config)
+        optimizers.freeze(model, knobs.freeze_embeddings, knobs.freeze_layers)
+        return size(optimizers.with_lora(model, knobs.lora_rank))
+
+
+def states_bytes(stage: int, model: Size, processes: int, offload: str = "none") -> int:
+    """Return what weights, gradients and optimizer take on one device, in bytes.
+
+    ZeRO-0 keeps 16 bytes a parameter (fp32 weights and gradients, two moments) everywhere; ZeRO-1
+    has a second copy of the weights, which it shares together with the moments. ZeRO-2 and 3 by
+    DeepSpeed's own estimators, which take weights for 16 bits wide: ours are fp32, in bf16 too. What
+    does not learn has weights and nothing else. On a CPU nothing is won by offloading to where it is.
+    """
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
+    away = offload != "none" and torch.cuda.is_available()
+    learning, fixed, largest_layer = model
+    if stage == 0:
+        return 16 * learning + 4 * fixed
+    if stage == 1:
+        return 8 * learning + 4 * fixed + (0 if away else 12 * learning // processes)
+    if stage == 2:
+        need = estimate_zero2_model_states_mem_needs(learning, processes, cpu_offload=away)
+        # Without offloading it also counts gradients of 16 bits beside those of 32: we have none.
+        return int(need[1]) + 2 * learning - (0 if away else 2 * learning // processes) + 4 * fixed
+    all_away = away and offload == "all"
+    need = estimate_zero3_model_states_mem_needs(
+        learning, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
+    )
+    weights = (
+        0 if all_away else (2 * learning + 4 * fixed) // processes
+    )  # what the estimate leaves out
+    # The largest layer is gathered, and its gradient beside it.
+    return int(need[1]) + 4 * largest_layer + weights
+
+
+def zero_stage(
+    wanted: Literal["auto"] | int, model: Size, offload: str = "none"
+) -> tuple[int, str]:
+    """Return the ZeRO stage to use and why, the same in all processes.
+
+    ``auto`` takes the first of 0, 1, 2, 3 whose states fit: each exchanges more between processes
+    to store less. ZeRO-0 offloads nothing, and parameters are offloaded by ZeRO-3 alone.
+    """
+    if wanted != "auto":
+        idle = offload != "none" and wanted == 0
+        return wanted, "zero_stage asks for it" + (", and it offloads nothing" if idle else "")
+    processes = connection.world_size()
+    room = min(connection.gather(device_bytes())) * ROOM_FOR_STATES
+    for stage in {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "all": (3,)}[offload]:
+        need = states_bytes(stage, model, processes, offload)
+        if need <= room or stage == 3:
+            fits = "fit" if need <= room else "do not fit"
+            return stage, f"{need / 1e9:.2f} GB of states {fits} in {room / 1e9:.1f} GB a process"
+    raise AssertionError
+
+
+@dataclass(frozen=True)
+class Run:
+    """What decides how much memory a training run takes; the first five by their names in ``LEVERS``."""
+
+    batch: int  # documents that a process computes at once
+    length: int  # tokens of the longest
+    recomputing: bool
+    zero: int
+    offload: str
+    bf16: bool
+    model: Size
+    hidden: int
+    layers: int
+    heads: int
+
+    def states(self) -> int:
+        """Return the bytes of weights, gradients and optimizer in one process."""
+        return states_bytes(self.zero, self.model, connection.world_size(), self.offload)
+
+    def activations(self) -> int:
+        """Return the bytes of what the backward pass needs of the forward pass.
+
+        Korthikanti et al. (arXiv 2205.05198) for activations of 16 bits; in fp32 twice as much.
+        Recomputing keeps each layer's input, and all of the one layer that it is at.
+        """
+        each = self.batch * self.length * self.hidden * (1 if self.bf16 else 2)
+        layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
+        return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
+
+
+def out_of_memory(run: Run, levers: dict[str, str] = LEVERS) -> str:
+    """Return a message for a run that ran out of memory: what can be changed, and what each saves.
+
+    ``levers`` has those of ``LEVERS`` that this run knows, by its own names; one that is already
+    where it would be set, or that saves nothing here, is left out.
+    """
+    changes: dict[str, dict[str, Any]] = {
+        "batch": {"batch": max(run.batch // 2, 1)},
+        "length": {"length": max(run.length // 2, 1)},
+        "recomputing": {"recomputing": True},
+        "zero": {"zero": 3},
+        "offload": {"offload": "optimizer" if run.offload == "none" else run.offload,
+                    "zero": max(run.zero, 1)},  # ZeRO-0 offloads nothing
+    }  # fmt: skip
+    # A micro-batch is one process's, any other batch that of all together.
+    together = 1 if levers["batch"] == LEVERS["batch"] else connection.world_size()
+    lines = []
+    for kind, name in levers.items():
+        changed: Run = replace(run, **changes[kind])
+        saved = run.states() + run.activations() - changed.states() - changed.activations()
+        if saved > 0:
+            value = getattr(changed, kind)
+            value = value * together if kind == "batch" else str(value).lower()
+            note = " (from ZeRO-1 on)" if kind == "offload" and run.zero == 0 else ""
+            lines.append(f"\n  {name}: {value}       {saved / 1e9:.2f} GB{note}")
+    return (
+        f"Out of memory: training needs about {run.states() / 1e9:.2f} GB a process for weights, "
+        f"gradients and optimizer, and {run.activations() / 1e9:.2f} GB for activations."
+        f"{' What would save how much a process:' if lines else ''}{''.join(lines)}"
+    )
+
+
+def ran_out(error: BaseException) -> bool:
+    """Tell whether an error is one of the many faces of too little memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "can't allocate memory" in str(error) or "out of memory" in str(error)
+    )

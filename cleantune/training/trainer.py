@@ -1,0 +1,429 @@
+"""Training on DeepSpeed through transformers' Trainer, the same in any number of processes.
+
+What Trainer decides for itself and we decide otherwise:
+
+- the loss: the weighted mean over the global batch (Trainer's own grows with the number of
+  processes and accumulation steps, because the encoders take ``**kwargs``; transformers #47688);
+- the batches: ``cleantune.training.batches``;
+- evaluation: every document exactly once, in its own order, whatever the number of processes;
+- checkpoints: ``cleantune.training.checkpoints``, atomic, with the history of the run.
+"""
+
+import copy
+import json
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from cleantune import console, files
+from cleantune.distributed import connection
+from cleantune.errors import UserError
+from cleantune.params.read import Finetune
+from cleantune.training import batches, deepspeed_config, memory, optimizers, training_logs
+from cleantune.training.checkpoints import Checkpoints
+
+LABELS = {"macro_f1": "macro-F1"}
+
+
+class Stopped(SystemExit):
+    """Training was told to stop (SIGTERM or SIGINT); what the same command goes on from is kept."""
+
+
+class Engine(Trainer):
+    """Fine-tune ``model`` on ``train``; judge each epoch on ``validation``; keep the best.
+
+    ``judge`` maps logits (documents, classes) and labels (documents,) to figures, among them
+    ``macro_f1``, which chooses the best epoch, and with the loss says when to stop early.
+    """
+
+    judges_before = False
+    levers: ClassVar = memory.LEVERS
+    """What makes a run need less memory, by its key in params.yaml."""
+    calmer = "Lower lr, clip harder (finetune.max_gradient_norm) or set precision: fp32"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        train: batches.TokenDataset,
+        validation: batches.TokenDataset,
+        *,
+        padding_id: int,
+        batch_size: int,
+        judge: Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, float]],
+        checkpoints: Checkpoints,
+        knobs: Finetune,
+    ) -> None:
+        super().__init__(model, args)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Flow(self))
+        logs = training_logs.ROOT / checkpoints.folder.parent.name / checkpoints.folder.name
+        if knobs.tensorboard:
+            self.add_callback(training_logs.TensorBoard(logs, lambda: self.history[-1]))
+        if knobs.profiler:
+            self.add_callback(training_logs.Profiler(logs))
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = True
+        self.train_dataset = train
+        self.validation = validation
+        self.collators: list[Any] = [
+            batches.Collator(data, padding_id) for data in (train, validation)
+        ]
+        self.batch_size = batch_size
+        self.judge = judge
+        self.checkpoints = checkpoints
+        self.knobs = knobs
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.before: dict[str, float] = {}
+        self.stop_signal = 0  # that this process has got
+        self.stopping = 0  # what all processes have agreed on
+        self.bar: console.Bar | None = None
+        self._step_loss = torch.zeros((), device=args.device)
+        self._step_rows: list[int] = []
+
+    # ---- training ------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the end, from the newest checkpoint of this very run if there is one."""
+        latest = self.checkpoints.latest()
+        if latest:
+            record = files.read_json(latest / "history.json")
+            self.history, self.best, self.before = (
+                record[k] for k in ("history", "best", "before")
+            )
+            console.say(f"going on from the checkpoint of step {self.history[-1]['step']}")
+        old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        total = int(self.steps_per_epoch * self.args.num_train_epochs)
+        try:
+            with console.Bar("training", total) as self.bar:
+                if latest:
+                    self.bar.advance(int(self.history[-1]["step"]))
+                self.train(resume_from_checkpoint=str(latest) if latest else None)
+        except (RuntimeError, MemoryError) as error:
+            if memory.ran_out(error):
+                raise UserError(self._levers()) from None
+            if "does not have a deterministic implementation" in str(error):
+                raise UserError(
+                    f"{str(error).partition('. ')[0]}. Set finetune.deterministic to false, which "
+                    "fine-tunes without; pretrain and label_noise need another base model, or a CPU."
+                ) from None
+            if connection.lost_touch(error):
+                met = str(error).partition("\n")[0]
+                raise UserError(
+                    "This process has lost touch with another process: killed, out of memory, or its "
+                    f"host or network is down; its own output may say. {self._kept()}"
+                    f"The same command, on every host, goes on from there.\nIt met: {met}"
+                ) from None
+            raise
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return how many optimizer steps one pass over the training documents takes."""
+        return len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
+
+    def get_train_dataloader(self) -> batches.Loader:
+        """Return this process's micro-batches."""
+        args, data = self.args, self.train_dataset
+        assert isinstance(data, batches.TokenDataset)
+        share = batches.Share(
+            data,
+            self.batch_size,
+            args.seed,
+            connection.rank(),
+            connection.world_size(),
+            args.gradient_accumulation_steps,
+        )
+        return batches.Loader(share, data, self.collators[0])
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: ARG002 - Trainer's signature
+        num_items_in_batch: Any = None,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Return this micro-batch's part of the weighted mean loss of the global batch."""
+        # R-Drop's two passes are one of twice the documents: dropout differs from row to row.
+        passes = 2 if self.knobs.r_drop else 1
+        logits = model(
+            input_ids=inputs["input_ids"].repeat(passes, 1),
+            attention_mask=inputs["attention_mask"].repeat(passes, 1),
+        ).logits.float()
+        losses = torch.nn.functional.cross_entropy(
+            logits, inputs["labels"].repeat(passes), reduction="none",
+            label_smoothing=self.knobs.label_smoothing,
+        )  # fmt: skip
+        if self.knobs.r_drop:
+            losses = losses.view(2, -1).mean(dim=0) + self.knobs.r_drop * disagreement(logits)
+        loss: torch.Tensor = (losses * inputs["weights"]).sum()
+        if self.knobs.l1:
+            penalty = optimizers.l1(self.accelerator.unwrap_model(model))
+            loss = loss + self.knobs.l1 * penalty / self.args.gradient_accumulation_steps
+        return loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return the optimizer that the knobs ask for."""
+        if self.optimizer is None:
+            learning: Any = model or self.model
+            self.optimizer = optimizers.build(learning, self.args.learning_rate, self.knobs)
+        return self.optimizer
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Run one micro-batch; note its loss and documents for ``agree`` at the end of the step."""
+        self._step_rows += inputs.pop("rows")
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._step_loss += loss
+        return loss
+
+    def agree(self, rate: float, norm: float | None) -> float:
+        """Return the step's loss over all processes, and learn whether any was told to stop.
+
+        Raises ``UserError`` when the loss or the gradient's norm is not finite, with what is needed
+        to look into it; with such a gradient the weights are lost.
+        """
+        shared = torch.stack([self._step_loss, self._step_loss.new_tensor(self.stop_signal)])
+        if connection.world_size() > 1:
+            deepspeed: Any = self.deepspeed  # whose group waits no longer than a step may take
+            torch.distributed.all_reduce(shared, group=deepspeed.data_parallel_group)
+        loss = shared[0].item() / connection.world_size()
+        # A signal that came after the exchange counts from the next step on, in all processes alike.
+        self.stopping = (self.stop_signal or signal.SIGTERM) if shared[1].item() else 0
+        rows = self._step_rows
+        self._step_loss.zero_()
+        self._step_rows = []
+        if not (math.isfinite(loss) and math.isfinite(norm or 0)):
+            what = "gradient's norm" if math.isfinite(loss) else "loss"
+            data = self.train_dataset
+            assert isinstance(data, batches.TokenDataset)
+            ids = sorted({data.ids[i] for part in connection.gather(rows) for i in part})
+            raise UserError(
+                f"The {what} is {norm if math.isfinite(loss) else loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
+                f"documents {', '.join(ids)}.\n"
+                f"{self.calmer}. {self._kept()}"
+            )
+        return loss
+
+    def obey(self) -> None:
+        """Raise ``Stopped`` where a signal came too late for a checkpoint: nothing else shall begin."""
+        number = max(connection.gather(self.stop_signal))
+        if number:
+            console.say("stopped at the end of this run; the same command goes on from there")
+            raise Stopped(128 + number)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Ask for a stop after this step; a second signal stops at once."""
+        if self.stop_signal:
+            raise SystemExit(128 + number)
+        self.stop_signal = number
+
+    # ---- evaluation ----------------------------------------------------------------------------
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Judge the model on all validation documents, note it, and keep it if it is the best."""
+        figures = self.figures()
+        epoch = round(self.state.epoch or 0)
+        self.history[-1] |= {f"validation_{name}": value for name, value in figures.items()}
+        better = not self.best or self.score(figures) > self.score(self.best)
+        if better:
+            self.best = {"epoch": epoch, "step": self.state.global_step, **figures}
+            self._keep_best()
+        losses = [past["loss"] for past in self.history[-self.steps_per_epoch :]]
+        console.say(
+            f"epoch {epoch}: loss {np.mean(losses):.3f}, validation "
+            + ", ".join(f"{LABELS.get(k, k)} {value:.3f}" for k, value in figures.items())
+            + (", best" if better else "")
+        )
+        # Few documents: classes are told apart long after the loss has begun to fall.
+        judged = [past["validation_loss"] for past in self.history if "validation_loss" in past]
+        better_at = max(self.best["epoch"], 1 + int(np.argmin(np.nan_to_num(judged, nan=np.inf))))
+        if epoch - better_at >= self.knobs.early_stopping_patience:
+            self.control.should_training_stop = True
+            self.control.should_save = False
+        if connection.rank() == 0:
+            of = epoch if self.control.should_training_stop else int(self.args.num_train_epochs)
+            training_logs.note_epochs(self.checkpoints.folder.parent.name, of, self.history)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
+
+    def figures(self) -> dict[str, float]:
+        """Return what validation says of the model as it stands."""
+        logits = self.predict_all()
+        labels = self.validation.labels
+        loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+        return {"loss": loss.item(), **self.judge(logits, labels)}
+
+    def score(self, figures: dict[str, float]) -> float:
+        """Return the figure that chooses the best epoch; more is better."""
+        return figures["macro_f1"]
+
+    def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return what the model says of a batch: (documents, classes)."""
+        found: torch.Tensor = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+        ).logits
+        return found
+
+    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
+        """Return what is kept of a prediction: (documents, figures)."""
+        return logits
+
+    def predict_all(self) -> NDArray[np.float32]:
+        """Return the ``result`` of every validation document once, in order.
+
+        The processes deal the batches out among themselves. All compute equally many (ZeRO-3
+        gathers weights together); what a process computes beyond its share is thrown away.
+        """
+        model, share, data = self.model_wrapped, connection.world_size(), self.validation
+        model.eval()
+        todo = batches.in_order_of_length(data.lengths, self.args.per_device_eval_batch_size)
+        found: list[tuple[NDArray[np.int64], torch.Tensor]] = []
+        for i in range(connection.rank(), -(-len(todo) // share) * share, share):
+            rows = todo[min(i, len(todo) - 1)]
+            inputs = self._prepare_inputs(self.collators[1]([(int(row), 0.0, -1) for row in rows]))
+            with torch.no_grad():
+                logits = self.logits(model, inputs)
+            if i < len(todo):
+                found.append((rows, self.result(logits.float(), inputs)))
+        mine = [(rows, values.cpu().numpy()) for rows, values in found]
+        gathered = [pair for part in connection.gather(mine) for pair in part]
+        result = np.empty((len(data), gathered[0][1].shape[1]), np.float32)
+        for rows, values in gathered:
+            result[rows] = values
+        return result
+
+    # ---- keeping -------------------------------------------------------------------------------
+
+    @property
+    def best_folder(self) -> Path:
+        """Where the weights of the best epoch so far stand."""
+        return self.checkpoints.best(int(self.best["step"]))
+
+    def _keep_best(self) -> None:
+        """Write the weights, gathered from all processes, as a Hugging Face folder."""
+        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        if connection.rank() == 0:
+            with self.checkpoints.write_best(self.state.global_step) as folder:
+                whole: Any = self.model
+                if self.knobs.lora_rank:  # a copy: folding in and out again would round the weights
+                    whole, weights = copy.deepcopy(whole).merge_and_unload(), None
+                # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
+                whole.save_pretrained(folder, state_dict=weights, save_original_format=False)
+        connection.barrier()
+
+    def _kept(self) -> str:
+        """Return the sentence that says which checkpoint there is."""
+        kept = self.checkpoints.steps()
+        return f"The checkpoint of step {kept[-1]} stands. " if kept else ""
+
+    def _levers(self) -> str:
+        """Return the message for a run that is out of memory."""
+        config: Any = self.accelerator.unwrap_model(self.model).config.get_text_config()
+        deepspeed: Any = self.args.deepspeed
+        data: Any = self.train_dataset
+        run = memory.Run(
+            batch=self.args.per_device_train_batch_size,
+            length=int(data.lengths.max()),
+            recomputing=bool(self.args.activation_checkpointing),
+            zero=deepspeed["zero_optimization"]["stage"],
+            offload=self.knobs.offload,
+            bf16=hasattr(self.model, "multiplies_in_bf16"),
+            model=memory.size(self.model),
+            hidden=config.hidden_size,
+            layers=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+        )
+        return memory.out_of_memory(run, self.levers)
+
+    def _save_checkpoint(self, *_: Any) -> None:
+        """Write all that the rest of the run follows from."""
+        with self.checkpoints.write(self.state.global_step) as folder:
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_rng_state(str(folder))
+            if connection.rank() == 0:
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+                record = {"history": self.history, "best": self.best, "before": self.before}
+                (folder / "history.json").write_text(json.dumps(record))
+        # Asked again: a signal may have come since the step's exchange, as during an evaluation.
+        number = max(connection.gather(self.stop_signal))
+        if number:
+            console.say(
+                f"stopped at step {self.state.global_step}; the same command goes on from there"
+            )
+            raise Stopped(128 + number)
+
+
+def disagreement(logits: torch.Tensor) -> torch.Tensor:
+    """Return R-Drop's penalty (Liang et al. 2021, arXiv 2106.14448) for each document.
+
+    Half the symmetric Kullback-Leibler divergence, in nats, between the classes' probabilities of
+    two passes; ``logits`` (2 x documents, classes) has those of the second below the first's.
+    """
+    first, second = logits.log_softmax(dim=1).chunk(2)
+    return ((first.exp() - second.exp()) * (first - second)).sum(dim=1) / 2
+
+
+class _Flow(TrainerCallback):
+    """When to note, judge and save: checkpoints every N steps and after each epoch's evaluation."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rate = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Prepare DeepSpeed and the connections; judge the model as it is, where that is asked for."""
+        deepspeed_config.spare_one_process_the_exchange(self._engine.deepspeed)
+        deepspeed_config.clip_as_torch_does(self._engine.deepspeed)
+        connection.watch_hosts()  # on DeepSpeed's connections too
+        connection.barrier()  # nobody is later than the others now: they wait less in a step
+        if connection.rank():  # else all would leave out the same activations
+            torch.manual_seed(args.seed + connection.rank())
+        if self._engine.judges_before and not self._engine.before:
+            self._engine.before = self._engine.figures()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Note the learning rate before the scheduler moves on."""
+        assert self._engine.lr_scheduler is not None
+        self._rate = float(max(self._engine.lr_scheduler.get_last_lr()))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Note the step; ask for a checkpoint every N steps, or now when told to stop."""
+        engine = self._engine
+        deepspeed: Any = engine.deepspeed
+        norm = deepspeed.get_global_grad_norm()
+        norm = None if norm is None else float(norm)
+        loss = engine.agree(self._rate, norm)
+        engine.history.append({"step": state.global_step, "epoch": state.epoch,
+                               "learning_rate": self._rate, "loss": loss})  # fmt: skip
+        if norm is not None:
+            engine.history[-1]["gradient_norm"] = norm
+        if engine.bar:
+            engine.bar.advance(note=f"loss {loss:.3f}")
+        due = state.global_step % engine.knobs.checkpoint_steps == 0 or engine.stopping
+        # A checkpoint at an epoch's last step would skip that epoch's evaluation when resumed.
+        if due and state.global_step % engine.steps_per_epoch:
+            control.should_save = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Judge every epoch, and save what it led to unless all is done."""
+        control.should_evaluate = True
+        control.should_save = state.global_step < state.max_steps

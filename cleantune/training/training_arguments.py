@@ -1,0 +1,72 @@
+"""What this project tells transformers' Trainer: how to learn, and to leave the rest to ``Engine``."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from cleantune.distributed import connection
+from cleantune.params.read import Finetune
+from cleantune.training import deepspeed_config
+
+PLAIN = Finetune(
+    optimizer="adamw", momentum=0.9, scheduler="linear", warmup=0.1, weight_decay=0.01, l1=0.0,
+    dropout=None, class_weights="none", label_smoothing=0.0, r_drop=0.0,
+    layer_lr_decay=1.0, freeze_embeddings=False, freeze_layers=0, lora_rank=0,
+    early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
+    checkpoint_steps=100, offload="none", gradient_checkpointing=False, deterministic=True,
+    tensorboard=False, profiler=False,
+)  # fmt: skip
+"""What pretraining and the judges of labels do alike, whatever ``finetune`` of params.yaml says."""
+
+QUIET: dict[str, Any] = {
+    # Everything that Trainer would write, print, log or choose by itself is done by Engine.
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "logging_strategy": "no",
+    "report_to": [],
+    "accelerator_config": {"use_configured_state": True},  # see distributed.prepare
+    "disable_tqdm": True,
+    "log_level": "error",
+    "log_level_replica": "error",
+    "remove_unused_columns": False,
+    "dataloader_pin_memory": False,
+    "logging_nan_inf_filter": False,
+}
+SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def build(
+    folder: Path,
+    knobs: Finetune,
+    *,
+    seed: int,
+    lr: float,
+    epochs: int,
+    batch_size: int,
+    zero_stage: int,
+    judged_at_once: int = 64,
+) -> TrainingArguments:
+    """Return Trainer's arguments for ``batch_size`` rows a step over all processes together.
+
+    ``judged_at_once`` is the rows a process evaluates at once where ``knobs`` doesn't say. What is
+    not here keeps transformers' default.
+    """
+    share = math.ceil(batch_size / connection.world_size())
+    micro = min(share, knobs.micro_batch_size or share)
+    return TrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=knobs.micro_batch_size or judged_at_once,
+        gradient_accumulation_steps=math.ceil(share / micro),
+        learning_rate=lr,
+        lr_scheduler_type=SCHEDULERS[knobs.scheduler],
+        warmup_steps=knobs.warmup,
+        max_grad_norm=knobs.max_gradient_norm,
+        activation_checkpointing=knobs.gradient_checkpointing,
+        deepspeed=deepspeed_config.config(zero_stage, knobs.offload),
+        **QUIET,
+    )

@@ -1,0 +1,1 @@
+"""Experiments on quality: what a method is worth, measured on real data."""

@@ -1,0 +1,89 @@
+"""What studies share that train by the pipeline's own stages, each time in a folder of its own.
+
+``furnish`` gives a folder what the stages read beside documents, ``run`` runs one of them there,
+``fine_tuned`` tokenizes, fine-tunes and says how often the model is right.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cleantune import files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.models import classifier, encoder
+from cleantune.params.read import read_params
+from tools.sweep import rewritten
+
+CODE = Path(__file__).parents[1]
+
+
+def furnish(
+    folder: Path, changes: dict[str, Any], others: Sequence[Path] = (), base: Path = Path()
+) -> None:
+    """Give a folder what stages need beside documents: params.yaml with ``changes``, and ``others``.
+
+    The model to start from is the one in the project ``base``; one seed is trained.
+    """
+    for path in (tables.SOURCE, tables.TEXT_STEPS, Path("ds_config.json"), *others):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path)
+    shutil.copytree(base / encoder.PRETRAINED, folder / encoder.PRETRAINED)
+    pointer = folder / encoder.PRETRAINED / encoder.POINTER
+    if pointer.is_file():
+        record = files.read_json(pointer)
+        files.write_json(pointer, record | {"model": _from_there(record["model"])})
+    params = read_params(("model", "label_noise"))
+    own = {"model": _from_there(params.model), "study.seeds": [],
+           "label_noise.encoder": _from_there(params.label_noise.encoder)}  # fmt: skip
+    text = rewritten(Path("params.yaml").read_text(encoding="utf-8"), own | changes)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+
+def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:
+    """Tokenize and fine-tune in a folder; return the model's accuracy on each split."""
+    run("tokenize_text", folder)
+    run("finetune", folder)
+    trained = classifier.load(folder / tables.FINETUNED)
+    found = {}
+    for split in splits:
+        tokens = tables.read_table(folder / tables.TOKENS / f"{split}.parquet")
+        guesses = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
+        found[split] = float((guesses == tokens["label"].to_numpy()).mean())
+    return found
+
+
+def _from_there(model: str) -> str:
+    """Return the name of a model so that it holds in any folder."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def run(stage: str, folder: Path) -> None:
+    """Run one stage in a folder, silent unless it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}"], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(CODE)},
+    )  # fmt: skip
+    if done.returncode:
+        raise UserError(f"stages.{stage} failed in the benchmark:\n{done.stderr[-2000:]}")
+
+
+def names(text: str) -> list[str]:
+    """Return the parts of an option such as ``tfidf,lstm``."""
+    return text.split(",")
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of an option such as ``0,1,2``; ``ValueError`` if one is none."""
+    return [int(number) for number in text.split(",")]
+
+
+def spread(values: list[float]) -> str:
+    """Return the mean, and the standard deviation where there are several."""
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{deviation}"

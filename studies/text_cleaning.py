@@ -1,0 +1,127 @@
+"""Judge cleaning by what models trained on the text are worth.
+
+    python -m studies.text_cleaning                                     (after `dvc repro pretrain`)
+    python -m studies.text_cleaning --models tfidf --seeds 0            (a quick look)
+
+The same documents, held-out part and models; only the text differs, in training and test alike:
+
+- raw: as released;
+- repaired: entities, markup, encoding and spaces mended, as stages.clean does unless told more;
+- article: repaired, then lower case, stop words and punctuation removed.
+
+``pipeline`` is ``repaired`` trained on what stages.clean keeps: without copies and leaks. Each model
+is trained by its own stage in a temporary folder, with the knobs of params.yaml.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cleantune import console
+from cleantune.data import tables
+from cleantune.data.text_repair import has_ag_news_artifacts, prepare
+from cleantune.errors import UserError
+from cleantune.params.read import TextSteps
+from studies.stage_runs import fine_tuned, furnish, names, numbers, run, spread
+
+RECIPES = ("raw", "repaired", "article", "pipeline")
+MODELS = ("tfidf", "lstm", "transformer")
+VALIDATION_SHARE = 0.05
+FEWEST = 20  # documents, of which one validates
+
+
+def main() -> None:
+    """Train every model on every recipe with every seed, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--models", type=names, default=list(MODELS))
+    parser.add_argument("--recipes", type=names, default=list(RECIPES))
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=2, help="of the transformer")
+    parser.add_argument("--documents", type=int, help="train on so many; another choice every seed")
+    options = parser.parse_args()
+    for name, chosen, known in (
+        ("--models", options.models, MODELS),
+        ("--recipes", options.recipes, RECIPES),
+    ):
+        if wrong := set(chosen) - set(known):
+            raise UserError(f"{name}: {', '.join(sorted(wrong))}; known: {', '.join(known)}.")
+    splits = {
+        split: tables.read_table(tables.RAW / f"{split}.parquet") for split in ("train", "test")
+    }
+    kept = {
+        name: tables.read_table(tables.CLEAN / f"{name}.parquet", ("id",))
+        for name in ("train", "validation")
+    }
+    rows_kept = set(pd.concat(kept.values())["id"])
+
+    most = min(len(rows_kept if r == "pipeline" else splits["train"]) for r in options.recipes)
+    if options.documents is not None and not FEWEST <= options.documents <= most:
+        raise UserError(f"--documents: {options.documents}; allowed: {FEWEST} to {most:,}.")
+
+    artifacts = has_ag_news_artifacts(tables.full_text(splits["train"]))
+    rows = []
+    for recipe in options.recipes:
+        cleaned = {split: with_text(table, recipe, artifacts) for split, table in splits.items()}
+        if recipe == "pipeline":
+            cleaned["train"] = cleaned["train"][cleaned["train"]["id"].isin(rows_kept)]
+        found: dict[str, list[float]] = {model: [] for model in options.models}
+        for seed in options.seeds:
+            train = cleaned["train"]
+            if options.documents:
+                train = train.sample(options.documents, random_state=seed).sort_index()
+            accuracies = measure(cleaned | {"train": train}, options.models, seed, options.epochs)
+            for model, accuracy in accuracies.items():
+                found[model].append(accuracy)
+                console.say(f"{recipe}, seed {seed}, {model}: {accuracy:.4f}")
+        rows.append((recipe, f"{len(train):,}", *(spread(found[m]) for m in options.models)))
+    console.table(
+        f"accuracy on {len(splits['test']):,} test documents, {len(options.seeds)} seed(s)",
+        ("text", "documents", *options.models),
+        rows,
+    )
+
+
+def with_text(table: pd.DataFrame, recipe: str, ag_news_artifacts: bool) -> pd.DataFrame:
+    """Return the table with its texts cleaned by a recipe."""
+    simplest = recipe == "article"
+    steps = TextSteps(repair=recipe != "raw", ag_news_artifacts=ag_news_artifacts, lowercase=simplest,
+                      strip_punctuation=simplest, remove_stop_words=simplest)  # fmt: skip
+    texts = table[["title", "text"]].map(prepare, options=steps)
+    return table.assign(**texts)
+
+
+def measure(
+    splits: dict[str, pd.DataFrame], models: list[str], seed: int, epochs: int
+) -> dict[str, float]:
+    """Return the test accuracy of each model, trained by its stage in a folder of its own."""
+    train, test = splits["train"].assign(group=splits["train"]["id"]), splits["test"]
+    held_out = np.random.default_rng(seed).permutation(len(train)) < VALIDATION_SHARE * len(train)
+    labels = test["label"].to_numpy()
+    found = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        columns = (*tables.TEXT_COLUMNS, "group")
+        tables.write_table(folder / tables.CLEAN / "validation.parquet", train[held_out], columns)
+        tables.write_table(folder / tables.CLEAN / "test.parquet", test, tables.TEXT_COLUMNS)
+        learnt = train[~held_out].assign(weight=1.0)
+        tables.write_table(folder / tables.LABELS / "train.parquet", learnt, (*columns, "weight"))
+        baselines = [model for model in models if model != "transformer"]
+        changes = {"seed": seed, "epochs": epochs, "baselines.models": baselines or ["tfidf"],
+                   "baselines.flipped_shares": []}  # fmt: skip
+        furnish(folder, changes)
+        if baselines:
+            run("baselines", folder)
+            for model in baselines:
+                scores = tables.read_table(folder / tables.BASELINES / f"{model}.parquet")
+                scores = scores[scores["split"] == "test"].filter(like="score_")
+                found[model] = float((scores.to_numpy().argmax(axis=1) == labels).mean())
+        if "transformer" in models:
+            found["transformer"] = fine_tuned(folder, ("test",))["test"]
+    return found
+
+
+if __name__ == "__main__":
+    console.run(main)

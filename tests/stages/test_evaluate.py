@@ -1,0 +1,359 @@
+"""The figures against scikit-learn and by their properties; the stage on a small trained model."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
+from sklearn import metrics as reference
+
+from cleantune import files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from cleantune.evaluation import comparison, metrics
+from cleantune.evaluation.explanations import explain
+from cleantune.evaluation.robustness import perturbed
+from cleantune.evaluation.slices import near_duplicates
+from cleantune.models import classifier
+from stages import evaluate
+from tests import evaluated
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def scored(seed: int, n: int = 60, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Labels in which every class occurs, and probabilities with many ties."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
+    return labels, metrics.softmax(rng.integers(-2, 3, (n, classes)).astype(float))
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_figures_are_those_of_scikit_learn(seed):
+    labels, p = scored(seed)
+    found = metrics.headline(labels, p, p.argmax(axis=1), bins=10)
+    precision, recall, f1, _ = reference.precision_recall_fscore_support(
+        labels, p.argmax(axis=1), average="macro", zero_division=0
+    )
+    truth = np.eye(3)[labels]
+    expected = {
+        "accuracy": reference.accuracy_score(labels, p.argmax(axis=1)),
+        "macro_precision": precision, "macro_recall": recall, "macro_f1": f1,
+        "roc_auc_ovr": reference.roc_auc_score(labels, p, multi_class="ovr"),
+        "nll": reference.log_loss(labels, p),
+        "brier": ((p - truth) ** 2).sum(axis=1).mean(),
+    }  # fmt: skip
+    assert {k: found[k] for k in expected} == pytest.approx(expected)
+    assert metrics.average_precision(labels == 0, p[:, 0]) == pytest.approx(
+        reference.average_precision_score(labels == 0, p[:, 0])
+    )
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_an_epoch_is_judged_as_evaluate_measures(seed):
+    labels, p = scored(seed)
+    measured = metrics.headline(labels, p, p.argmax(axis=1), 10)
+    assert metrics.judge(np.log(p), labels) == {k: measured[k] for k in ("accuracy", "macro_f1")}
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    p = np.array([[0.8, 0.2]] * 10)
+    first, second = np.zeros(10, dtype=int), np.ones(10, dtype=int)
+    assert metrics.ece(np.array([0] * 8 + [1] * 2), p, first, 15) == pytest.approx(0)
+    assert metrics.ece(np.array([0] * 5 + [1] * 5), p, first, 15) == pytest.approx(0.3)
+    assert metrics.ece(np.array([0] * 8 + [1] * 2), p, second, 15) == pytest.approx(0)
+
+
+def test_the_temperature_found_is_the_one_the_scores_were_heated_by():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 4))
+    p = metrics.softmax(logits)
+    labels = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1).clip(max=3)
+    assert metrics.temperature(labels, logits * 2.5) == pytest.approx(2.5, rel=0.05)
+    assert metrics.temperature(logits.argmax(axis=1), logits * 2.5) == 1  # no error to learn from
+
+
+def test_a_test_document_with_kin_in_train_is_found_there_or_among_the_dropped():
+    test = pd.DataFrame({"id": ["t0", "t1", "t2"], "group": ["t0", "g", "t2"], "label": [0, 1, 0]})
+    train = pd.DataFrame({"group": ["g", "x"], "label": [1, 0]})
+    dropped = pd.DataFrame({"duplicate_of": ["t0", ""], "label": [2, 1]})
+    known, doubtful = near_duplicates(test, train, dropped)
+    assert known.tolist() == [True, True, False]
+    assert doubtful.tolist() == [True, False, False]
+
+
+# ---- the stage, on a small corpus with a trained model of two layers
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which baselines and evaluate have run."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    evaluated.run(folder, mistakes=3)
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to change."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    paths = [p for top in ("metrics", "reports") for p in (folder / top).rglob("*") if p.is_file()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
+
+
+def test_headline_figures_are_the_ones_promised_and_those_of_the_model(project):
+    found = json.loads((project / "metrics/test.json").read_text())
+    assert list(found) == ["n", "distinct_texts", "accuracy", "macro_precision", "macro_recall", "macro_f1",
+                           "roc_auc_ovr", "nll", "ece", "labels"]  # fmt: skip
+    trained_on = {"action": "drop", "labels_changed": 0, "documents_dropped": 7}
+    assert found["labels"] == trained_on
+    for report in ("evaluation.html", "model_card.md"):
+        text = " ".join((project / "reports" / report).read_text().replace("\\_", "_").split())
+        assert "label_noise.action drop, 0 labels changed, 7 documents dropped" in text
+    model = classifier.load()
+    table = tables.read_table(tables.CLEAN / "test.parquet")
+    right = model.logits(model.encode(tables.full_text(table))).argmax(axis=1) == table["label"]
+    assert found["n"] == 60
+    assert found["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
+    # Chance is 0.33, and the wrong labels among these documents leave about 0.75 to reach.
+    assert found["accuracy"] > 0.5, "the model learned nothing: nothing here is tested"
+
+
+def _without(project: Path, label: int) -> None:
+    """Take the documents of a class out of test, and out of all that is said of them."""
+    test = tables.read_table(tables.CLEAN / "test.parquet")
+    gone = set(test["id"][test["label"] == label])
+    for path in (tables.CLEAN / "test.parquet", tables.TOKENS / "test.parquet",
+                 *tables.BASELINES.glob("*.parquet")):  # fmt: skip
+        table = tables.read_table(path)
+        tables.write_table(path, table[~table["id"].isin(gone)], tuple(table.columns))
+
+
+def test_classes_without_test_documents_and_copies_are_told_and_taken_for_what_they_are(
+    project, capsys
+):
+    _without(project, 1)
+    path = tables.CLEAN / "test.parquet"
+    table = tables.read_table(path)
+    table.loc[10:29, ["title", "text"]] = ["", "Oil prices  rose"]
+    table.loc[12, "text"] = "oil PRICES rose "
+    tables.write_table(path, table, tuple(table.columns))  # tokens and so all predictions stay
+    evaluate.main()
+    read = {p.stem: json.loads(p.read_text()) for p in (project / "metrics").glob("*.json")}
+    classes, figures = read["classes"], read["test"]
+    assert classes["Sports"] == {"n": 0} | dict.fromkeys(list(classes["Sports"])[1:])
+    assert classes["(macro)"]["classes"] == 2
+    for name in ("precision", "recall", "f1"):
+        values = [classes[k][name] for k in evaluated.NAMES if k != "Sports"]
+        assert figures[f"macro_{name}"] == pytest.approx(np.mean(values), abs=1e-5)
+    assert "Sports" not in set(pd.read_csv(project / "metrics/plots/roc.csv")["series"])
+    assert (figures["n"], figures["distinct_texts"]) == (len(table), len(table) - 19)
+    alone = proportion(round(figures["accuracy"] * len(table)), len(table))
+    for part in (
+        read["intervals"]["accuracy"],
+        read["slices"]["test set"]["as released"]["interval"],
+    ):
+        assert np.diff(part) > 1.5 * np.diff(alone)
+    page, card = (
+        (project / "reports" / p).read_text() for p in ("evaluation.html", "model_card.md")
+    )
+    assert re.search("<td>Sports</td><td>0</td>" + "<td>–</td>" * 5, page)
+    assert "| Sports | 0 | – | – | – | – |" in card
+    for text in (page, card, capsys.readouterr().out):
+        said = " ".join(text.split())
+        assert "the 2 of 3 classes" in said
+        assert re.search("20 .*test documents are copies of one another, 1 different text", said)
+
+
+def proportion(right: int, n: int) -> list[float]:
+    """Wilson's interval."""
+    return list(binomtest(right, n).proportion_ci(method="wilson"))
+
+
+def test_a_test_set_of_one_class_is_measured_as_far_as_that_goes(project):
+    _without(project, 1)
+    _without(project, 2)
+    evaluate.main()
+    figures, intervals = (
+        json.loads((project / f"metrics/{name}.json").read_text()) for name in ("test", "intervals")
+    )
+    assert figures["roc_auc_ovr"] is None
+    assert intervals["roc_auc_ovr"] is None
+    assert figures["macro_recall"] == figures["accuracy"]
+    assert intervals["accuracy"]
+
+
+def test_figures_of_several_seeds_are_averaged_and_their_spread_is_told(project):
+    alone = json.loads((project / "metrics/seeds.json").read_text())
+    assert list(alone["seeds"]) == ["42"]
+    assert "standard_deviation" not in alone
+    other = project / "models/finetuned" / classifier.SEEDS / "7"
+    shutil.copytree(project / "models/finetuned", other)
+    weights = load_file(other / "model.safetensors")
+    weights["classifier.weight"][0] = 0  # a model that is worse, but not of chance
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    evaluate.main()
+    found = json.loads((project / "metrics/seeds.json").read_text())
+    a, b = (found["seeds"][seed]["accuracy"] for seed in ("42", "7"))
+    assert a == alone["seeds"]["42"]["accuracy"] > b
+    assert found["mean"]["accuracy"] == pytest.approx((a + b) / 2, abs=1e-5)
+    deviation = found["standard_deviation"]["accuracy"]
+    assert deviation == pytest.approx(abs(a - b) / 2**0.5, abs=1e-5)
+    models = [classifier.load(folder) for folder in (other.parents[1], other)]
+    table = tables.read_table(tables.CLEAN / "test.parquet")
+    tokens = models[0].encode(tables.full_text(table))
+    mean = np.mean([metrics.softmax(model.logits(tokens)) for model in models], axis=0)
+    right = mean.argmax(axis=1) == table["label"]
+    assert found["together"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
+    loss = metrics.nll(table["label"].to_numpy(), mean)
+    assert found["together"]["nll"] == pytest.approx(loss, abs=1e-5)
+    low, high = found["together_intervals"]["accuracy"]
+    assert low < right.mean() < high
+    for page in ("evaluation.html", "model_card.md"):
+        assert "Trained 2 times" in (project / "reports" / page).read_text()
+
+
+def test_what_flipped_labels_cost_is_counted_on_the_test_labels(project):
+    found = json.loads((project / "metrics/robustness.json").read_text())
+    by_share = found["tfidf_by_share_of_flipped_labels"]
+    labels = tables.read_table(tables.CLEAN / "test.parquet")["label"].to_numpy()
+    table = tables.read_table(tables.BASELINES / tables.FLIPPED)
+    for share, part in table.groupby("share"):
+        right = (part["predicted"].to_numpy() == labels).mean()
+        assert by_share[f"{share:g}"] == pytest.approx(right, abs=1e-5)
+    against = json.loads((project / "metrics/baselines.json").read_text())
+    assert by_share["0"] == against["tfidf"]["accuracy"]
+
+
+def test_the_page_counts_the_documents_that_were_learned_from(project):
+    text = (project / "reports/evaluation.html").read_text()
+    learned = pd.concat([tables.read_table(tables.LABELS / "train.parquet"),
+                         tables.read_table(tables.CLEAN / "validation.parquet")])  # fmt: skip
+    assert f"The {len(learned)} documents of train and validation" in text
+    for k, name in enumerate(evaluated.NAMES[:2]):
+        count = (learned["label"] == k).sum()
+        assert re.search(rf"<td>{name}</td><td>{count}</td><td>60</td>", text), name
+
+
+def test_frequent_words_agencies_and_duplicates_on_the_page_are_those_of_the_documents(project):
+    text = (project / "reports/evaluation.html").read_text()
+    learned = pd.concat([tables.read_table(tables.LABELS / "train.parquet"),
+                         tables.read_table(tables.CLEAN / "validation.parquet")])  # fmt: skip
+    for k, name in enumerate(evaluated.NAMES[:2]):
+        own = learned[learned["label"] == k]
+        said = [set(document.split()) for document in tables.full_text(own)]
+        shown = re.search(rf"Most frequent words in {name}: (\w+) ([\d.]+)%, (\w+) ([\d.]+)%", text)
+        assert shown
+        shares = [np.mean([word in document for document in said]) for word in shown.group(1, 3)]
+        assert [f"{100 * share:.1f}" for share in shares] == list(shown.group(2, 4))
+        assert shares[0] >= max(np.mean([w in d for d in said]) for w in evaluated.WORDS[k])
+        reported = own["title"].str.endswith("(AFP)").sum()
+        assert re.search(rf"by class\. AFP: [^;]*{name} {reported}\b", text)
+    assert re.search("<td>leak</td><td>2</td><td[^>]*>a near-duplicate of a test document", text)
+    assert re.search("<td>5</td><td[^>]*>2 groups, the largest of 3", text)
+
+
+def test_every_run_writes_the_same_bytes(project):
+    before = outputs(project)
+    shutil.rmtree(project / "metrics")
+    shutil.rmtree(project / "reports")
+    evaluate.main()
+    assert outputs(project) == before
+    assert len(before) > 12
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("what", ["id", "text"])
+def test_a_test_document_that_was_learned_from_stops_the_evaluation(project, split, what):
+    path = (
+        tables.LABELS / "train.parquet" if split == "train" else tables.CLEAN / "validation.parquet"
+    )
+    table, test = tables.read_table(path), tables.read_table(tables.CLEAN / "test.parquet")
+    if what == "id":
+        table.loc[7, "id"] = test.loc[5, "id"]
+    else:
+        table.loc[7, ["title", "text"]] = test.loc[5, ["title", "text"]].str.upper().to_numpy()
+    tables.write_table(path, table, tuple(table.columns))
+    before = outputs(project)
+    with pytest.raises(
+        UserError, match=rf"test-5 .*{split}|no test: 1 of its documents stand in {split}"
+    ):
+        evaluate.main()
+    assert outputs(project) == before
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (lambda: shutil.rmtree("models/finetuned"), "models/finetuned is missing"),
+    (lambda: _cut(Path("models/finetuned/model.safetensors")), "half-written.*model.safetensors"),
+    (lambda: Path("models/finetuned/model.safetensors").unlink(), "no model.safetensors"),
+    (lambda: _cut(Path("models/finetuned/config.json")), "config.json is damaged"),
+    (lambda: Path("models/baselines/tfidf.parquet").unlink(), "tfidf.parquet is missing"),
+    (lambda: _cut(Path("data/clean/test.parquet")), "test.parquet is damaged"),
+    (lambda: files.write_json(tables.SOURCE, {"labels": ["a", "b", "c"]}), "of another corpus"),
+])  # fmt: skip
+def test_a_missing_or_damaged_input_is_named(project, damage, says):
+    damage()
+    with pytest.raises(UserError, match=says):
+        evaluate.main()
+
+
+def test_disturbed_texts_are_scored_as_if_each_were_predicted_alone(project):
+    model = classifier.load()
+    with (
+        torch.no_grad()
+    ):  # changes no class in fp32; in bf16 the scores of all classes become equal
+        model.model.classifier.weight.mul_(0.1)
+        model.model.classifier.bias.mul_(0.1).add_(100)
+    table = tables.read_table(tables.CLEAN / "test.parquet")
+    texts, labels = tables.full_text(table), table["label"].to_numpy()
+    alone = np.array([model.logits(model.encode([text]))[0] for text in texts])
+    test = comparison.Split(table, labels, alone, model.labels)
+    found = comparison.measure_robustness(model, test, texts, 1000, seed=3)
+    assert found["n"] == len(texts)
+    for name, version in perturbed(texts, seed=3).items():
+        guesses = [model.logits(model.encode([text]))[0].argmax() for text in version]
+        assert found["accuracy"][name] == pytest.approx(np.mean(guesses == labels)), name
+        low, high = found["intervals"][name]
+        assert low < found["accuracy"][name] < high
+
+
+def test_attributions_sum_to_the_difference_in_score(made):
+    model = classifier.load(made / "models/finetuned")
+    texts = tables.full_text(tables.read_table(made / tables.CLEAN / "test.parquet"))[4:9]
+    for text in texts:
+        found = explain(model, text)
+        total = sum(share for _, _, share in found.spans) + found.special
+        assert total == pytest.approx(found.difference, abs=0.02 * abs(found.difference) + 0.01)
+        whole = found.spans[:-1]  # a text longer than max_length may end within a word
+        assert {text[a:b] for a, b, _ in whole} <= set(re.findall(r"\w+|[^\w\s]", text))
+
+
+def test_a_model_with_random_weights_gives_other_attributions(made):
+    model = classifier.load(made / "models/finetuned")
+    text = "the minister said troops moved after the election"
+    before = np.array([share for _, _, share in explain(model, text, 0).spans])
+    torch.manual_seed(1)
+    for layer in model.model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.normal_(layer.weight, std=0.1)
+    after = np.array([share for _, _, share in explain(model, text, 0).spans])
+    assert abs(np.corrcoef(before, after)[0, 1]) < 0.8

@@ -1,0 +1,550 @@
+"""finetune: what it writes, what stops it, and that every knob changes what it says.
+
+Runs are real ones, on a two-layer model in one process; tests/distributed has those with more.
+"""
+
+import csv
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+from cleantune import files
+from cleantune.distributed import connection
+from cleantune.errors import UserError
+from cleantune.labels import fine_tuned_judge
+from cleantune.models import attention, encoder
+from cleantune.training import (
+    deepspeed_config,
+    memory,
+    optimizers,
+    trainer,
+    training_arguments,
+    training_logs,
+)
+from tests import architectures, tiny
+
+PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 8, "precision": "fp32"}
+STEPS = 12
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.write(tmp_path, documents=48)
+    tiny.set_params(tmp_path, **PARAMS)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def plain(runner, tmp_path_factory):
+    """A run with every knob as it stands in params.yaml."""
+    path = tmp_path_factory.mktemp("plain")
+    tiny.write(path, documents=48)
+    tiny.set_params(path, **PARAMS)
+    runner.run(path)
+    return path
+
+
+def model():
+    return AutoModelForSequenceClassification.from_config(
+        BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=1,
+                   intermediate_size=8)
+    )  # fmt: skip
+
+
+def weights(folder):
+    return load_file(folder / "models/finetuned/model.safetensors")
+
+
+def moved(folder):
+    """Return how far each weight went from the base model's."""
+    base = load_file(folder / "base/model.safetensors")
+    return {name: (value - base[name.removeprefix("bert.")]).abs().max().item()
+            for name, value in weights(folder).items() if name.removeprefix("bert.") in base}  # fmt: skip
+
+
+def test_a_further_seed_gives_the_model_that_it_gives_alone(
+    folder, runner, plain, tmp_path_factory
+):
+    runner.run(folder, study__seeds=[7, 42])  # 42 is the main one, and is not trained twice
+    alone = tmp_path_factory.mktemp("alone")
+    tiny.write(alone, documents=48)
+    runner.run(alone, seed=7, **PARAMS)
+    seeds = folder / "models/finetuned/seeds"
+    assert [path.name for path in seeds.iterdir()] == ["7"]
+    for name in ("model.safetensors", "history.csv", "summary.json"):
+        main = (folder / "models/finetuned" / name).read_bytes()
+        assert main == (plain / "models/finetuned" / name).read_bytes()
+        assert (seeds / "7" / name).read_bytes() == (alone / "models/finetuned" / name).read_bytes()
+        assert name == "summary.json" or main != (seeds / "7" / name).read_bytes()
+    assert not list((folder / ".checkpoints/finetune").iterdir())
+
+
+# ---- the knobs, one by one
+
+
+def test_weight_decay_spares_biases_and_norms():
+    built = model()
+    names = {id(p): n for n, p in built.named_parameters()}
+    for group in optimizers.groups(built, 1.0, 0.1, 1.0):
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            spared = name.endswith("bias") or "LayerNorm" in name
+            assert group["weight_decay"] == (0.0 if spared else 0.1), name
+
+
+def test_layer_lr_decay_slows_each_layer_by_the_same_share():
+    built = model()
+    names = {id(p): n for n, p in built.named_parameters()}
+    rates = {
+        names[id(p)]: g["lr"] for g in optimizers.groups(built, 1.0, 0.0, 0.5) for p in g["params"]
+    }
+    assert rates["classifier.weight"] == rates["bert.pooler.dense.weight"] == 1.0
+    assert rates["bert.encoder.layer.1.output.dense.weight"] == 0.5
+    assert rates["bert.encoder.layer.0.output.dense.bias"] == 0.25
+    assert rates["bert.embeddings.word_embeddings.weight"] == 0.125
+    knobs = fine_tuned_judge.KNOBS.model_copy(update={"layer_lr_decay": 0.5})
+    assert min(g["lr"] for g in optimizers.build(built, 1.0, knobs).param_groups) == 0.125
+
+
+def test_freezing_more_layers_than_there_are_is_refused():
+    with pytest.raises(UserError, match="3 is more than the model's 2 layers"):
+        optimizers.freeze(model(), False, 3)
+
+
+@pytest.mark.parametrize(("kind", "left"), [("adamw", 0.499), ("adam", 0.49), ("sgd", 0.499)])
+def test_weight_decay_goes_through_the_gradient_in_adam_and_past_it_in_adamw(kind, left):
+    built = model()
+    weight = built.bert.encoder.layer[0].output.dense.weight
+    torch.nn.init.constant_(weight, 0.5)
+    weight.grad = torch.zeros_like(weight)  # adam makes any gradient, of decay too, a step of lr
+    knobs = fine_tuned_judge.KNOBS.model_copy(update={"optimizer": kind, "weight_decay": 0.2})
+    optimizers.build(built, 0.01, knobs).step()
+    torch.testing.assert_close(weight, torch.full_like(weight, left))
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_the_optimizer_is_the_one_asked_for(folder, runner, plain, kind):
+    runner.run(folder, finetune__optimizer=kind)
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert not torch.equal(weights(folder)[name], weights(plain)[name])
+    if kind == "sgd":  # a step of Adam is about lr long whatever the gradient; SGD's is not
+        assert moved(folder)[name] < moved(plain)[name]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "last"), [("linear", 0.0), ("cosine", 0.0), ("constant", 3e-3)]
+)
+def test_the_learning_rate_warms_up_and_follows_the_scheduler(folder, runner, scheduler, last):
+    runner.run(
+        folder,
+        finetune__scheduler=scheduler,
+        finetune__warmup=0.25,
+        finetune__early_stopping_patience=9,
+    )
+    rates = [row["learning_rate"] for row in tiny.history(folder)]
+    assert rates[:4] == pytest.approx([0.0, 1e-3, 2e-3, 3e-3])
+    halfway = {"linear": 3e-3 * 5 / 9, "cosine": 3e-3 * 0.5868, "constant": 3e-3}[scheduler]
+    assert rates[7] == pytest.approx(halfway, rel=1e-3)
+    assert rates[-1] < 5e-4 if last == 0 else rates[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("knob", "parts"),
+    [
+        ({"freeze_embeddings": True}, ["embeddings"]),
+        ({"freeze_layers": 1}, ["embeddings", "layer.0"]),
+    ],
+)
+def test_what_is_frozen_does_not_move_and_the_rest_does(folder, runner, knob, parts):
+    runner.run(folder, **{f"finetune__{name}": value for name, value in knob.items()})
+    for name, distance in moved(folder).items():
+        assert (distance == 0) == any(part in name for part in parts), name
+
+
+def test_lora_learns_a_change_of_low_rank_and_saves_a_plain_model(folder, runner):
+    runner.run(folder, finetune__lora_rank=2)
+    base = load_file(folder / "base/model.safetensors")["encoder.layer.0.intermediate.dense.weight"]
+    change = weights(folder)["bert.encoder.layer.0.intermediate.dense.weight"] - base
+    assert change.abs().max() > 0
+    assert torch.linalg.matrix_rank(change, rtol=1e-3) == 2
+    AutoModelForSequenceClassification.from_pretrained(folder / "models/finetuned")
+
+
+def test_l1_pulls_weights_to_zero(folder, runner, plain):
+    runner.run(folder, finetune__l1=0.01)
+    name = "bert.encoder.layer.1.output.dense.weight"
+    assert weights(folder)[name].abs().sum() < weights(plain)[name].abs().sum()
+
+
+def test_dropout_replaces_the_models_own(folder, runner, plain):
+    losses = runner.run(folder, finetune__dropout=0.5)
+    config = json.loads((folder / "models/finetuned/config.json").read_text())
+    assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0.5
+    assert losses[0] != tiny.losses(plain)[0]
+
+
+def test_label_smoothing_mixes_in_the_mean_over_classes(folder, runner, plain):
+    hard = tiny.losses(plain)[0]
+    half = runner.run(folder, finetune__label_smoothing=0.4)[0]
+    full = runner.run(folder, finetune__label_smoothing=0.8)[0]
+    assert full != pytest.approx(hard, rel=1e-3)
+    assert half == pytest.approx((hard + full) / 2, rel=1e-5)
+
+
+def test_r_drop_adds_the_disagreement_of_two_passes_times_its_weight(folder, runner):
+    tiny.write_model(folder / "base", dropout=0.2)
+    files.write_json(
+        folder / "models/pretrained/base_model.json",
+        encoder.pointer_to("base", None, folder / "base"),
+    )
+    one, two, three = (
+        runner.run(folder, epochs=1, finetune__label_smoothing=0.2, finetune__r_drop=weight)[0]
+        for weight in (1.0, 2.0, 3.0)
+    )
+    assert two > one + 1e-3
+    assert three - two == pytest.approx(two - one, rel=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "phi3"])
+def test_r_drop_without_dropout_is_refused(architecture):
+    knobs = training_arguments.PLAIN.model_copy(update={"r_drop": 1.0})
+    reader = architectures.tokenizer("bytes", ("<pad>", "<bos>", "<eos>"))
+    for share in (0.0, 0.1):
+        config = architectures.config(architecture, reader)
+        optimizers.set_dropout(config, share)
+        built = AutoModelForSequenceClassification.from_config(config)
+        attention.speed_up(built)
+        if share:
+            optimizers.refuse_r_drop_without_dropout(built, knobs)
+            continue
+        optimizers.refuse_r_drop_without_dropout(built, training_arguments.PLAIN)
+        with pytest.raises(
+            UserError, match=r"Set finetune.dropout to 0\.1, or finetune.r_drop to 0"
+        ):
+            optimizers.refuse_r_drop_without_dropout(built, knobs)
+
+
+def test_the_disagreement_is_half_the_symmetric_divergence():
+    first, second = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)).double()
+    p, q = (torch.distributions.Categorical(logits=x) for x in (first, second))
+    divergence = torch.distributions.kl_divergence
+    torch.testing.assert_close(
+        trainer.disagreement(torch.cat([first, second])),
+        (divergence(p, q) + divergence(q, p)) / 2,
+    )
+
+
+def test_clipping_shortens_the_step(folder, runner, plain):
+    runner.run(folder, finetune__max_gradient_norm=1e-4, finetune__optimizer="sgd", lr=0.1,
+               finetune__weight_decay=0.0)  # fmt: skip
+    clipped = max(moved(folder).values())
+    runner.run(folder, finetune__max_gradient_norm=0.0)
+    assert clipped <= 0.1 * 1e-4 * STEPS * 10  # momentum of 0.9 adds up to 10 steps
+    assert max(moved(folder).values()) > 10 * clipped
+
+
+def test_momentum_carries_steps_on(folder, runner):
+    distances = []
+    for momentum in (0.0, 0.9):
+        runner.run(folder, finetune__optimizer="sgd", finetune__momentum=momentum,
+                   finetune__weight_decay=0.0)  # fmt: skip
+        distances.append(max(moved(folder).values()))
+    assert distances[1] > 2 * distances[0] > 0
+
+
+@pytest.mark.parametrize(("micro_batch_size", "documents"), [(None, [8]), (3, [3, 3, 2])])
+@pytest.mark.parametrize(("recompute", "passes"), [(False, 1), (True, 2)])
+def test_micro_batches_and_recomputing_change_what_is_computed_at_once(
+    folder, runner, micro_batch_size, documents, recompute, passes
+):
+    runner.run(folder, before="note_passes", epochs=1, finetune__micro_batch_size=micro_batch_size,
+               finetune__gradient_checkpointing=recompute)  # fmt: skip
+    noted = json.loads((folder / "passes.json").read_text())
+    assert noted == [[n, passes] for n in documents] * (48 // 8)
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "away"),
+    [(0, "all", set()), (1, "none", set()), (2, "optimizer", {"optimizer"}), (2, "all", {"optimizer"}),
+     (3, "optimizer", {"optimizer"}), (3, "all", {"optimizer", "param"})],
+)  # fmt: skip
+def test_offload_moves_what_the_stage_can_move(stage, offload, away):
+    config = deepspeed_config.config(stage, offload)["zero_optimization"]
+    assert config["stage"] == stage
+    found = {n.removeprefix("offload_"): v["device"] for n, v in config.items() if "offload_" in n}
+    assert found == dict.fromkeys(away, "cpu")
+
+
+def test_another_seed_gives_another_model(folder, runner, plain):
+    runner.run(folder, seed=7)
+    assert tiny.losses(folder) != tiny.losses(plain)
+
+
+# ---- what it writes, and what stops it
+
+
+def test_the_folder_is_complete_and_names_the_classes(plain):
+    out = plain / "models/finetuned"
+    built = AutoModelForSequenceClassification.from_pretrained(out)
+    assert [built.config.id2label[i] for i in range(3)] == tiny.CLASSES
+    assert AutoTokenizer.from_pretrained(out).model_max_length == 128
+    with (out / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == training_logs.HISTORY_COLUMNS
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    judged = [float(row["validation_macro_f1"]) for row in rows if row["validation_macro_f1"]]
+    summary = files.read_json(out / "summary.json")
+    assert summary["validation"]["macro_f1"] == max(judged)
+    assert sum(summary["training_documents"].values()) == 48
+    assert summary["clean"] == tiny.STEPS
+
+
+def test_training_goes_on_while_the_loss_falls_though_no_class_is_told_apart_yet(folder, runner):
+    run = runner.start(
+        folder, epochs=5, lr=1e-6, precision="fp32", finetune__early_stopping_patience=1
+    )
+    judged = [row for row in tiny.history(folder) if "validation_macro_f1" in row]
+    assert len({row["validation_macro_f1"] for row in judged}) == 1
+    falling = [row["validation_loss"] for row in judged]
+    assert falling == sorted(falling, reverse=True)
+    assert len(judged) == 5
+    steps = len(tiny.history(folder))
+    assert (
+        f"note: few steps to learn from, {steps} in all; epochs={math.ceil(500 / steps)} "
+        in run.output
+    )
+
+
+def test_training_stops_early_and_the_best_epoch_is_kept(folder, runner):
+    runner.run(folder, epochs=9, lr=0.5, finetune__early_stopping_patience=1)
+    judged = [
+        row["validation_macro_f1"] for row in tiny.history(folder) if "validation_macro_f1" in row
+    ]
+    assert len(judged) < 9
+    assert judged[-1] <= max(judged[:-1])
+    assert (
+        files.read_json(folder / "models/finetuned/summary.json")["best_epoch"]
+        == judged.index(max(judged)) + 1
+    )
+
+
+def test_a_document_of_weight_0_counts_for_nothing_in_r_drop(folder, runner):
+    from cleantune.data import tables
+
+    path = folder / "data/tokens/train.parquet"
+    table = tables.read_table(path)
+    table["weight"] = [0.0] * 8 + [1.0] * 40
+    columns = ("id", "input_ids", "label", "length", "weight")
+    knobs = {"batch_size": 48, "epochs": 1, "finetune__dropout": 0.2, "finetune__r_drop": 1.0}
+    found = []
+    for _ in range(2):
+        tables.write_table(path, table, columns)
+        found.append(runner.run(folder, **knobs))
+        # Other words, of the same number: dropout draws the same in both runs.
+        table["input_ids"] = [
+            [2, *[5] * (len(ids) - 2), 3] if i < 8 else ids
+            for i, ids in enumerate(table["input_ids"])
+        ]
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+def test_a_document_of_weight_0_counts_for_nothing(folder, runner):
+    import pandas as pd
+
+    from cleantune.data import tables
+
+    path = folder / "data/tokens/train.parquet"
+    table = tables.read_table(path)
+    table["weight"] = [0.0] * 8 + [1.0] * 40
+    columns = ("id", "input_ids", "label", "length", "weight")
+    tables.write_table(path, table, columns)
+    before = runner.run(folder, batch_size=48, epochs=1)
+    table["label"] = (
+        pd.Series([(label + 1) % 3 for label in table["label"][:8]])
+        .reindex(table.index)
+        .fillna(table["label"])
+        .astype(int)
+    )
+    tables.write_table(path, table, columns)
+    assert runner.run(folder) == before
+
+
+@pytest.mark.parametrize("name", ["data/tokens/train.parquet", "data/raw/source.json", "base/model.safetensors",
+                                  "models/pretrained/base_model.json"])  # fmt: skip
+def test_a_missing_input_is_named(folder, runner, name):
+    (folder / name).unlink()
+    run = runner.start(folder)
+    assert run.statuses == [1]
+    assert "Traceback" not in run.output
+    assert name.split("/")[0] in run.output
+
+
+def test_an_optimizer_in_ds_config_is_refused(tmp_path):
+    path = tmp_path / "ds_config.json"
+    path.write_text('{"optimizer": {"type": "AdamW"}}')
+    with pytest.raises(UserError, match="remove 'optimizer'"):
+        deepspeed_config.config(2, path=path)
+
+
+@pytest.mark.slow
+def test_without_compiler_nvcc_and_network_it_trains_all_the_same(folder, plain):
+    tiny.set_params(folder, zero_stage=3, finetune__offload="all", finetune__profiler=False)
+    nothing = folder / "bin"
+    nothing.mkdir()
+    hidden = {"CC", "CXX", "CUDA_HOME", "CUDA_PATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment |= {"PATH": str(nothing), "OMP_NUM_THREADS": "1"}
+    assert shutil.which("c++", path=str(nothing)) is None
+    command = tiny.without_network(sys.executable, "-m", "stages.finetune")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert tiny.losses(folder) == pytest.approx(tiny.losses(plain), rel=1e-4)
+
+
+# ---- memory
+
+
+def test_auto_takes_the_first_stage_that_fits(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    # One of the processes has more memory than the others: the least counts.
+    monkeypatch.setattr(connection, "gather", lambda size: [2 * size] + [size] * 7)
+    model, room = memory.Size(1_000_000_000, 0, 10_000_000), memory.ROOM_FOR_STATES
+    chosen = []
+    for gigabytes in (40, 20, 9, 2):
+        monkeypatch.setattr(memory, "device_bytes", lambda size=gigabytes: size * 1e9)
+        stage, why = memory.zero_stage("auto", model)
+        chosen.append(stage)
+        assert f"{gigabytes * room:.1f} GB" in why
+    assert chosen == [0, 1, 2, 3]
+    small = memory.Size(10, 0, 10)
+    assert memory.zero_stage("auto", small, "optimizer")[0] == 1, "ZeRO-0 offloads nothing"
+    assert memory.zero_stage("auto", small, "all")[0] == 3
+    assert "it offloads nothing" in memory.zero_stage(0, small, "all")[1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "gpu", "weights", "gradients", "optimizer", "gathered"),
+    [
+        (0, "none", True, 4, 4, 8, 0),
+        (0, "all", True, 4, 4, 8, 0),  # ZeRO-0 offloads nothing
+        (1, "none", True, 4, 4, 12 / 8, 0),  # the optimizer has a copy of the weights
+        (1, "optimizer", True, 4, 4, 0, 0),
+        (2, "none", True, 4, 4 / 8, 12 / 8, 0),
+        (2, "optimizer", True, 4, 0, 0, 0),
+        (2, "optimizer", False, 4, 4 / 8, 12 / 8, 0),  # to where it is already
+        (3, "none", True, 4 / 8, 4 / 8, 12 / 8, 8),
+        (3, "optimizer", True, 4 / 8, 0, 0, 8),
+        (3, "all", True, 0, 0, 0, 8),
+        (3, "all", False, 4 / 8, 4 / 8, 12 / 8, 8),
+    ],
+)
+def test_states_are_what_a_count_by_hand_says(
+    monkeypatch, stage, offload, gpu, weights, gradients, optimizer, gathered
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    gathered *= 1_000_000
+    expected = 8_000_000 * (weights + gradients + optimizer) + gathered
+    assert memory.states_bytes(stage, memory.Size(8_000_000, 0, 1_000_000), 8, offload) == expected
+    half = memory.Size(4_000_000, 4_000_000, 1_000_000)
+    expected = (expected + gathered) / 2 + 4_000_000 * weights  # no gradient, no optimizer
+    assert memory.states_bytes(stage, half, 8, offload) == expected
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"freeze_embeddings": True}, {"freeze_layers": 1}, {"lora_rank": 2}]
+)
+def test_the_size_is_known_before_there_is_a_model(knobs):
+    built = model()
+    changed = training_arguments.PLAIN.model_copy(update=knobs)
+    expected = memory.size_of(built.config, changed)
+    optimizers.freeze(built, changed.freeze_embeddings, changed.freeze_layers)
+    built = optimizers.with_lora(built, changed.lora_rank)
+    assert memory.size(built) == expected
+    learning = sum(p.numel() for p in built.parameters() if p.requires_grad)
+    assert expected.learning == learning
+    assert learning + expected.fixed == sum(p.numel() for p in built.parameters())
+    assert (expected.fixed == 0) == (not knobs)
+
+
+RUN = memory.Run(
+    batch=2, length=8, recomputing=False, zero=2, offload="none", bf16=True,
+    model=memory.Size(8 * 10**9, 0, 10**9), hidden=16, layers=3, heads=4,
+)  # fmt: skip
+
+
+def test_activations_are_what_a_count_by_hand_says():
+    layer = 34 * 2 * 8 * 16 + 5 * 2 * 4 * 8 * 8  # features, and scores of attention
+    assert RUN.activations() == 3 * layer
+    assert replace(RUN, bf16=False).activations() == 2 * 3 * layer
+    assert replace(RUN, recomputing=True).activations() == layer + 3 * 2 * 2 * 8 * 16
+
+
+def test_a_lever_that_saves_nothing_is_not_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    said = memory.out_of_memory(RUN)
+    assert "about 48.00 GB a process for weights" in said
+    assert "micro_batch_size: 1 " in said
+    assert "max_length: 4 " in said
+    assert "gradient_checkpointing: true " in said
+    assert "zero_stage: 3       20.00 GB" in said  # of 48, 20 and the 8 of the largest layer stay
+    assert "offload: optimizer       16.00 GB" in said
+    used = replace(RUN, batch=1, recomputing=True, zero=3, offload="all")
+    assert memory.out_of_memory(used).count("\n") == 1, "only max_length is left"
+    assert "from ZeRO-1 on" in memory.out_of_memory(replace(RUN, zero=0))
+
+
+@pytest.mark.parametrize(
+    ("listed", "file"),
+    [("0::/job/step", "job/memory.max"), ("0::/elsewhere", "memory.max"),
+     ("3:cpu:/x\n2:memory:/job", "memory/job/memory.limit_in_bytes")],
+)  # fmt: skip
+def test_a_control_group_limits_the_memory(tmp_path, listed, file):
+    (tmp_path / "own").write_text(listed + "\n")
+    (tmp_path / "job/step").mkdir(parents=True)
+    (tmp_path / "job/step/memory.max").write_text("max\n")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("123456\n")
+    assert list(memory._limits(tmp_path / "own", tmp_path)) == [123456]
+    assert list(memory._limits(tmp_path / "none", tmp_path)) == []
+
+
+def test_running_out_of_memory_names_the_levers(folder, runner):
+    run = runner.start(folder, before="out_of_memory")
+    assert run.statuses == [1]
+    assert "Traceback" not in run.output
+    for lever in ("micro_batch_size: 4", "max_length", "gradient_checkpointing"):
+        assert lever in run.output
+    assert "zero_stage: 3" not in run.output, "of one process"
+    assert run.output.count("GB") >= 7
+
+
+@pytest.mark.parametrize(("knob", "value"), [("l1", 0.1), ("lora_rank", 2)])
+def test_what_zero_3_cannot_do_is_refused(folder, runner, knob, value):
+    run = runner.start(folder, zero_stage=3, **{f"finetune__{knob}": value})
+    assert run.statuses == [1]
+    assert f"finetune.{knob}: {value} does not work at ZeRO-3" in run.output
+    assert "Traceback" not in run.output
+    assert not (folder / "models/finetuned").exists()
+
+
+def test_tensorboard_and_profiler_show_the_run_and_do_not_change_it(folder, runner, plain):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    losses = runner.run(folder, finetune__tensorboard=True, finetune__profiler=True)
+    assert losses == tiny.losses(plain)
+    (logs,) = (folder / ".logs/finetune").iterdir()
+    events = EventAccumulator(str(logs)).Reload()
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx(losses)
+    assert len(events.Scalars("validation_macro_f1")) == round(tiny.history(folder)[-1]["epoch"])
+    trace = json.loads((logs / "trace-0.json").read_text())
+    assert any("addmm" in event.get("name", "") for event in trace["traceEvents"])

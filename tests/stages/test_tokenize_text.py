@@ -1,0 +1,65 @@
+"""tokenize_text: every document once, in order, as the model will read it, and no padding."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from transformers import AutoTokenizer
+
+from cleantune import files
+from cleantune.data import tables
+from cleantune.errors import UserError
+from stages import tokenize_text
+from tests import tiny
+
+TEXTS = ["w1 w2 w3", "", "w4 " * 40, "w5 unheard-of w6"]
+
+
+@pytest.fixture
+def inputs(workspace: Path) -> Path:
+    tiny.write(workspace)
+    table = pd.DataFrame({"title": ["w9", "", "", "w7"], "text": TEXTS, "label": [0, 1, 2, 0]})
+    for split in ("train", "validation", "test"):
+        named = table.assign(id=[f"{split}-{i}" for i in range(4)], weight=[1.0, 0.5, 1.0, 0.25])
+        columns = (*tables.TEXT_COLUMNS, *(["weight"] if split == "train" else []))
+        folder = tables.LABELS if split == "train" else tables.CLEAN
+        tables.write_table(folder / f"{split}.parquet", named, columns)
+    tiny.set_params(workspace, max_length=16)
+    return workspace
+
+
+def test_every_document_comes_out_once_in_order_with_its_label_and_weight(inputs):
+    tokenize_text.main()
+    for split, weights in (("train", [1.0, 0.5, 1.0, 0.25]), ("test", [1.0] * 4)):
+        tokens = tables.read_table(tables.TOKENS / f"{split}.parquet", tokenize_text.COLUMNS)
+        assert tokens["id"].to_list() == [f"{split}-{i}" for i in range(4)]
+        assert tokens["label"].to_list() == [0, 1, 2, 0]
+        assert tokens["weight"].to_list() == weights
+
+
+def test_token_numbers_are_those_of_the_models_own_tokenizer_cut_and_unpadded(inputs):
+    tokenize_text.main()
+    tokens = tables.read_table(tables.TOKENS / "train.parquet")
+    tokenizer = AutoTokenizer.from_pretrained("base")
+    texts = tables.full_text(tables.read_table(tables.LABELS / "train.parquet"))
+    expected = [tokenizer(text, truncation=True, max_length=16)["input_ids"] for text in texts]
+    assert [list(ids) for ids in tokens["input_ids"]] == expected
+    assert tokens["length"].to_list() == [len(ids) for ids in expected]
+    assert tokens["length"].max() == 16
+    assert all(tokenizer.pad_token_id not in ids for ids in expected)
+
+
+def test_two_runs_write_the_same_bytes(inputs):
+    hashes = []
+    for _ in range(2):
+        tokenize_text.main()
+        hashes.append([files.sha256(path) for path in sorted(tables.TOKENS.iterdir())])
+    assert hashes[0] == hashes[1]
+
+
+def test_a_base_model_that_changed_since_it_was_chosen_is_refused(inputs):
+    weights = Path("base/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=r"changed: model\.safetensors"):
+        tokenize_text.main()
+    assert not tables.TOKENS.exists() or "test.parquet" not in [p.name for p in tables.TOKENS.iterdir()]  # fmt: skip
