@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -40,12 +38,10 @@ def test_every_target_of_make_exists():
 
 
 @pytest.mark.parametrize("module", sorted({words[2] for words in starting("python", "-m")}))
-def test_every_module_runs_and_explains_itself(module):
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "usage:" in done.stdout
+def test_every_module_explains_itself(module, runner, workspace):
+    run = runner.start(workspace, module, arguments=["--help"])
+    assert run.statuses == [0], run.output
+    assert "usage:" in run.output
 
 
 def test_every_override_names_a_key_of_params():

@@ -162,7 +162,7 @@ def test_an_experiment_runs_only_what_depends_on_its_param(built):
 
 def test_two_processes_give_the_loss_curve_of_one(built):
     one = pd.read_csv(built.path / "models/finetuned/history.csv")
-    output = built.dvc("exp", "run", "--name", "two", "-S", "processes=2")
+    output = built.dvc("exp", "run", "--name", "two", "-S", "processes=2", "finetune")
     assert "2 process(es)" in output
     assert output.count("best epoch:") == 1  # only rank 0 speaks
     two = pd.read_csv(built.path / "models/finetuned/history.csv")
@@ -174,7 +174,7 @@ def test_two_processes_give_the_loss_curve_of_one(built):
 
 def test_queued_and_temporary_experiments_run_their_own_code(built):
     # The workspace's code is broken after queueing: an experiment that ran it would fail.
-    built.dvc("exp", "run", "--queue", "-S", "lr=1e-5,3e-5")
+    built.dvc("exp", "run", "--queue", "-S", "lr=3e-5")
     code = built.path / "stages/finetune.py"
     good = code.read_text()
     code.write_text("raise SystemExit('the code of the workspace')\n")
@@ -183,7 +183,7 @@ def test_queued_and_temporary_experiments_run_their_own_code(built):
     while "Running" in (status := built.dvc("queue", "status")) or "Queued" in status:
         assert time.monotonic() < end, status
         time.sleep(1)
-    assert status.count("Success") == 2, status
+    assert status.count("Success") == 1, status
     code.write_text(good)
     built.dvc("exp", "run", "--temp", "--name", "aside", "-S", "lr=5e-5")
     assert built.git("status", "--short") == ""
@@ -193,7 +193,7 @@ def test_queued_and_temporary_experiments_run_their_own_code(built):
         for experiment in shown[1]["experiments"]
         for row in experiment["revs"]
     }
-    assert {1e-5, 3e-5, 5e-5} <= rates
+    assert {3e-5, 5e-5} <= rates
 
 
 def test_a_file_of_ones_own_is_found_once_git_or_dvc_tracks_it(project, tmp_path):

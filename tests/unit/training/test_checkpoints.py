@@ -85,7 +85,7 @@ def test_inputs_count_by_content_and_name(folder):
     ("owner", "name", "other"),
     [
         (torch.cpu, "get_capabilities", {"cpu_name": "another"}),
-        (torch.backends.cpu, "get_cpu_capability", "AVX2"),
+        (torch.backends.cpu, "get_cpu_capability", "another"),
         (torch, "are_deterministic_algorithms_enabled", True),
         (checkpoints, "_processor_model", ["model: 1"]),
         (torch.cuda, "is_available", True),
