@@ -31,7 +31,8 @@ from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.labels import corrections
-from cleantune.params.read import LabelNoise, read_params
+from cleantune.params.read import read_params
+from cleantune.params.sections import LabelNoise
 from cleantune.training import training_arguments
 from stages import label_noise
 from studies.stage_runs import CODE, furnish, run

@@ -47,10 +47,11 @@ from transformers import TrainerCallback
 from benchmarks.training_speed import clock, peak_memory, stage_engine
 from cleantune import console, files
 from cleantune.data import tables
-from cleantune.distributed import connection
+from cleantune.distributed import connection, ranks
 from cleantune.errors import UserError
 from cleantune.models import encoder
-from cleantune.params.read import Params, read_params
+from cleantune.params.read import read_params
+from cleantune.params.sections import Params
 from cleantune.training import batches, checkpoints
 from stages import finetune
 
@@ -232,8 +233,8 @@ def work(params: Params, path: Path, steps: int, now: Callable[[], float]) -> No
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         engine.fit()
     unfinished.discard()
-    every = connection.gather((data, times.seconds, peak_memory()))
-    if connection.rank() == 0:
+    every = ranks.gather((data, times.seconds, peak_memory()))
+    if ranks.rank() == 0:
         slowest = Cost(*(max(values) for values in zip(*every, strict=True)))
         files.write_json(path.with_suffix(".json"), slowest._asdict())
 

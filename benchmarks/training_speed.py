@@ -48,9 +48,19 @@ from cleantune.data import tables
 from cleantune.distributed import connection
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics
-from cleantune.models import attention, classifier, encoder
-from cleantune.params.read import Params, read_params
-from cleantune.training import batches, checkpoints, memory, optimizers, trainer, training_arguments
+from cleantune.models import classifier, encoder, first_token
+from cleantune.models.precision import bf16_is_fast, use_bf16
+from cleantune.params.read import read_params
+from cleantune.params.sections import Params
+from cleantune.training import (
+    acceleration,
+    batches,
+    checkpoints,
+    memory,
+    optimizers,
+    trainer,
+    training_arguments,
+)
 from stages import finetune
 
 FROZEN = 2
@@ -249,7 +259,7 @@ def with_trainer(task: Task, width: int | None, bf16: bool) -> Any:
         per_device_train_batch_size=params.batch_size,
         learning_rate=params.lr,
         warmup_steps=params.finetune.warmup,
-        bf16=bf16 and connection.bf16_is_fast(),
+        bf16=bf16 and bf16_is_fast(),
         use_cpu=DEVICE == "cpu",
         **{k: v for k, v in training_arguments.QUIET.items() if k not in more},
     )
@@ -269,7 +279,7 @@ def with_loop(task: Task) -> Any:
     """Train in a loop of plain PyTorch on the batches and the model that ours trains on."""
     params, train = task.params, task.train
     built = counted(model().to(DEVICE), task.seen)
-    attention.speed_up(built, connection.use_bf16(params.precision))
+    acceleration.speed_up(built, use_bf16(params.precision))
     optimizers.freeze(built, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     built.train()
     optimizer = optimizers.build(built, params.lr, params.finetune)
@@ -325,7 +335,7 @@ def operations(trained: torch.nn.Module, documents: float) -> float:
     once = {  # computed for one token of a document
         id(parameter)
         for layer in trained.modules()
-        if isinstance(layer, attention.FirstTokenLayer)
+        if isinstance(layer, first_token.FirstTokenLayer)
         for name, parameter in layer.named_parameters()
         if not name.startswith(("attention.self.key.", "attention.self.value."))
     }
@@ -386,7 +396,7 @@ def stage_engine(
     )  # fmt: skip
     arguments.max_steps = steps
     built = model()
-    attention.speed_up(built, connection.use_bf16(params.precision))
+    acceleration.speed_up(built, use_bf16(params.precision))
     optimizers.freeze(built, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     return trainer.Engine(
         built, arguments, train, validation, padding_id=built.config.pad_token_id or 0,
@@ -452,7 +462,7 @@ def say_ready() -> None:
 def matrix_rate() -> float:
     """Return the operations a second of a square matrix product in the precision we train in."""
     size, times = (8192, 20) if DEVICE == "cuda" else (2048, 5)  # a small one leaves a GPU idle
-    precision = torch.bfloat16 if connection.bf16_is_fast() else torch.float32
+    precision = torch.bfloat16 if bf16_is_fast() else torch.float32
     left = torch.randn(size, size, dtype=precision, device=DEVICE)
     left @ left
     begin = clock()

@@ -28,7 +28,8 @@ from cleantune.baselines.ngram import NgramClassifier
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics
-from cleantune.params.read import Baselines, read_params
+from cleantune.params.read import read_params
+from cleantune.params.sections import Baselines
 
 READS = ("seed", "baselines")
 TRAIN = tables.LABELS / "train.parquet"

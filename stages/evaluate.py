@@ -13,23 +13,16 @@ from typing import Any
 
 from cleantune import console, files
 from cleantune.data import tables
+from cleantune.data.statistics import explore_learned_from
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, plot_tables, threshold
-from cleantune.evaluation.comparison import (
-    compare,
-    decide,
-    explore_learned_from,
-    measure_calibration,
-    measure_flipped,
-    measure_positive,
-    measure_robustness,
-    measure_seeds,
-    measure_slices,
-    predict,
-    refuse_overlap,
-    worst_mistakes,
-)
+from cleantune.evaluation.binary import measure_positive
+from cleantune.evaluation.calibration import measure_calibration
+from cleantune.evaluation.comparison import compare, measure_seeds
+from cleantune.evaluation.predictions import decide, predict, refuse_overlap, worst_mistakes
 from cleantune.evaluation.report import page
+from cleantune.evaluation.robustness import measure_flipped, measure_robustness
+from cleantune.evaluation.slices import measure_slices
 from cleantune.models import classifier
 from cleantune.params.read import read_params
 

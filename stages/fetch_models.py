@@ -10,7 +10,8 @@ from typing import Any
 
 from cleantune import console, files
 from cleantune.models import encoder
-from cleantune.params.read import Model, read_params
+from cleantune.params.read import read_params
+from cleantune.params.sources import Model
 
 READS = ("model", "models", "label_noise", "pretrain")
 

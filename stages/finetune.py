@@ -22,14 +22,17 @@ from transformers import AutoModelForSequenceClassification, set_seed
 from cleantune import console, files
 from cleantune.augmentation import token_cutoff
 from cleantune.data import tables
-from cleantune.distributed import connection
+from cleantune.distributed import connection, launcher, ranks
 from cleantune.evaluation import metrics
-from cleantune.models import attention, encoder
-from cleantune.params.read import Params, read_params
+from cleantune.models import encoder, precision
+from cleantune.params.read import read_params
+from cleantune.params.sections import Params
 from cleantune.training import (
+    acceleration,
     batches,
     checkpoints,
     deepspeed_config,
+    fingerprint,
     memory,
     optimizers,
     trainer,
@@ -53,13 +56,13 @@ TRAIN, VALIDATION = tables.TOKENS / "train.parquet", tables.TOKENS / "validation
 def main() -> None:
     """Fine-tune, in as many processes as it takes."""
     params = read_params(READS)
-    if not connection.launch("stages.finetune", params.processes):
+    if not launcher.launch("stages.finetune", params.processes):
         return
     connection.prepare(params.seed, params.finetune.deterministic)
     console.title("finetune", "train the encoder to classify; keep the best epoch")
     others = [seed for seed in params.study.seeds if seed != params.seed]
     runs = {seed: train_one(params, seed) for seed in (params.seed, *others)}
-    if connection.rank() == 0:
+    if ranks.rank() == 0:
         room = runs[params.seed].room("the trained model")
         with room, files.atomic_folder(tables.FINETUNED) as out:
             shutil.copytree(runs[params.seed].folder / FINISHED, out, dirs_exist_ok=True)
@@ -87,8 +90,8 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     config = encoder.load_config(folder)
     size = memory.size_of(config, params.finetune)
     stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
-    bf16 = connection.use_bf16(params.precision)
-    run = checkpoints.fingerprint(
+    bf16 = precision.use_bf16(params.precision)
+    run = fingerprint.of_run(
         params.model_dump(exclude=IMMATERIAL) | {"zero_stage": stage, "bf16": bf16},
         [
             TRAIN,
@@ -101,7 +104,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     )
     unfinished = checkpoints.Checkpoints("finetune", run)
     finished = unfinished.folder / FINISHED
-    if connection.gather(finished.is_dir())[0]:
+    if ranks.gather(finished.is_dir())[0]:
         return unfinished
     set_seed(seed)
     AcceleratorState._reset_state()  # else accelerate refuses DeepSpeed for a second seed
@@ -124,7 +127,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         AutoModelForSequenceClassification, folder, config=config,
         ignore_mismatched_sizes=True,  # a head for other classes is replaced
     )  # fmt: skip
-    attention.speed_up(model, bf16)
+    acceleration.speed_up(model, bf16)
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     optimizers.refuse_r_drop_without_dropout(model, params.finetune)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
@@ -132,7 +135,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} classes\n"
         f"{learning:,} of {learning + fixed:,} parameters learn\n"
-        f"{connection.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
+        f"{ranks.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
         + (f"\nseed {seed}" if params.study.seeds else "")
     )
 
@@ -152,7 +155,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     engine.fit()
 
     # ---- save
-    if connection.rank() == 0:
+    if ranks.rank() == 0:
         with unfinished.room("the trained model"), files.atomic_folder(finished) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)

@@ -16,7 +16,7 @@ from cleantune import console, files
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.labels import confident_learning as lq
-from cleantune.labels import corrections, issue_types, judges
+from cleantune.labels import corrections, issue_types, label_models, noise_rate
 from cleantune.labels.review_page import neighbours, page
 from cleantune.params.read import read_params
 from cleantune.training import checkpoints
@@ -44,7 +44,7 @@ def main() -> None:
     known = train["id"].isin(reviewed["id"]).to_numpy()  # a person's word stands
     fold = lq.fold_numbers(given, train["group"], settings.folds, params.seed)
     texts = tables.full_text(train)
-    views, vectors = judges.look(texts, given, fold, settings, params.seed)
+    views, vectors = label_models.look(texts, given, fold, settings, params.seed)
     prior = lq.class_prior(given, settings.prior)
     with console.Bar("models fitted", ROUNDS * len(views) * settings.folds) as bar:
         rounds = lq.true_label_probabilities(views, given, prior, fold, known, ROUNDS, bar.advance)
@@ -52,27 +52,29 @@ def main() -> None:
     probabilities = lq.over_rounds(rounds, prior).round(6)
 
     # ---- how many labels are wrong, and which
-    posterior = lq.posterior(probabilities, given)
+    posterior = noise_rate.posterior(probabilities, given)
     own = np.arange(len(given)), given
     rank = np.where(known, 1, posterior[own].round(6))
-    rate = lq.NoiseRate(0, 0, 0)
+    rate = noise_rate.NoiseRate(0, 0, 0)
     wrong, suspect = np.zeros(len(given)), np.zeros(len(given), bool)
     best = probabilities.argmax(axis=1)
     if not known.all():
-        rate = lq.noise_rate([found[~known] for found in rounds], given[~known])
-        wrong[~known] = lq.error_probability(rank[~known], rate.estimate)
+        rate = noise_rate.noise_rate([found[~known] for found in rounds], given[~known])
+        wrong[~known] = noise_rate.error_probability(rank[~known], rate.estimate)
         # a rate that misses errors must not hide them: a person looks at every contradicted label
         contradicted = int((best != given)[~known].sum())
-        suspect[~known] = lq.suspects(rank[~known], wrong[~known], settings.precision, contradicted)
+        suspect[~known] = noise_rate.suspects(
+            rank[~known], wrong[~known], settings.precision, contradicted
+        )
     precision = float(wrong[suspect].mean()) if suspect.any() else None  # expected
     second = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities).argmax(axis=1)
-    honest = lq.calibrated(posterior, given, wrong).round(6)
+    honest = noise_rate.calibrated(posterior, given, wrong).round(6)
 
     # ---- act on the suspects
     likely = suspect & (wrong > LIKELY)
     result = act(train, classes[best], honest[own], likely, settings.action)
     # the first round alone has no trace of a document's own label
-    kappa = lq.agreement(rounds[0], given)
+    kappa = noise_rate.agreement(rounds[0], given)
     check(train, result, kappa, settings.action)
     changed = int((result["label"] != train["label"].loc[result.index]).sum())
 
@@ -87,7 +89,7 @@ def main() -> None:
     issues = train[["id"]].assign(given=classes[given], suggested=suggested, quality=honest[own],
                                   suspect=suspect, fold=fold).join(shares)  # fmt: skip
     said = [names[i] for i in classes]
-    matrix = lq.transition(honest, given).round(3).tolist()
+    matrix = noise_rate.transition(honest, given).round(3).tolist()
     summary = {
         "documents": len(train),
         "suspects": int(suspect.sum()),

@@ -20,11 +20,20 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from cleantune import console, files
 from cleantune.data import tables
-from cleantune.distributed import connection
+from cleantune.distributed import connection, launcher, ranks
 from cleantune.errors import UserError
-from cleantune.models import attention, encoder, from_scratch
-from cleantune.params.read import Pretrain, read_params
-from cleantune.training import checkpoints, deepspeed_config, masked_lm, memory, training_arguments
+from cleantune.models import encoder, from_scratch, precision
+from cleantune.params.read import read_params
+from cleantune.params.sections import Pretrain
+from cleantune.training import (
+    acceleration,
+    checkpoints,
+    deepspeed_config,
+    fingerprint,
+    masked_lm,
+    memory,
+    training_arguments,
+)
 from cleantune.training.training_arguments import PLAIN
 
 READS = ("seed", "pretrain", "zero_stage", "precision", "processes")
@@ -36,7 +45,7 @@ def main() -> None:
     params = read_params(READS)
     if params.pretrain.epochs == 0:
         return point()
-    if not connection.launch("stages.pretrain", params.processes):
+    if not launcher.launch("stages.pretrain", params.processes):
         return None
     connection.prepare(params.seed)
     console.title("pretrain", "guess hidden tokens in the training text")
@@ -58,8 +67,8 @@ def main() -> None:
     config = (encoder.load_config(base) if base
               else from_scratch.own_config(knobs, len(tokenizer)))  # fmt: skip
     stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, PLAIN))
-    bf16 = connection.use_bf16(params.precision)
-    run = checkpoints.fingerprint(
+    bf16 = precision.use_bf16(params.precision)
+    run = fingerprint.of_run(
         params.model_dump(exclude={"processes"}) | {"zero_stage": stage, "bf16": bf16},
         [TRAIN, VALIDATION, deepspeed_config.CONFIG, *([base] if base else [])],
     )
@@ -77,9 +86,9 @@ def main() -> None:
     else:
         model = BertForMaskedLM(config)
     padding_id = encoder.set_padding(model.config, tokenizer)
-    attention.speed_up(model, bf16)
+    acceleration.speed_up(model, bf16)
     console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
-                f"{memory.size(model).learning:,} parameters; {connection.world_size()} "
+                f"{memory.size(model).learning:,} parameters; {ranks.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train
@@ -92,7 +101,7 @@ def main() -> None:
     engine.fit()
 
     # ---- save
-    if connection.rank() == 0:
+    if ranks.rank() == 0:
         with unfinished.room("the model"), files.atomic_folder(encoder.PRETRAINED) as out:
             shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)

@@ -29,7 +29,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from cleantune import console
 from cleantune.data.near_duplicates import Shingles, Similar
 from cleantune.labels import confident_learning as lq
-from cleantune.labels import judges
+from cleantune.labels import label_models, noise_rate
 from cleantune.params.read import read_params
 from stages.label_noise import LIKELY, ROUNDS
 from studies import noisy_labels
@@ -77,10 +77,10 @@ def main() -> None:
                     f"{f'  on the {real.sum():,} labelled by people':40}{figures(part, wrong[real])}"
                 )
         own = np.arange(len(rows)), given
-        quality = lq.posterior(found.probabilities, given)[own]
-        expected = lq.error_probability(quality, found.rate)
+        quality = noise_rate.posterior(found.probabilities, given)[own]
+        expected = noise_rate.error_probability(quality, found.rate)
         for stated in (0.7, 0.8, 0.9):
-            flagged = lq.suspects(quality, expected, stated)
+            flagged = noise_rate.suspects(quality, expected, stated)
             print(f"label_noise.precision {stated}: {flagged.sum():,} suspects, "
                   f"{wrong[flagged].mean() if flagged.any() else 0:.3f} of them wrong")  # fmt: skip
         # the last detector found: its verdict is what training and review work with
@@ -125,7 +125,7 @@ def detectors(
 
     def views_of(name: str) -> list[lq.View]:
         settings = params.label_noise.model_copy(update={"model": name})
-        return judges.look(texts, given, fold, settings, 0, vectors)[0]
+        return label_models.look(texts, given, fold, settings, 0, vectors)[0]
 
     prior = lq.class_prior(true, params.label_noise.prior)
     ceiling = lq.true_label_probabilities(views_of("ensemble"), true, prior, fold, rounds=1)[0]
@@ -143,11 +143,11 @@ def detectors(
         prior = lq.class_prior(given, params.label_noise.prior)
         rounds = lq.true_label_probabilities(views, given, prior, fold, rounds=ROUNDS)
         found = lq.over_rounds(rounds, prior)
-        quality = lq.posterior(found, given)[own]
-        rate = lq.noise_rate(rounds, given).estimate
-        expected = lq.error_probability(quality, rate)
+        quality = noise_rate.posterior(found, given)[own]
+        rate = noise_rate.noise_rate(rounds, given).estimate
+        expected = noise_rate.error_probability(quality, rate)
         contradicted = int((found.argmax(axis=1) != given).sum())
-        flagged = lq.suspects(quality, expected, at_least=contradicted)
+        flagged = noise_rate.suspects(quality, expected, at_least=contradicted)
         yield f"ours, {name}", Found(1 - quality, flagged, rate, found)
 
 

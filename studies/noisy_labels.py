@@ -17,10 +17,9 @@ from sklearn.linear_model import LogisticRegressionCV
 
 from cleantune.data import tables
 from cleantune.data.text_repair import repair
-from cleantune.distributed import connection
 from cleantune.labels import confident_learning as lq
-from cleantune.labels.judges import MAX_LENGTH
-from cleantune.models import encoder
+from cleantune.labels.label_models import MAX_LENGTH
+from cleantune.models import encoder, precision
 from cleantune.params.read import read_params
 
 NAMES = ("human-0", "human-1", "majority", "uniform", "pair", "none",
@@ -66,7 +65,7 @@ def read(train: Path, test: Path, human: Path, documents: int, keep: Path | None
     else:
         params = read_params(["models", "label_noise"])
         folder = encoder.find(params.label_noise.encoder, params.models)
-        vectors = encoder.vectors(text, folder, MAX_LENGTH, connection.bf16_is_fast())
+        vectors = encoder.vectors(text, folder, MAX_LENGTH, precision.bf16_is_fast())
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.save(kept, vectors)

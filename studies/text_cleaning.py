@@ -24,7 +24,7 @@ from cleantune import console
 from cleantune.data import tables
 from cleantune.data.text_repair import has_ag_news_artifacts, prepare
 from cleantune.errors import UserError
-from cleantune.params.read import TextSteps
+from cleantune.params.sections import TextSteps
 from studies.stage_runs import fine_tuned, furnish, names, numbers, run, spread
 
 RECIPES = ("raw", "repaired", "article", "pipeline")

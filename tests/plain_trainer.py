@@ -12,9 +12,9 @@ from transformers import AutoModelForSequenceClassification, Trainer, TrainingAr
 
 from cleantune.data import tables
 from cleantune.distributed import connection
-from cleantune.models import attention
+from cleantune.models import precision
 from cleantune.params.read import read_params
-from cleantune.training import batches, optimizers, training_arguments
+from cleantune.training import acceleration, batches, optimizers, training_arguments
 from stages import finetune
 from tests import tiny
 
@@ -59,7 +59,7 @@ def main() -> None:
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         "base", num_labels=len(tiny.CLASSES)
     )
-    attention.speed_up(model, connection.use_bf16(params.precision))
+    acceleration.speed_up(model, precision.use_bf16(params.precision))
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     data = batches.TokenDataset(tables.read_table(finetune.TRAIN))
     trainer = Plain(model, args, train_dataset=data)

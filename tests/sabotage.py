@@ -143,9 +143,9 @@ def note_folds() -> None:
 
     With ``STOP_IN`` set, be told to stop in the first step of that fold, counted from 0.
     """
-    from cleantune.labels import fine_tuned_judge
+    from cleantune.labels import fine_tuned_label_model
 
-    fit, judge = fine_tuned_judge.Fold.fit, fine_tuned_judge.probabilities
+    fit, judge = fine_tuned_label_model.Fold.fit, fine_tuned_label_model.probabilities
 
     def fitted(self: Any) -> None:
         past = json.loads(Path("folds.json").read_text()) if Path("folds.json").exists() else []
@@ -158,7 +158,7 @@ def note_folds() -> None:
             os.environ.get("STOP_IN", -1)
         ):
             os.kill(os.getpid(), signal.SIGTERM)
-        loss: torch.Tensor = super(fine_tuned_judge.Fold, self).training_step(*arguments)
+        loss: torch.Tensor = super(fine_tuned_label_model.Fold, self).training_step(*arguments)
         return loss
 
     def judged(*arguments: Any) -> Any:
@@ -166,6 +166,6 @@ def note_folds() -> None:
         np.save("said.npy", result)
         return result
 
-    setattr(fine_tuned_judge.Fold, "fit", fitted)  # noqa: B010
-    setattr(fine_tuned_judge.Fold, "training_step", step)  # noqa: B010
-    setattr(fine_tuned_judge, "probabilities", judged)  # noqa: B010
+    setattr(fine_tuned_label_model.Fold, "fit", fitted)  # noqa: B010
+    setattr(fine_tuned_label_model.Fold, "training_step", step)  # noqa: B010
+    setattr(fine_tuned_label_model, "probabilities", judged)  # noqa: B010

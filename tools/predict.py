@@ -29,7 +29,7 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision
-from cleantune.params.read import TextSteps
+from cleantune.params.sections import TextSteps
 from tools import predict_input, predict_output
 from tools.predict_input import Record
 from tools.predict_output import Prediction

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cleantune import files
 from cleantune.data.text_repair import prepare
 from cleantune.errors import UserError
-from cleantune.params.read import TextSteps
+from cleantune.params.sections import TextSteps
 
 Record = dict[str, Any]
 ANSWER = ("predicted", "confidence", "probabilities", "calibrated", "note")

@@ -20,8 +20,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cleantune.errors import UserError
+from cleantune.params import messages
 from cleantune.params import read as params
-from cleantune.params.read import PARAMS_FILE, Section
+from cleantune.params.fields import Section
+from cleantune.params.read import PARAMS_FILE
 
 JUDGED = "finetune"  # the last stage of a trial
 # These decide which documents validate: figures from other documents could not be compared.
@@ -203,7 +205,7 @@ def read(path: Path, graph: Path = Path("dvc.yaml")) -> Space:
                      for key, values in space.grid().items() if not values]  # fmt: skip
     if not problems:
         problems = sorted({p for values in _to_check(space)
-                           for p in params.problems(with_values(content, values))})  # fmt: skip
+                           for p in messages.problems(with_values(content, values))})  # fmt: skip
     if not problems and 0 < space.combinations() < space.trials:
         problems = [f"trials: {space.trials} is more than the {space.combinations()} combinations"]
     if problems:

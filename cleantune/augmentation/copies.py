@@ -21,7 +21,7 @@ from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.models import encoder
-from cleantune.params.read import Augment
+from cleantune.params.sections import Augment
 
 WORD = re.compile(r"\b[^\W\d_]\w+\b(?!['’]\w)")  # of two letters at least; "don" of "don't" is none
 NEAREST = 5  # neighbours among which a synonym is drawn

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cleantune.evaluation import metrics
-from cleantune.params.read import Baselines
+from cleantune.params.sections import Baselines
 
 Words = Sequence[Sequence[str]]
 PADDING, UNKNOWN = 0, 1  # word ids; the others follow

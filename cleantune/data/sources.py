@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cleantune import console
 from cleantune.data import fetch
 from cleantune.errors import UserError
-from cleantune.params.read import Columns, CorpusFile, Dataset, HubCorpus
+from cleantune.params.sources import Columns, CorpusFile, Dataset, HubCorpus
 
 UNFINISHED = Path(".checkpoints/download")  # DVC empties data/raw before each run, so not there
 

@@ -152,3 +152,14 @@ def explore(
         ],
         "examples": {name: said[len(said) // 2][:300] for name, said in by_class.items() if said},
     }  # fmt: skip
+
+
+def explore_learned_from(splits: dict[str, pd.DataFrame], names: list[str]) -> dict[str, Any]:
+    """Describe the documents of train and validation: see `cleantune.data.statistics`."""
+    learned = ("train", "validation")
+    tokens = pd.concat([
+        tables.read_table(tables.TOKENS / f"{split}.parquet", ("id", "label", "length"))
+        for split in learned
+    ])  # fmt: skip
+    together = pd.concat([splits[split] for split in learned], ignore_index=True)
+    return explore(together, names, tokens[tables.originals(tokens["id"])])

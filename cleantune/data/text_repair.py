@@ -21,7 +21,7 @@ from ftfy import TextFixerConfig
 from lxml import etree
 
 from cleantune import console
-from cleantune.params.read import TextSteps
+from cleantune.params.sections import TextSteps
 
 EXAMPLES = 3  # of each repair
 SNIPPET = 60  # characters that an example shows from where the repair begins

@@ -1,8 +1,16 @@
 """Texts as they come in from elsewhere: mistyped, shouted, unpunctuated, cut off."""
 
 import string
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+
+from cleantune import console, files
+from cleantune.data import tables
+from cleantune.evaluation import confidence_intervals
+from cleantune.evaluation.predictions import Split, read_baseline
+from cleantune.models.classifier import Classifier
 
 _BESIDE = (
     "qwsz vghn xdfv ersfcx wsdr rtgdvc tyfhbv yugjnb uojk uikhmn ijlom opk njk bhjm ipkl ol wa "
@@ -54,3 +62,46 @@ def perturbed(texts: list[str], seed: int) -> dict[str, list[str]]:
         "first half of the words": [first_half(text) for text in texts],
         "first ten words": [" ".join(text.split()[:10]) for text in texts],
     }
+
+
+def measure_robustness(
+    model: Classifier, test: Split, texts: list[str], count: int, seed: int
+) -> dict[str, Any]:
+    """Return the accuracy on a sample of test texts, as they are and in each disguise.
+
+    With it, by name, its 95 % interval. What reaches the model as the same tokens twice,
+    such as another case if it knows none, is predicted once.
+    """
+    count = min(count, len(texts))
+    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:count])
+    originals = [texts[i] for i in rows]
+    versions = {"as it is": originals} | perturbed(originals, seed)
+    tokens = {k: [tuple(ids) for ids in model.encode(version)] for k, version in versions.items()}
+    known = dict(zip(tokens["as it is"], test.predicted[rows], strict=True))
+    new = list(dict.fromkeys(t for version in tokens.values() for t in version if t not in known))
+    with console.Bar("predicting disturbed texts", len(new)) as bar:
+        logits = model.logits(new, bar.advance)
+    predicted = replace(test, logits=logits).predicted
+    known |= dict(zip(new, predicted, strict=True))
+    accuracy, intervals = {}, {}
+    for name, version in tokens.items():
+        right = np.array([known[t] for t in version]) == test.labels[rows]
+        accuracy[name] = float(right.mean())
+        intervals[name] = confidence_intervals.share(right, test.groups[rows])
+    return {"n": count, "accuracy": accuracy, "intervals": intervals}
+
+
+def measure_flipped(validation: Split, test: Split) -> dict[str, float]:
+    """Return tfidf's accuracy by share of training labels flipped, as far as baselines went.
+
+    It takes the likeliest class: nothing is chosen on validation for those trained on flipped ones.
+    """
+    path = tables.BASELINES / tables.FLIPPED
+    if not path.is_file():
+        return {}
+    accuracy = {"0": float(read_baseline("tfidf", validation, test)[1].right.mean())}
+    for share, table in tables.read_table(path).groupby("share"):
+        if list(table["id"]) != list(test.table["id"]):
+            raise files.damaged(path, "its ids are not those of test")
+        accuracy[f"{share:g}"] = float((table["predicted"].to_numpy() == test.labels).mean())
+    return accuracy

@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from cleantune.evaluation import confidence_intervals
+from cleantune.evaluation.predictions import Split
 
 LENGTHS = (0, 30, 45, 60, 90)  # lower edges, in words
 CONFIDENCES = (0.0, 0.5, 0.7, 0.9, 0.97)  # lower edges
@@ -70,3 +74,27 @@ def near_duplicates(
         found.append(bool(others))
         doubtful.append(bool(others - {label}))
     return np.array(found, dtype=bool), np.array(doubtful, dtype=bool)
+
+
+def measure_slices(
+    test: Split, train: pd.DataFrame, dropped: pd.DataFrame, texts: list[str], raw: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Return n and accuracy, with its 95 % interval, of each part of the test set, by kind and name."""
+    right = test.right
+    known, doubtful = near_duplicates(test.table, train, dropped)
+    everything = np.ones(len(right), dtype=bool)
+    found = [
+        ("test set", "as released", everything),
+        ("test set", "without near-duplicates of train", ~known),
+        ("test set", "without those whose duplicates disagree in label", ~doubtful),
+        *slices(texts, raw, test.confidence),
+    ]
+    parts: dict[str, dict[str, Any]] = {}
+    for kind, name, where in found:
+        if where.any():
+            parts.setdefault(kind, {})[name] = {
+                "n": int(where.sum()),
+                "accuracy": float(right[where].mean()),
+                "interval": confidence_intervals.share(right[where], test.groups[where]),
+            }
+    return parts

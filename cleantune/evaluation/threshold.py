@@ -16,7 +16,7 @@ import numpy as np
 from cleantune import files
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics
-from cleantune.params.read import Evaluate
+from cleantune.params.sections import Evaluate
 
 FILE = "decision.json"
 WEIGHTS = "model.safetensors"

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.models import attention, encoder
+from cleantune.models import encoder, first_token
 
 SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds`
 NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
@@ -123,7 +123,7 @@ def load(folder: Path = tables.FINETUNED) -> Classifier:
         raise _unusable(folder, f"its weights lack {absent}: not a fine-tuned classifier")
     labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
     encoder.set_padding(model.config, tokenizer)
-    attention.answer_from_first_token(model)
+    first_token.answer_from_first_token(model)
     # a tokenizer that knows no limit says 1e30
     limits = [tokenizer.model_max_length, encoder.position_limit(model.config)]
     max_length = min([int(n) for n in limits if n and n < 1e9], default=512)

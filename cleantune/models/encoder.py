@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cleantune import console, files
 from cleantune.errors import UserError
 from cleantune.models import pooling
-from cleantune.params.read import Model
+from cleantune.params.sources import Model
 
 WEIGHTS = "model.safetensors"
 FILES = ("*.json", "*.txt", "*.model", WEIGHTS, f"*_Dense/{WEIGHTS}")

@@ -6,7 +6,7 @@ from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing
 from transformers import BertConfig, PreTrainedTokenizerFast
 
-from cleantune.params.read import Pretrain
+from cleantune.params.sections import Pretrain
 
 
 def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:

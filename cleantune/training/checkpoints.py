@@ -1,88 +1,28 @@
 """Checkpoints of unfinished training, in ``.checkpoints/<stage>/<fingerprint>/``.
 
-The fingerprint covers everything that decides the result: params, inputs, code, versions, number of
-processes, and of each the threads, the model of its processor and GPU and the kernels chosen for
-them. So a run resumes only what it would itself have computed. A checkpoint is
-written beside its place, listed with the hash of every file and of the best weights so far, which
-stand in a folder of their own, and takes its name in one rename. The last two are kept, and the
-best weights that they name; one that does not match its list is passed over, and goes when the next
-one stands.
+A run resumes only from checkpoints of its own fingerprint (``cleantune.training.fingerprint``). A
+checkpoint is written beside its place, listed with the hash of every file and of the best weights so
+far, which are in a folder of their own, and takes its name in one rename. The last two are kept, and
+the best weights that they name; one that does not match its list is passed over, and removed when
+the next one is complete.
 """
 
 import errno
-import hashlib
 import json
 import os
-import platform
 import shutil
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from cleantune import console, files
-from cleantune.distributed import connection
+from cleantune.distributed import ranks
 from cleantune.errors import UserError
 
 ROOT = Path(".checkpoints")
 KEPT = 2
 LISTING = "files.json"
-LIBRARIES = ("accelerate", "deepspeed", "numpy", "peft", "torch", "transformers")
-KERNEL_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR",
-                    "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE")  # fmt: skip
 DAMAGED = ".damaged-"
-
-
-def fingerprint(params: Mapping[str, Any], inputs: Iterable[Path]) -> str:
-    """Return a hash of all that decides a run: see the module's first lines.
-
-    ``params`` must be JSON; of ``inputs``, files count by content and folders by all their files.
-    """
-    # Under `python -m` the stage itself is __main__; a test imports it by its name.
-    modules = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
-    code = {f"{Path(file).parent.name}/{Path(file).name}": files.sha256(Path(file))
-            for name, file in modules
-            if file and (name.split(".")[0] in ("cleantune", "stages")
-                         or (name == "__main__" and Path(file).parent.name == "stages"))}  # fmt: skip
-    every = [p for path in inputs for p in ([path] if path.is_file() else sorted(path.rglob("*")))]
-    decides = {
-        "params": params,
-        "inputs": {str(p): files.sha256(p) for p in every if p.is_file()},
-        "code": code,
-        "versions": {name: version(name) for name in LIBRARIES},
-        # In every process the same list: hosts that differ must still agree on the folder.
-        "processes": connection.gather(hardware()),
-    }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def hardware() -> dict[str, Any]:
-    """Return what of this process's machine and settings decides how results are rounded."""
-    gpu = torch.cuda.is_available()
-    return {
-        "threads": torch.get_num_threads(),
-        "processor": _processor_model(),
-        "capabilities": dict(torch.cpu.get_capabilities()),
-        "kernels": torch.backends.cpu.get_cpu_capability(),  # follows ATEN_CPU_CAPABILITY
-        "environment": {name: os.environ.get(name) for name in KERNEL_VARIABLES},
-        "gpu": [torch.cuda.get_device_name(), *torch.cuda.get_device_capability()] if gpu else None,
-        "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-
-
-def _processor_model() -> list[str]:
-    """Return the lines in which Linux names the model of the processor, on x86 and ARM."""
-    named = ("vendor_id", "cpu family", "model", "stepping", "CPU ")
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    except OSError:
-        return [platform.processor()]
-    return [line for line in first.splitlines() if line.startswith(named)]
 
 
 class Checkpoints:
@@ -105,7 +45,7 @@ class Checkpoints:
 
         Rank 0 looks, for all: processes that went on from different ones would not fit together.
         """
-        newest = connection.gather(self._newest() if connection.rank() == 0 else None)[0]
+        newest = ranks.gather(self._newest() if ranks.rank() == 0 else None)[0]
         if newest is None:
             return None
         self._best = _beside(self.path(newest))
@@ -132,17 +72,17 @@ class Checkpoints:
         Raises ``UserError`` when the disk is full; earlier checkpoints stay as they are.
         """
         part = self.folder / f".step-{step}.part"
-        first = connection.rank() == 0
+        first = ranks.rank() == 0
         with self.room(f"the checkpoint of step {step}", part):
             if first:
                 files.clear_up(self.path(step))
                 part.mkdir()
-            connection.barrier()
+            ranks.barrier()
             yield part
-            connection.barrier()
+            ranks.barrier()
             if first:
                 self._seal(part, step)
-            connection.barrier()
+            ranks.barrier()
 
     @contextmanager
     def room(self, what: str, part: Path | None = None) -> Iterator[None]:
@@ -195,7 +135,7 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Remove all checkpoints of this run: it has ended well."""
-        if connection.rank() == 0:
+        if ranks.rank() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cleantune import files
-from cleantune.distributed import connection
+from cleantune.distributed import ranks
 from cleantune.errors import UserError
 
 CONFIG = Path("ds_config.json")
@@ -41,7 +41,7 @@ def spare_one_process_the_exchange(deepspeed: Any) -> None:
 
     At ZeRO-0 it would join all gradients for it and take them apart again, in every step.
     """
-    if connection.world_size() == 1 and not deepspeed.zero_optimization():
+    if ranks.world_size() == 1 and not deepspeed.zero_optimization():
         deepspeed.enable_backward_allreduce = False
 
 
@@ -58,7 +58,7 @@ def clip_as_torch_does(deepspeed: Any) -> None:
             deepspeed, "_global_grad_norm", torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
         )  # fmt: skip
     elif (
-        connection.world_size() == 1
+        ranks.world_size() == 1
         and deepspeed.zero_optimization_stage() < 3
         and not optimizer.cpu_offload
     ):

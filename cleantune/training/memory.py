@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from cleantune.distributed import connection
-from cleantune.params.read import Finetune
+from cleantune.distributed import ranks
+from cleantune.params.sections import Finetune
 from cleantune.training import optimizers
 
 ROOM_FOR_STATES = 0.7
@@ -120,8 +120,8 @@ def zero_stage(
     if wanted != "auto":
         idle = offload != "none" and wanted == 0
         return wanted, "zero_stage asks for it" + (", and it offloads nothing" if idle else "")
-    processes = connection.world_size()
-    room = min(connection.gather(device_bytes())) * ROOM_FOR_STATES
+    processes = ranks.world_size()
+    room = min(ranks.gather(device_bytes())) * ROOM_FOR_STATES
     for stage in {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "all": (3,)}[offload]:
         need = states_bytes(stage, model, processes, offload)
         if need <= room or stage == 3:
@@ -147,7 +147,7 @@ class Run:
 
     def states(self) -> int:
         """Return the bytes of weights, gradients and optimizer in one process."""
-        return states_bytes(self.zero, self.model, connection.world_size(), self.offload)
+        return states_bytes(self.zero, self.model, ranks.world_size(), self.offload)
 
     def activations(self) -> int:
         """Return the bytes of what the backward pass needs of the forward pass.
@@ -175,7 +175,7 @@ def out_of_memory(run: Run, levers: dict[str, str] = LEVERS) -> str:
                     "zero": max(run.zero, 1)},  # ZeRO-0 offloads nothing
     }  # fmt: skip
     # A micro-batch is one process's, any other batch that of all together.
-    together = 1 if levers["batch"] == LEVERS["batch"] else connection.world_size()
+    together = 1 if levers["batch"] == LEVERS["batch"] else ranks.world_size()
     lines = []
     for kind, name in levers.items():
         changed: Run = replace(run, **changes[kind])

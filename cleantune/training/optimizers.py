@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cleantune.errors import UserError
-from cleantune.params.read import Finetune
+from cleantune.params.sections import Finetune
 
 
 def depths(model: Any) -> dict[str, int]:

@@ -30,11 +30,12 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from cleantune import console, files
-from cleantune.distributed import connection
+from cleantune.distributed import connection, ranks
 from cleantune.errors import UserError
-from cleantune.params.read import Finetune
+from cleantune.params.sections import Finetune
 from cleantune.training import batches, deepspeed_config, memory, optimizers, training_logs
 from cleantune.training.checkpoints import Checkpoints
+from cleantune.training.losses import disagreement
 
 LABELS = {"macro_f1": "macro-F1"}
 
@@ -147,8 +148,8 @@ class Engine(Trainer):
             data,
             self.batch_size,
             args.seed,
-            connection.rank(),
-            connection.world_size(),
+            ranks.rank(),
+            ranks.world_size(),
             args.gradient_accumulation_steps,
         )
         return batches.Loader(share, data, self.collators[0])
@@ -202,10 +203,10 @@ class Engine(Trainer):
         to look into it; with such a gradient the weights are lost.
         """
         shared = torch.stack([self._step_loss, self._step_loss.new_tensor(self.stop_signal)])
-        if connection.world_size() > 1:
+        if ranks.world_size() > 1:
             deepspeed: Any = self.deepspeed  # whose group waits no longer than a step may take
             torch.distributed.all_reduce(shared, group=deepspeed.data_parallel_group)
-        loss = shared[0].item() / connection.world_size()
+        loss = shared[0].item() / ranks.world_size()
         # A signal that came after the exchange counts from the next step on, in all processes alike.
         self.stopping = (self.stop_signal or signal.SIGTERM) if shared[1].item() else 0
         rows = self._step_rows
@@ -215,7 +216,7 @@ class Engine(Trainer):
             what = "gradient's norm" if math.isfinite(loss) else "loss"
             data = self.train_dataset
             assert isinstance(data, batches.TokenDataset)
-            ids = sorted({data.ids[i] for part in connection.gather(rows) for i in part})
+            ids = sorted({data.ids[i] for part in ranks.gather(rows) for i in part})
             raise UserError(
                 f"The {what} is {norm if math.isfinite(loss) else loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
                 f"documents {', '.join(ids)}.\n"
@@ -225,7 +226,7 @@ class Engine(Trainer):
 
     def obey(self) -> None:
         """Raise ``Stopped`` where a signal came too late for a checkpoint: nothing else shall begin."""
-        number = max(connection.gather(self.stop_signal))
+        number = max(ranks.gather(self.stop_signal))
         if number:
             console.say("stopped at the end of this run; the same command goes on from there")
             raise Stopped(128 + number)
@@ -259,7 +260,7 @@ class Engine(Trainer):
         if epoch - better_at >= self.knobs.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
-        if connection.rank() == 0:
+        if ranks.rank() == 0:
             of = epoch if self.control.should_training_stop else int(self.args.num_train_epochs)
             training_logs.note_epochs(self.checkpoints.folder.parent.name, of, self.history)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
@@ -293,11 +294,11 @@ class Engine(Trainer):
         The processes deal the batches out among themselves. All compute equally many (ZeRO-3
         gathers weights together); what a process computes beyond its share is thrown away.
         """
-        model, share, data = self.model_wrapped, connection.world_size(), self.validation
+        model, share, data = self.model_wrapped, ranks.world_size(), self.validation
         model.eval()
         todo = batches.in_order_of_length(data.lengths, self.args.per_device_eval_batch_size)
         found: list[tuple[NDArray[np.int64], torch.Tensor]] = []
-        for i in range(connection.rank(), -(-len(todo) // share) * share, share):
+        for i in range(ranks.rank(), -(-len(todo) // share) * share, share):
             rows = todo[min(i, len(todo) - 1)]
             inputs = self._prepare_inputs(self.collators[1]([(int(row), 0.0, -1) for row in rows]))
             with torch.no_grad():
@@ -305,7 +306,7 @@ class Engine(Trainer):
             if i < len(todo):
                 found.append((rows, self.result(logits.float(), inputs)))
         mine = [(rows, values.cpu().numpy()) for rows, values in found]
-        gathered = [pair for part in connection.gather(mine) for pair in part]
+        gathered = [pair for part in ranks.gather(mine) for pair in part]
         result = np.empty((len(data), gathered[0][1].shape[1]), np.float32)
         for rows, values in gathered:
             result[rows] = values
@@ -321,14 +322,14 @@ class Engine(Trainer):
     def _keep_best(self) -> None:
         """Write the weights, gathered from all processes, as a Hugging Face folder."""
         weights = self.accelerator.get_state_dict(self.model_wrapped)
-        if connection.rank() == 0:
+        if ranks.rank() == 0:
             with self.checkpoints.write_best(self.state.global_step) as folder:
                 whole: Any = self.model
                 if self.knobs.lora_rank:  # a copy: folding in and out again would round the weights
                     whole, weights = copy.deepcopy(whole).merge_and_unload(), None
                 # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
                 whole.save_pretrained(folder, state_dict=weights, save_original_format=False)
-        connection.barrier()
+        ranks.barrier()
 
     def _kept(self) -> str:
         """Return the sentence that says which checkpoint there is."""
@@ -359,27 +360,17 @@ class Engine(Trainer):
         with self.checkpoints.write(self.state.global_step) as folder:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_rng_state(str(folder))
-            if connection.rank() == 0:
+            if ranks.rank() == 0:
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 record = {"history": self.history, "best": self.best, "before": self.before}
                 (folder / "history.json").write_text(json.dumps(record))
         # Asked again: a signal may have come since the step's exchange, as during an evaluation.
-        number = max(connection.gather(self.stop_signal))
+        number = max(ranks.gather(self.stop_signal))
         if number:
             console.say(
                 f"stopped at step {self.state.global_step}; the same command goes on from there"
             )
             raise Stopped(128 + number)
-
-
-def disagreement(logits: torch.Tensor) -> torch.Tensor:
-    """Return R-Drop's penalty (Liang et al. 2021, arXiv 2106.14448) for each document.
-
-    Half the symmetric Kullback-Leibler divergence, in nats, between the classes' probabilities of
-    two passes; ``logits`` (2 x documents, classes) has those of the second below the first's.
-    """
-    first, second = logits.log_softmax(dim=1).chunk(2)
-    return ((first.exp() - second.exp()) * (first - second)).sum(dim=1) / 2
 
 
 class _Flow(TrainerCallback):
@@ -394,9 +385,9 @@ class _Flow(TrainerCallback):
         deepspeed_config.spare_one_process_the_exchange(self._engine.deepspeed)
         deepspeed_config.clip_as_torch_does(self._engine.deepspeed)
         connection.watch_hosts()  # on DeepSpeed's connections too
-        connection.barrier()  # nobody is later than the others now: they wait less in a step
-        if connection.rank():  # else all would leave out the same activations
-            torch.manual_seed(args.seed + connection.rank())
+        ranks.barrier()  # nobody is later than the others now: they wait less in a step
+        if ranks.rank():  # else all would leave out the same activations
+            torch.manual_seed(args.seed + ranks.rank())
         if self._engine.judges_before and not self._engine.before:
             self._engine.before = self._engine.figures()
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from cleantune.distributed import connection
-from cleantune.params.read import Finetune
+from cleantune.distributed import ranks
+from cleantune.params.sections import Finetune
 from cleantune.training import deepspeed_config
 
 PLAIN = Finetune(
@@ -53,7 +53,7 @@ def build(
     ``judged_at_once`` is the rows a process evaluates at once where ``knobs`` doesn't say. What is
     not here keeps transformers' default.
     """
-    share = math.ceil(batch_size / connection.world_size())
+    share = math.ceil(batch_size / ranks.world_size())
     micro = min(share, knobs.micro_batch_size or share)
     return TrainingArguments(
         output_dir=str(folder),

@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback
 
 from cleantune import console, files
-from cleantune.distributed import connection
+from cleantune.distributed import ranks
 
 ROOT = Path(".logs")
 HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "validation_loss",
@@ -57,7 +57,7 @@ class TensorBoard(TrainerCallback):
         """Open the log."""
         from torch.utils.tensorboard import SummaryWriter
 
-        if connection.rank() == 0:
+        if ranks.rank() == 0:
             writer: Any = SummaryWriter
             self._writer = writer(str(self._folder))
 
@@ -111,7 +111,7 @@ class Profiler(TrainerCallback):
 
     def _save(self, profile: Any) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        trace = self._folder / f"trace-{connection.rank()}.json"
+        trace = self._folder / f"trace-{ranks.rank()}.json"
         profile.export_chrome_trace(str(trace))
         operations = sorted(profile.key_averages(), key=lambda o: -o.self_cpu_time_total)
         total = sum(o.self_cpu_time_total for o in operations)

@@ -16,7 +16,7 @@ from cleantune.baselines.ngram import KneserNey, NgramClassifier
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics
-from cleantune.params.read import Baselines
+from cleantune.params.sections import Baselines
 from stages import baselines
 from tests import evaluated, tiny
 from tests.conftest import REPOSITORY

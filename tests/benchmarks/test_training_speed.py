@@ -9,8 +9,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks import training_speed
 from cleantune.errors import UserError
-from cleantune.models import attention
-from cleantune.training import optimizers
+from cleantune.training import acceleration, optimizers
 
 LAYER = 4 * 8 * 8 + 2 * 8 * 24  # query, key, value, output; the two of the feed-forward part
 
@@ -25,7 +24,7 @@ def model():
 
 def test_operations_are_what_a_count_by_hand_says(model):
     assert training_speed.operations(model, 1 / 10) == 6 * 2 * LAYER
-    attention.speed_up(
+    acceleration.speed_up(
         model
     )  # the last layer: keys and values of all tokens, the rest of one in ten
     last = 2 * 8 * 8 + (LAYER - 2 * 8 * 8) / 10

@@ -19,8 +19,9 @@ import pytest
 import torch
 
 from cleantune import files
-from cleantune.distributed import connection
+from cleantune.distributed import connection, ranks
 from cleantune.training import checkpoints as checkpoints_module
+from cleantune.training import fingerprint
 from tests import tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "precision": "fp32",
@@ -163,7 +164,7 @@ def test_all_processes_go_on_from_the_checkpoint_that_rank_0_found(workspace, mo
         with run.write(step) as folder:
             (folder / "weights.pt").write_bytes(bytes(100))
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(connection, "gather", lambda _: [2, None])
+    monkeypatch.setattr(ranks, "gather", lambda _: [2, None])
     assert run.latest() == run.path(2)
 
 
@@ -201,20 +202,20 @@ def test_the_fingerprint_follows_code_processes_threads_and_libraries(tmp_path, 
     module.__file__ = str(tmp_path / "extra.py")
     (tmp_path / "extra.py").write_text("PASSES = 1")
     monkeypatch.setitem(sys.modules, "stages.extra", module)
-    seen = [checkpoints_module.fingerprint({}, [])]
-    assert checkpoints_module.fingerprint({}, []) == seen[0]
+    seen = [fingerprint.of_run({}, [])]
+    assert fingerprint.of_run({}, []) == seen[0]
     (tmp_path / "extra.py").write_text("PASSES = 2")
-    seen.append(checkpoints_module.fingerprint({}, []))
-    monkeypatch.setattr(connection, "gather", lambda value: [value, value])
-    seen.append(checkpoints_module.fingerprint({}, []))
+    seen.append(fingerprint.of_run({}, []))
+    monkeypatch.setattr(ranks, "gather", lambda value: [value, value])
+    seen.append(fingerprint.of_run({}, []))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
-    seen.append(checkpoints_module.fingerprint({}, []))
+    seen.append(fingerprint.of_run({}, []))
     for library in ("accelerate", "deepspeed", "numpy", "peft", "torch", "transformers"):
         versions = {library: "99"}
         monkeypatch.setattr(
-            checkpoints_module, "version", lambda name, v=versions: v.get(name) or version(name)
+            fingerprint, "version", lambda name, v=versions: v.get(name) or version(name)
         )
-        seen.append(checkpoints_module.fingerprint({}, []))
+        seen.append(fingerprint.of_run({}, []))
     assert len(set(seen)) == len(seen) == 10
 
 

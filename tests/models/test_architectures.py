@@ -26,7 +26,14 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation.explanations import explain
 from cleantune.models import attention, classifier, encoder, onnx_model
-from cleantune.training import batches, masked_lm, memory, optimizers, training_arguments
+from cleantune.training import (
+    acceleration,
+    batches,
+    masked_lm,
+    memory,
+    optimizers,
+    training_arguments,
+)
 from tests import architectures, tiny
 from tests.conftest import REPOSITORY
 from tools import export
@@ -148,7 +155,7 @@ def test_a_text_is_judged_alike_alone_and_among_longer_ones(untrained, tmp_path,
     table = pd.DataFrame({"id": texts, "input_ids": tokens, "label": 0, "weight": 1.0})
     collate = batches.Collator(batches.TokenDataset(table), model.pad_id)
     batch = collate([(i, 1.0, 0) for i in range(len(texts))])
-    attention.speed_up(model.model)
+    acceleration.speed_up(model.model)
     with torch.inference_mode():
         found = model.model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     np.testing.assert_allclose(found, alone, atol=1e-5)
@@ -169,7 +176,7 @@ def test_sped_up_it_says_the_same_and_still_drops(untrained):
     model = classifier.load(folder)
     tokens = model.encode(TEXTS)
     before = model.logits(tokens)
-    attention.speed_up(model.model)
+    acceleration.speed_up(model.model)
     np.testing.assert_allclose(model.logits(tokens), before, atol=2e-6)
     uses = model.model.config._attn_implementation == attention.ATTENTION
     assert uses == (not architecture.startswith("deberta")), "DeBERTa's attention is its own"
@@ -177,7 +184,7 @@ def test_sped_up_it_says_the_same_and_still_drops(untrained):
     again = encoder.load_model(
         AutoModelForSequenceClassification, folder, config=model.model.config
     )
-    attention.speed_up(again)
+    acceleration.speed_up(again)
     shares = {m.p for m in again.modules() if isinstance(m, torch.nn.Dropout)}
     shares |= {getattr(m, "attention_dropout", 0.5) for m in again.modules()}
     assert shares == {0.5}, "finetune.dropout reaches every layer"
@@ -200,8 +207,8 @@ def test_sped_up_it_learns_as_with_its_own_eager_attention(untrained):
 def test_in_bf16_it_says_nearly_the_same_and_learns_the_same_weights(untrained):
     _, folder = untrained
     plain, half = (classifier.load(folder) for _ in range(2))
-    attention.speed_up(half.model)
-    attention.autocast_to_bf16(half.model)
+    acceleration.speed_up(half.model)
+    acceleration.autocast_to_bf16(half.model)
     tokens = plain.encode(TEXTS)
     # Relative, for logits have no unit: bf16 rounds by 2**-8, and processors sum in different orders.
     exact = plain.logits(tokens)
@@ -358,7 +365,7 @@ def ten_losses(model, fast=True):
     torch.manual_seed(0)
     model.train()
     if fast:
-        attention.speed_up(model)
+        acceleration.speed_up(model)
     step = optimizers.build(model, 1e-3, training_arguments.PLAIN)
     draw = torch.Generator().manual_seed(1)
     losses = []

@@ -13,7 +13,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from cleantune.models import attention
+from cleantune.models import attention, first_token
+from cleantune.training import acceleration
 
 TINY = {
     "bert": BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
@@ -63,7 +64,7 @@ def test_dropout_follows_the_seed():
 def test_attention_gives_the_scores_and_gradients_of_eager_attention(kind):
     theirs, ours = model(kind).eval(), model(kind).eval()
     ours.load_state_dict(theirs.state_dict())
-    attention.speed_up(ours)
+    acceleration.speed_up(ours)
     assert ours.config._attn_implementation == attention.ATTENTION
     ids = torch.randint(2, 50, (3, 9))
     mask = torch.ones_like(ids)
@@ -86,7 +87,7 @@ def test_the_last_layer_for_the_first_token_alone_gives_the_whole_models_scores_
     kind, implementation
 ):
     whole, ours = model(kind, implementation).eval(), model(kind, implementation).eval()
-    attention.answer_from_first_token(ours)
+    first_token.answer_from_first_token(ours)
     ours = copy.deepcopy(ours)
     computed = []
     ours.base_model.encoder.layer[-1].register_forward_hook(
@@ -109,18 +110,18 @@ def test_who_reads_every_token_gets_every_token():
     guessing = AutoModelForMaskedLM.from_config(copy.deepcopy(TINY["bert"])).eval()
     ids = torch.randint(2, 50, (3, 9))
     before = guessing(input_ids=ids).logits
-    attention.answer_from_first_token(guessing)
+    first_token.answer_from_first_token(guessing)
     assert torch.equal(guessing(input_ids=ids).logits, before)
     last = model("gpt2").eval()
     before = last(input_ids=ids).logits
-    attention.answer_from_first_token(last)
+    first_token.answer_from_first_token(last)
     assert torch.equal(last(input_ids=ids).logits, before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU keeps torch's own")
 def test_training_uses_our_dropout_everywhere_and_a_saved_model_does_not_know(tmp_path):
     ours = model("bert").train()
-    attention.speed_up(ours)
+    acceleration.speed_up(ours)
     kinds = {type(m) for m in ours.modules() if isinstance(m, torch.nn.Dropout)}
     assert kinds == {attention.Dropout}
     ours.save_pretrained(tmp_path)
@@ -131,7 +132,7 @@ def test_training_uses_our_dropout_everywhere_and_a_saved_model_does_not_know(tm
 def test_bf16_holds_between_the_products_and_weights_and_gradients_stay_in_fp32():
     plain, half = model("bert").eval(), model("bert").eval()
     half.load_state_dict(plain.state_dict())
-    attention.autocast_to_bf16(half)
+    acceleration.autocast_to_bf16(half)
     passed = []
     for layer in half.bert.encoder.layer:
         layer.register_forward_hook(lambda _layer, given, out: passed.extend([given[0], out]))

@@ -12,7 +12,7 @@ from transformers import AutoModel
 
 from cleantune.errors import UserError
 from cleantune.models import encoder
-from cleantune.params.read import Model
+from cleantune.params.sources import Model
 from tests import architectures
 
 TEXTS = ["Oil prices fell again, the bank said.", "Coach!"]

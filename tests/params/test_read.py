@@ -7,7 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from cleantune.errors import UserError
-from cleantune.params.read import Params, read_params
+from cleantune.params.read import read_params
+from cleantune.params.sections import Params
 from tests.conftest import REPOSITORY
 
 WRONG = [

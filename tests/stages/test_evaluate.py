@@ -18,7 +18,7 @@ from sklearn import metrics as reference
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.evaluation import comparison, metrics
+from cleantune.evaluation import metrics, predictions, robustness
 from cleantune.evaluation.explanations import explain
 from cleantune.evaluation.robustness import perturbed
 from cleantune.evaluation.slices import near_duplicates
@@ -326,8 +326,8 @@ def test_disturbed_texts_are_scored_as_if_each_were_predicted_alone(project):
     table = tables.read_table(tables.CLEAN / "test.parquet")
     texts, labels = tables.full_text(table), table["label"].to_numpy()
     alone = np.array([model.logits(model.encode([text]))[0] for text in texts])
-    test = comparison.Split(table, labels, alone, model.labels)
-    found = comparison.measure_robustness(model, test, texts, 1000, seed=3)
+    test = predictions.Split(table, labels, alone, model.labels)
+    found = robustness.measure_robustness(model, test, texts, 1000, seed=3)
     assert found["n"] == len(texts)
     for name, version in perturbed(texts, seed=3).items():
         guesses = [model.logits(model.encode([text]))[0].argmax() for text in version]

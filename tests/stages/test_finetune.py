@@ -18,15 +18,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from cleantune import files
-from cleantune.distributed import connection
+from cleantune.distributed import ranks
 from cleantune.errors import UserError
-from cleantune.labels import fine_tuned_judge
-from cleantune.models import attention, encoder
+from cleantune.labels import fine_tuned_label_model
+from cleantune.models import encoder
 from cleantune.training import (
+    acceleration,
     deepspeed_config,
+    losses,
     memory,
     optimizers,
-    trainer,
     training_arguments,
     training_logs,
 )
@@ -111,7 +112,7 @@ def test_layer_lr_decay_slows_each_layer_by_the_same_share():
     assert rates["bert.encoder.layer.1.output.dense.weight"] == 0.5
     assert rates["bert.encoder.layer.0.output.dense.bias"] == 0.25
     assert rates["bert.embeddings.word_embeddings.weight"] == 0.125
-    knobs = fine_tuned_judge.KNOBS.model_copy(update={"layer_lr_decay": 0.5})
+    knobs = fine_tuned_label_model.KNOBS.model_copy(update={"layer_lr_decay": 0.5})
     assert min(g["lr"] for g in optimizers.build(built, 1.0, knobs).param_groups) == 0.125
 
 
@@ -126,7 +127,7 @@ def test_weight_decay_goes_through_the_gradient_in_adam_and_past_it_in_adamw(kin
     weight = built.bert.encoder.layer[0].output.dense.weight
     torch.nn.init.constant_(weight, 0.5)
     weight.grad = torch.zeros_like(weight)  # adam makes any gradient, of decay too, a step of lr
-    knobs = fine_tuned_judge.KNOBS.model_copy(update={"optimizer": kind, "weight_decay": 0.2})
+    knobs = fine_tuned_label_model.KNOBS.model_copy(update={"optimizer": kind, "weight_decay": 0.2})
     optimizers.build(built, 0.01, knobs).step()
     torch.testing.assert_close(weight, torch.full_like(weight, left))
 
@@ -222,7 +223,7 @@ def test_r_drop_without_dropout_is_refused(architecture):
         config = architectures.config(architecture, reader)
         optimizers.set_dropout(config, share)
         built = AutoModelForSequenceClassification.from_config(config)
-        attention.speed_up(built)
+        acceleration.speed_up(built)
         if share:
             optimizers.refuse_r_drop_without_dropout(built, knobs)
             continue
@@ -238,7 +239,7 @@ def test_the_disagreement_is_half_the_symmetric_divergence():
     p, q = (torch.distributions.Categorical(logits=x) for x in (first, second))
     divergence = torch.distributions.kl_divergence
     torch.testing.assert_close(
-        trainer.disagreement(torch.cat([first, second])),
+        losses.disagreement(torch.cat([first, second])),
         (divergence(p, q) + divergence(q, p)) / 2,
     )
 
@@ -416,7 +417,7 @@ def test_without_compiler_nvcc_and_network_it_trains_all_the_same(folder, plain)
 def test_auto_takes_the_first_stage_that_fits(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     # One of the processes has more memory than the others: the least counts.
-    monkeypatch.setattr(connection, "gather", lambda size: [2 * size] + [size] * 7)
+    monkeypatch.setattr(ranks, "gather", lambda size: [2 * size] + [size] * 7)
     model, room = memory.Size(1_000_000_000, 0, 10_000_000), memory.ROOM_FOR_STATES
     chosen = []
     for gigabytes in (40, 20, 9, 2):

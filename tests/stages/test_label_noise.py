@@ -18,7 +18,7 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.labels import confident_learning as lq
-from cleantune.labels import corrections, issue_types
+from cleantune.labels import corrections, issue_types, label_models, noise_rate
 from cleantune.labels.review_page import page
 from cleantune.models import encoder
 from cleantune.params.read import read_params
@@ -236,20 +236,20 @@ def simulated(rate: float, rows: int = 8000) -> tuple[np.ndarray, np.ndarray, np
 def test_noise_that_depends_on_the_class_alone_is_measured_exactly(rate):
     probabilities, true, labels = simulated(rate)
     real = (labels != true).mean()
-    found = lq.noise_rate([probabilities], labels, 20)
+    found = noise_rate.noise_rate([probabilities], labels, 20)
     assert found.estimate == pytest.approx(real, abs=0.015)
     assert found.lower <= found.estimate <= found.upper
-    posterior = lq.posterior(probabilities, labels)
+    posterior = noise_rate.posterior(probabilities, labels)
     quality = posterior[np.arange(len(labels)), labels]
-    wrong = lq.error_probability(quality, real, sharpness=1)
+    wrong = noise_rate.error_probability(quality, real, sharpness=1)
     assert wrong.mean() == pytest.approx(real, abs=1e-6)
-    matrix = lq.transition(lq.calibrated(posterior, labels, wrong), labels)
+    matrix = noise_rate.transition(noise_rate.calibrated(posterior, labels, wrong), labels)
     assert np.allclose(matrix.sum(1), 1)
     assert np.allclose(matrix, np.eye(3) * (1 - 1.5 * rate) + rate / 2, atol=0.02)
     for precision in (0.7, 0.9):
-        suspect = lq.suspects(quality, wrong, precision)
+        suspect = noise_rate.suspects(quality, wrong, precision)
         assert (labels != true)[suspect].mean() == pytest.approx(precision, abs=0.03)
-    assert lq.suspects(quality, wrong).sum() == round(wrong.sum())
+    assert noise_rate.suspects(quality, wrong).sum() == round(wrong.sum())
 
 
 def text_model(
@@ -279,7 +279,7 @@ def test_of_correct_labels_at_most_a_hundredth_is_taken_for_wrong(classes, rows)
     found = []
     for seed in range(2):
         rounds, given, _ = text_model(classes, rows, 0, "", seed)
-        found.append(lq.noise_rate(rounds, given, 10))
+        found.append(noise_rate.noise_rate(rounds, given, 10))
     assert np.mean([rate.estimate for rate in found]) <= 0.01
     assert all(rate.lower == 0 for rate in found)
 
@@ -292,7 +292,7 @@ def test_wrong_labels_are_counted_within_a_few_points_and_the_interval_covers(cl
     found = []
     for seed in range(4):
         rounds, given, wrong = text_model(classes, 600, rate, kind, seed)
-        found.append((lq.noise_rate(rounds, given, 40), wrong.mean()))
+        found.append((noise_rate.noise_rate(rounds, given, 40), wrong.mean()))
     assert np.mean([abs(rate.estimate - real) for rate, real in found]) < 0.04
     assert sum(rate.lower <= real <= rate.upper for rate, real in found) >= 3
     assert all(rate.upper - rate.lower < 0.25 for rate, _ in found), (
@@ -306,10 +306,10 @@ def test_of_the_correct_labels_of_a_sample_at_most_a_hundredth_is_taken_for_wron
     given = np.unique(table["label"], return_inverse=True)[1]
     models = read_params(["models"], REPOSITORY / "params.yaml").models
     vectors = encoder.vectors(table["text"].to_list(), encoder.find("minilm", models), 64)
-    views = [*lq.vector_views(vectors), lq.tfidf_view(table["text"].to_list())]
+    views = [*label_models.vector_views(vectors), label_models.tfidf_view(table["text"].to_list())]
     fold = lq.fold_numbers(given, np.arange(len(given)), 5, 0)
     rounds = lq.true_label_probabilities(views, given, lq.class_prior(given, "given"), fold)
-    assert lq.noise_rate(rounds, given, 40).estimate <= 0.01
+    assert noise_rate.noise_rate(rounds, given, 40).estimate <= 0.01
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.3])
@@ -322,17 +322,19 @@ def test_of_suspects_asked_for_at_a_precision_about_that_share_is_wrong(rate):
     labels = np.where(rng.random(2000) < rate, (true + rng.integers(1, 4, 2000)) % 4, true)
     fold = lq.fold_numbers(labels, np.arange(2000), 3, 0)
     prior = np.full(4, 0.25)
-    rounds = lq.true_label_probabilities(lq.vector_views(vectors), labels, prior, fold)
-    posterior = lq.posterior(lq.over_rounds(rounds, prior), labels)
+    rounds = lq.true_label_probabilities(label_models.vector_views(vectors), labels, prior, fold)
+    posterior = noise_rate.posterior(lq.over_rounds(rounds, prior), labels)
     own = np.arange(2000), labels
-    wrong = lq.error_probability(posterior[own], lq.noise_rate(rounds, labels, 20).estimate)
+    wrong = noise_rate.error_probability(
+        posterior[own], noise_rate.noise_rate(rounds, labels, 20).estimate
+    )
     for precision in (0.7, 0.8, 0.9):
-        suspect = lq.suspects(posterior[own], wrong, precision)
+        suspect = noise_rate.suspects(posterior[own], wrong, precision)
         # sharpened probabilities, taken at their word, miss by .13 to .22
         # (the rate is estimated too low here, so that more are wrong than is said)
         assert -0.08 < (labels != true)[suspect].mean() - precision < 0.15
     # and so the probabilities shown: of labels said to be wrong with a chance of p, p are
-    shown = 1 - lq.calibrated(posterior, labels, wrong)[own]
+    shown = 1 - noise_rate.calibrated(posterior, labels, wrong)[own]
     for low, high in ((0.1, 0.4), (0.4, 0.7), (0.7, 1.0)):
         said = (shown >= low) & (shown < high)
         assert (labels != true)[said].mean() == pytest.approx(shown[said].mean(), abs=0.13)
@@ -360,11 +362,15 @@ def test_correct_labels_of_unequal_classes_are_left_alone():
     spoilt = {}
     for kind in ("auto", "uniform"):
         prior = lq.class_prior(true, kind)
-        rounds = lq.true_label_probabilities([lq.linear_view(vectors, 1.0)], true, prior, fold)
+        rounds = lq.true_label_probabilities(
+            [label_models.linear_view(vectors, 1.0)], true, prior, fold
+        )
         found = lq.over_rounds(rounds, prior)
-        quality = lq.posterior(found, true)[np.arange(1000), true]
-        wrong = lq.error_probability(quality, lq.noise_rate(rounds, true, 20).estimate)
-        spoilt[kind] = (lq.suspects(quality, wrong) & (found.argmax(1) != true)).mean()
+        quality = noise_rate.posterior(found, true)[np.arange(1000), true]
+        wrong = noise_rate.error_probability(
+            quality, noise_rate.noise_rate(rounds, true, 20).estimate
+        )
+        spoilt[kind] = (noise_rate.suspects(quality, wrong) & (found.argmax(1) != true)).mean()
     assert spoilt["auto"] < 0.03
     assert spoilt["auto"] < spoilt["uniform"] / 2, "a wrong prior costs correct labels"
 
@@ -451,7 +457,7 @@ def judged(folder: Path, table: pd.DataFrame) -> tuple[list[list[list[int]]], fl
     return json.loads((folder / "folds.json").read_text()), hit
 
 
-def test_a_fine_tuned_judge_has_not_seen_the_document_nor_its_copy(runner, tmp_path):
+def test_a_fine_tuned_label_model_has_not_seen_the_document_nor_its_copy(runner, tmp_path):
     hits = {}
     for together in (True, False):
         folder = tmp_path / str(together)
@@ -470,7 +476,7 @@ def test_a_fine_tuned_judge_has_not_seen_the_document_nor_its_copy(runner, tmp_p
     assert hits[False] > 0.6
 
 
-def test_a_stopped_fine_tuned_judge_goes_on_with_the_fold_it_was_in(runner, tmp_path):
+def test_a_stopped_fine_tuned_label_model_goes_on_with_the_fold_it_was_in(runner, tmp_path):
     table = finetuned(tmp_path / "whole", together=False)
     assert runner.start(tmp_path / "whole", "stages.label_noise", before="note_folds").statuses == [
         0

@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertFo
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.labels import fine_tuned_judge
+from cleantune.labels import fine_tuned_label_model
 from cleantune.models import encoder
 from cleantune.models.from_scratch import own_config, own_tokenizer
 from cleantune.params.read import read_params
@@ -172,7 +172,7 @@ def test_hidden_tokens_alone_are_scored_and_as_ever(tokenizer):
 
 
 def test_each_stage_names_its_own_levers():
-    for engine, knobs in ((Guessing, "pretrain."), (fine_tuned_judge.Fold, "label_noise.")):
+    for engine, knobs in ((Guessing, "pretrain."), (fine_tuned_label_model.Fold, "label_noise.")):
         run = memory.Run(batch=32, length=128, recomputing=False, zero=0, offload="none", bf16=False,
                          model=memory.Size(10**7, 0, 10**6), hidden=384, layers=6, heads=12)  # fmt: skip
         said = memory.out_of_memory(run, engine.levers)

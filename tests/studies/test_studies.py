@@ -220,7 +220,7 @@ def test_label_cost_says_how_costs_grow(study):
     assert re.search(grown, text), text
 
 
-def test_label_cost_has_a_fine_tuned_judge_beside_fine_tuning(study, ran, monkeypatch):
+def test_label_cost_has_a_fine_tuned_label_model_beside_fine_tuning(study, ran, monkeypatch):
     models = []
 
     def forked(stage, folder):

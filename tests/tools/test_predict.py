@@ -18,7 +18,7 @@ from cleantune import console, files
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.models import classifier
-from cleantune.params.read import TextSteps
+from cleantune.params.sections import TextSteps
 from stages import clean
 from tests import evaluated, tiny
 from tools import predict as tool

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import UNDECIDED, Decision, asked
-from cleantune.params.read import Evaluate
+from cleantune.params.sections import Evaluate
 
 NAMES = ["ham", "spam"]
 USUAL: dict[str, Any] = {"threshold": "argmax", "threshold_precision": 0.9, "positive": None}

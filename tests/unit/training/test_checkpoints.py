@@ -2,22 +2,16 @@
 
 import errno
 import hashlib
-import importlib.metadata
 import json
-import platform
 import shutil
-import sys
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
-import torch
 
 from cleantune import files
-from cleantune.distributed import connection
 from cleantune.errors import UserError
 from cleantune.training import checkpoints
-from cleantune.training.checkpoints import Checkpoints, fingerprint
+from cleantune.training.checkpoints import Checkpoints
 from tests import kills
 
 
@@ -46,176 +40,6 @@ def save_best(run, step):
 
 def names(run):
     return sorted(path.name for path in run.folder.iterdir())
-
-
-# ---- what a run is known by
-
-
-def test_the_fingerprint_is_short_and_the_same_each_time():
-    first = fingerprint({"lr": 1, "seed": 2}, [])
-    assert len(first) == 16
-    assert int(first, 16) >= 0
-    assert fingerprint({"seed": 2, "lr": 1}, []) == first
-
-
-def test_other_params_are_another_run():
-    assert len({fingerprint(p, []) for p in ({}, {"lr": 1}, {"lr": 2}, {"seed": 1})}) == 4
-
-
-def test_inputs_count_by_content_and_name(folder):
-    (folder / "data").mkdir()
-    (folder / "data/deep").mkdir()
-    file, deep = folder / "data/a.txt", folder / "data/deep/b.txt"
-    file.write_text("1")
-    deep.write_text("2")
-    inputs = [folder / "data", folder / "nothing"]
-    known = {fingerprint({}, []), fingerprint({}, [file]), fingerprint({}, inputs)}
-    assert len(known) == 3
-    assert fingerprint({}, inputs) in known
-    deep.write_text("3")
-    known.add(fingerprint({}, inputs))
-    deep.rename(deep.with_name("c.txt"))
-    known.add(fingerprint({}, inputs))
-    file.write_text("3")
-    known.add(fingerprint({}, [file]))
-    assert len(known) == 6
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "other"),
-    [
-        (torch.cpu, "get_capabilities", {"cpu_name": "another"}),
-        (torch.backends.cpu, "get_cpu_capability", "another"),
-        (torch, "are_deterministic_algorithms_enabled", True),
-        (checkpoints, "_processor_model", ["model: 1"]),
-        (torch.cuda, "is_available", True),
-    ],
-)
-def test_the_machine_and_what_it_computes_with_count(monkeypatch, owner, name, other):
-    before = fingerprint({}, [])
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-    assert fingerprint({}, []) == before
-    monkeypatch.setattr(owner, name, lambda: other)
-    assert fingerprint({}, []) != before
-
-
-@pytest.mark.parametrize("name", checkpoints.KERNEL_VARIABLES)
-def test_what_tells_libraries_which_kernels_to_take_counts(monkeypatch, name):
-    before = fingerprint({}, [])
-    monkeypatch.setenv(name, "0")
-    assert fingerprint({}, []) != before
-
-
-def test_the_hardware_is_described_in_json_by_known_names(monkeypatch):
-    found = checkpoints.hardware()
-    assert json.loads(json.dumps(found)) == found
-    assert set(found) == {"threads", "processor", "capabilities", "kernels", "environment", "gpu",
-                          "tf32", "deterministic"}  # fmt: skip
-    assert set(found["environment"]) == set(checkpoints.KERNEL_VARIABLES)
-    assert found["threads"] == torch.get_num_threads()
-    assert len(found["tf32"]) == 2
-    if not torch.cuda.is_available():
-        assert found["gpu"] is None
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-    assert checkpoints.hardware()["gpu"] == ["A", 8, 0]
-
-
-def test_of_the_processors_the_first_is_named_by_its_model(monkeypatch):
-    listing = "processor\t: 0\nvendor_id\t: X\ncpu family\t: 6\nmodel\t: 7\nmodel name\t: é\nstepping\t: 1\ncpu MHz\t: 3\n"
-    arm = "CPU part\t: 0xd0c\n"
-    text = f"{listing}{arm}\n{listing}\n{listing}"
-    monkeypatch.setattr(Path, "read_text", lambda self, encoding: text if encoding else "")
-    assert checkpoints._processor_model() == [
-        line
-        for line in (listing + arm).splitlines()
-        if not line.startswith(("processor", "cpu MHz"))
-    ]
-
-    def missing(self, encoding):
-        raise FileNotFoundError(self)
-
-    monkeypatch.setattr(Path, "read_text", missing)
-    monkeypatch.setattr(platform, "processor", lambda: "some")
-    assert checkpoints._processor_model() == ["some"]
-
-
-def test_hosts_that_differ_agree_on_one_folder(monkeypatch):
-    found = []
-    for own in ({"gpu": "A"}, {"gpu": "B"}):
-        monkeypatch.setattr(checkpoints, "hardware", lambda own=own: own)
-        monkeypatch.setattr(connection, "gather", lambda _: [{"gpu": "A"}, {"gpu": "B"}])
-        found.append(fingerprint({}, []))
-    assert found[0] == found[1]
-
-
-def test_the_processor_is_named_without_what_changes_from_one_to_the_next():
-    named = "\n".join(checkpoints._processor_model())
-    assert "model" in named or "CPU part" in named
-    assert "MHz" not in named
-
-
-def test_processes_and_threads_count(monkeypatch):
-    known = {fingerprint({}, [])}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
-    try:
-        known.add(fingerprint({}, []))
-    finally:
-        torch.set_num_threads(threads)
-    with monkeypatch.context() as other:
-        other.setattr(connection, "gather", lambda value: [value, value])
-        known.add(fingerprint({}, []))
-    assert len(known) == 3
-
-
-@pytest.mark.parametrize(
-    "name", ["accelerate", "deepspeed", "numpy", "peft", "torch", "transformers"]
-)
-def test_the_versions_of_what_computes_count(monkeypatch, name):
-    before, real = fingerprint({}, []), importlib.metadata.version
-    monkeypatch.setattr(checkpoints, "version", lambda n: "0.0" if n == name else real(n))
-    assert fingerprint({}, []) != before
-
-
-def loaded(monkeypatch, name, path):
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    monkeypatch.setitem(sys.modules, name, module)
-
-
-def test_the_code_that_is_loaded_counts_and_nobody_elses(monkeypatch, folder):
-    file = folder / "stages/step.py"
-    file.parent.mkdir()
-    file.write_text("x = 1")
-    before = fingerprint({}, [])
-    loaded(monkeypatch, "others.step", file)
-    loaded(monkeypatch, "stageside", file)
-    loaded(monkeypatch, "others.stages", file)
-    assert fingerprint({}, []) == before
-    loaded(monkeypatch, "stages.step", file)
-    one = fingerprint({}, [])
-    file.write_text("x = 2")
-    two = fingerprint({}, [])
-    file.rename(file.with_name("other.py"))
-    loaded(monkeypatch, "stages.step", file.with_name("other.py"))
-    assert len({before, one, two, fingerprint({}, [])}) == 4
-
-
-def test_a_stage_counts_the_same_by_name_and_as_the_program(monkeypatch, folder):
-    file = folder / "stages/step.py"
-    file.parent.mkdir()
-    file.write_text("x = 1")
-    (folder / "step.py").write_text("x = 1")
-    with monkeypatch.context() as imported:
-        loaded(imported, "stages.step", file)
-        by_name = fingerprint({}, [])
-    loaded(monkeypatch, "__main__", folder / "step.py")
-    another = fingerprint({}, [])  # a program that is no stage
-    loaded(monkeypatch, "__main__", file)
-    assert fingerprint({}, []) == by_name != another
 
 
 # ---- writing

@@ -24,9 +24,17 @@ from transformers import AutoModelForSequenceClassification, set_seed
 from cleantune import console, files
 from cleantune.distributed import connection
 from cleantune.errors import UserError
-from cleantune.models import attention, encoder
-from cleantune.params.read import LabelNoise
-from cleantune.training import batches, checkpoints, deepspeed_config, trainer, training_arguments
+from cleantune.models import encoder, precision
+from cleantune.params.sections import LabelNoise
+from cleantune.training import (
+    acceleration,
+    batches,
+    checkpoints,
+    deepspeed_config,
+    fingerprint,
+    trainer,
+    training_arguments,
+)
 
 STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
 KNOBS = training_arguments.PLAIN.model_copy(
@@ -80,7 +88,7 @@ def probabilities(
     decides = json.dumps([list(texts), labels.tolist(), fold.tolist(), seed, max_length])
     params = {name: getattr(settings, name) for name in ("epochs", "lr", "batch_size")}
     params["data"] = hashlib.sha256(decides.encode()).hexdigest()
-    run = checkpoints.fingerprint(params, [folder, deepspeed_config.CONFIG])
+    run = fingerprint.of_run(params, [folder, deepspeed_config.CONFIG])
     unfinished = checkpoints.Checkpoints(STAGE, run)
     with _loading(folder):
         config = encoder.load_config(folder)
@@ -149,6 +157,6 @@ def _engine(
         model = encoder.load_model(
             AutoModelForSequenceClassification, folder, config=config, ignore_mismatched_sizes=True
         )
-    attention.speed_up(model, connection.bf16_is_fast())
+    acceleration.speed_up(model, precision.bf16_is_fast())
     return Fold(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,
                 judge=lambda *_: {}, checkpoints=unfinished, knobs=KNOBS)  # fmt: skip
