@@ -8,7 +8,7 @@ stages.label_noise runs on parts of data/clean in a temporary folder, in a proce
 - with the `label_noise.model` of params.yaml on each of --documents: seconds, and the most memory
   that the process held;
 - with ``finetuned`` on --judged documents, beside stages.finetune on as many as all folds but one
-  hold, with the same knobs: its seconds over ``label_noise.folds`` times those of the fine-tuning.
+  hold, with the same options: its seconds over ``label_noise.folds`` times those of the fine-tuning.
   Starting a process counts in each; what ``ensemble`` does first counts in the former.
 
 Growth is the slope on log-log axes, as in benchmarks.scaling.

@@ -9,7 +9,7 @@ number of tokens; ``batch_size`` of params.yaml is the global batch throughout. 
 processes of their own for every setting and repeat, settings taking turns, medians given:
 
 - data: seconds to read all documents, plan the batches of one epoch and collate every one of them;
-- a step: seconds of one optimizer step by the stage's own engine, the median of ``--steps`` after
+- a step: seconds of one optimizer step by the stage's own trainer, the median of ``--steps`` after
   one of warm-up. No epoch is trained to its end, and none is extrapolated to: an epoch has
   documents / batch_size steps, so its time is linear in documents where a step does not depend on them;
 - memory: the most that a process has held (on a GPU, that its tensors have), until the engine has
@@ -44,7 +44,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
-from benchmarks.training_speed import clock, peak_memory, stage_engine
+from benchmarks.training_speed import clock, peak_memory, stage_trainer
 from cleantune import console, files
 from cleantune.data import tables
 from cleantune.distributed import connection, ranks
@@ -223,15 +223,15 @@ def work(params: Params, path: Path, steps: int, now: Callable[[], float]) -> No
     # What the stage would judge an epoch on is not what grows here: one batch stands for it.
     some = batches.TokenDataset(tables.read_table(finetune.VALIDATION).head(params.batch_size))
     unfinished = checkpoints.Checkpoints("benchmark", f"{path.parent.name}-{path.stem}")
-    engine = stage_engine(params, train, some, steps + 1, unfinished)
+    trainer = stage_trainer(params, train, some, steps + 1, unfinished)
     times = Steps(now)
-    engine.add_callback(times)
+    trainer.add_callback(times)
     begin = now()
-    for _ in engine.get_train_dataloader():
+    for _ in trainer.get_train_dataloader():
         pass
     data = reading + now() - begin
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        engine.fit()
+        trainer.fit()
     unfinished.discard()
     every = ranks.gather((data, times.seconds, peak_memory()))
     if ranks.rank() == 0:

@@ -58,9 +58,9 @@ from cleantune.training import (
     checkpoints,
     memory,
     optimizers,
-    trainer,
     training_arguments,
 )
+from cleantune.training.trainer import ZeroTrainer
 from stages import finetune
 
 FROZEN = 2
@@ -303,17 +303,17 @@ def with_loop(task: Task) -> Any:
 
 
 def ours(task: Task, **changes: Any) -> Any:
-    """Train with the stage's own engine, and ``changes`` in `finetune` of params.yaml."""
-    knobs = task.params.finetune.model_copy(update=changes)
-    params = task.params.model_copy(update={"finetune": knobs})
+    """Train with the stage's own trainer, and ``changes`` in `finetune` of params.yaml."""
+    changed = task.params.finetune.model_copy(update=changes)
+    params = task.params.model_copy(update={"finetune": changed})
     with tempfile.TemporaryDirectory() as folder:
         unfinished = checkpoints.Checkpoints("benchmark", Path(folder).name)
-        engine = stage_engine(params, task.train, task.validation, task.steps, unfinished)
-        counted(engine.model, task.seen)
-        engine.add_callback(task.pace)
-        engine.fit()
+        trainer = stage_trainer(params, task.train, task.validation, task.steps, unfinished)
+        counted(trainer.model, task.seen)
+        trainer.add_callback(task.pace)
+        trainer.fit()
         unfinished.discard()
-    return engine.model
+    return trainer.model
 
 
 TRAIN: dict[str, Callable[[Task], Any]] = {
@@ -376,13 +376,13 @@ def counted(built: Any, seen: dict[str, int]) -> Any:
     return built
 
 
-def stage_engine(
+def stage_trainer(
     params: Params,
     train: batches.TokenDataset,
     validation: batches.TokenDataset,
     steps: int,
     unfinished: checkpoints.Checkpoints,
-) -> trainer.Engine:
+) -> ZeroTrainer:
     """Return the engine of stages.finetune, to stop after ``steps``, without checkpoints.
 
     Dropout, LoRA and the like are the model's own, whatever params.yaml says.
@@ -398,11 +398,11 @@ def stage_engine(
     built = model()
     acceleration.speed_up(built, use_bf16(params.precision))
     optimizers.freeze(built, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
-    return trainer.Engine(
+    return ZeroTrainer(
         built, arguments, train, validation, padding_id=built.config.pad_token_id or 0,
         batch_size=params.batch_size,
-        judge=metrics.judge, checkpoints=unfinished,
-        knobs=params.finetune.model_copy(update={"checkpoint_steps": steps + 1}),
+        validation_metrics=metrics.accuracy_and_f1, checkpoints=unfinished,
+        options=params.finetune.model_copy(update={"checkpoint_steps": steps + 1}),
     )  # fmt: skip
 
 

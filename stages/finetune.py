@@ -35,10 +35,10 @@ from cleantune.training import (
     fingerprint,
     memory,
     optimizers,
-    trainer,
     training_arguments,
     training_logs,
 )
+from cleantune.training.trainer import ZeroTrainer
 
 READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
          "processes", "finetune", "augment", "study")  # fmt: skip
@@ -140,46 +140,44 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     )
 
     # ---- train
-    engine = trainer.Engine(
+    trainer = ZeroTrainer(
         model, args, train, validation, padding_id=padding_id, batch_size=params.batch_size,
-        judge=metrics.judge, checkpoints=unfinished, knobs=params.finetune,
+        validation_metrics=metrics.accuracy_and_f1, checkpoints=unfinished, options=params.finetune,
     )  # fmt: skip
-    an_epoch = engine.steps_per_epoch
+    an_epoch = trainer.steps_per_epoch
     if an_epoch * params.epochs < FEW:
         console.say(f"note: few steps to learn from, {an_epoch * params.epochs} in all; epochs="
                     f"{math.ceil(FEW / an_epoch)} would make {FEW} or more")  # fmt: skip
     if params.augment.method == "cutoff":
-        engine.collators[0] = token_cutoff.Cutoff(
-            engine.collators[0], tokenizer, seed, params.augment.share
+        trainer.collators[0] = token_cutoff.Cutoff(
+            trainer.collators[0], tokenizer, seed, params.augment.share
         )
-    engine.fit()
+    trainer.fit()
 
     # ---- save
     if ranks.rank() == 0:
         with unfinished.room("the trained model"), files.atomic_folder(finished) as out:
-            shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
+            shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
-            files.write_text(out / "history.csv", training_logs.as_csv(engine.history))
-            chosen_by = {"macro_f1": round(engine.best["macro_f1"], 6)}
+            files.write_text(out / "history.csv", training_logs.as_csv(trainer.history))
+            chosen_by = {"macro_f1": round(trainer.best["macro_f1"], 6)}
             files.write_json(out / "validation.json", chosen_by)  # DVC compares experiments by it
-            files.write_json(out / "summary.json", summary(engine, names, train))
-    console.say(f"best epoch: {engine.best['epoch']}, macro-F1 {engine.best['macro_f1']:.4f}")
-    engine.obey()
+            files.write_json(out / "summary.json", summary(trainer, names, train))
+    console.say(f"best epoch: {trainer.best['epoch']}, macro-F1 {trainer.best['macro_f1']:.4f}")
+    trainer.raise_if_stopped()
     return unfinished
 
 
-def summary(
-    engine: trainer.Engine, names: list[str], train: batches.TokenDataset
-) -> dict[str, Any]:
+def summary(trainer: ZeroTrainer, names: list[str], train: batches.TokenDataset) -> dict[str, Any]:
     """Return what a later reader wants to know of the run; whoever uses the model, ``clean``."""
     documents = tables.originals(pd.Series(train.ids, dtype=str)).to_numpy()
     counts = np.bincount(train.labels[documents], minlength=len(names))
     return {
         "base_model": encoder.base_model(),
-        "best_epoch": engine.best["epoch"],
-        "epochs": round(engine.history[-1]["epoch"]),
-        "steps": engine.history[-1]["step"],
-        "validation": {name: engine.best[name] for name in ("accuracy", "macro_f1", "loss")},
+        "best_epoch": trainer.best["epoch"],
+        "epochs": round(trainer.history[-1]["epoch"]),
+        "steps": trainer.history[-1]["step"],
+        "validation": {name: trainer.best[name] for name in ("accuracy", "macro_f1", "loss")},
         "clean": files.read_json(tables.TEXT_STEPS),
         "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
     }

@@ -52,20 +52,20 @@ def main() -> None:
 
     # ---- text and tokenizer
     texts = [tables.full_text(tables.read_table(path)) for path in (TRAIN, VALIDATION)]
-    knobs, name = params.pretrain, files.read_json(encoder.MODEL)["model"]
-    if knobs.from_scratch:
+    options, name = params.pretrain, files.read_json(encoder.MODEL)["model"]
+    if options.from_scratch:
         base, tokenizer = (
             None,
-            from_scratch.own_tokenizer(texts[0], knobs.vocabulary, knobs.block_length),
+            from_scratch.own_tokenizer(texts[0], options.vocabulary, options.block_length),
         )
     else:
         base = encoder.recorded_folder(encoder.MODEL)
         tokenizer = encoder.load_tokenizer(base)
-        refuse_what_cannot_guess(knobs, name, base, tokenizer)
+        refuse_what_cannot_guess(options, name, base, tokenizer)
     train, validation = (masked_lm.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
-                                      knobs.block_length, knobs.masked_share) for t in texts)  # fmt: skip
+                                      options.block_length, options.masked_share) for t in texts)  # fmt: skip
     config = (encoder.load_config(base) if base
-              else from_scratch.own_config(knobs, len(tokenizer)))  # fmt: skip
+              else from_scratch.own_config(options, len(tokenizer)))  # fmt: skip
     stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, PLAIN))
     bf16 = precision.use_bf16(params.precision)
     run = fingerprint.of_run(
@@ -76,8 +76,8 @@ def main() -> None:
 
     # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
     args = training_arguments.build(
-        unfinished.folder, PLAIN, seed=params.seed, lr=knobs.lr, epochs=knobs.epochs,
-        batch_size=knobs.batch_size, zero_stage=stage, judged_at_once=32,  # of a whole vocabulary
+        unfinished.folder, PLAIN, seed=params.seed, lr=options.lr, epochs=options.epochs,
+        batch_size=options.batch_size, zero_stage=stage, judged_at_once=32,  # of a whole vocabulary
     )  # fmt: skip
     if base:
         model, loading = encoder.load_model(AutoModelForMaskedLM, base, output_loading_info=True)
@@ -87,30 +87,30 @@ def main() -> None:
         model = BertForMaskedLM(config)
     padding_id = encoder.set_padding(model.config, tokenizer)
     acceleration.speed_up(model, bf16)
-    console.say(f"{len(train):,} blocks of {knobs.block_length} tokens, "
+    console.say(f"{len(train):,} blocks of {options.block_length} tokens, "
                 f"{memory.size(model).learning:,} parameters; {ranks.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train
-    engine = masked_lm.Guessing(
+    trainer = masked_lm.MaskedLMTrainer(
         model, args, train, validation, padding_id=padding_id,
-        batch_size=knobs.batch_size, judge=lambda *_: {}, checkpoints=unfinished, knobs=PLAIN,
+        batch_size=options.batch_size, validation_metrics=lambda *_: {}, checkpoints=unfinished, options=PLAIN,
     )  # fmt: skip
-    engine.collators = [masked_lm.Masker(data, tokenizer, params.seed, knobs.masked_share, knobs.whole_words)
+    trainer.collators = [masked_lm.Masker(data, tokenizer, params.seed, options.masked_share, options.whole_words)
                         for data in (train, validation)]  # fmt: skip
-    engine.fit()
+    trainer.fit()
 
     # ---- save
     if ranks.rank() == 0:
         with unfinished.room("the model"), files.atomic_folder(encoder.PRETRAINED) as out:
-            shutil.copytree(engine.best_folder, out, dirs_exist_ok=True)
+            shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
-            files.write_json(out / "pretraining.json", {"base_model": "none" if knobs.from_scratch else name,
-                "perplexity_before": engine.before["perplexity"], "perplexity_after": engine.best["perplexity"],
-                "best_epoch": engine.best["epoch"], "blocks": len(train)})  # fmt: skip
+            files.write_json(out / "pretraining.json", {"base_model": "none" if options.from_scratch else name,
+                "perplexity_before": trainer.before["perplexity"], "perplexity_after": trainer.best["perplexity"],
+                "best_epoch": trainer.best["epoch"], "blocks": len(train)})  # fmt: skip
     unfinished.discard()
-    console.say(f"perplexity of hidden validation tokens: {engine.before['perplexity']:.1f} before, "
-                f"{engine.best['perplexity']:.1f} after")  # fmt: skip
+    console.say(f"perplexity of hidden validation tokens: {trainer.before['perplexity']:.1f} before, "
+                f"{trainer.best['perplexity']:.1f} after")  # fmt: skip
     console.outputs(encoder.PRETRAINED)
     return None
 
@@ -125,16 +125,16 @@ def point() -> None:
     console.outputs(encoder.PRETRAINED)
 
 
-def refuse_what_cannot_guess(knobs: Pretrain, name: str, base: Path, tokenizer: Any) -> None:
+def refuse_what_cannot_guess(options: Pretrain, name: str, base: Path, tokenizer: Any) -> None:
     """Raise ``UserError`` for a model that has no way to guess hidden tokens, or reads too few."""
     kind = encoder.load_config(base).model_type
     if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or tokenizer.mask_token_id is None:
         raise UserError(
-            f"pretrain.epochs: {knobs.epochs} asks {name} to guess hidden tokens, "
+            f"pretrain.epochs: {options.epochs} asks {name} to guess hidden tokens, "
             f"which a {kind} does not: it has no masked-language head or no mask token. Set "
             "pretrain.epochs to 0, or model to one that reads both ways, such as bert or roberta."
         )
-    encoder.refuse_longer("pretrain.block_length", knobs.block_length, base)
+    encoder.refuse_longer("pretrain.block_length", options.block_length, base)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ The same documents, held-out part and models; only the text differs, in training
 - article: repaired, then lower case, stop words and punctuation removed.
 
 ``pipeline`` is ``repaired`` trained on what stages.clean keeps: without copies and leaks. Each model
-is trained by its own stage in a temporary folder, with the knobs of params.yaml.
+is trained by its own stage in a temporary folder, with the params of params.yaml.
 """
 
 import argparse

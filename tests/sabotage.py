@@ -34,14 +34,14 @@ def kill_after_checkpoint() -> None:
 
 def signal_at_step() -> None:
     """Receive ``SIGNAL`` while step ``AT`` is computed."""
-    step = trainer.Engine.training_step
+    step = trainer.ZeroTrainer.training_step
 
     def signalled(self: Any, *args: Any) -> torch.Tensor:
         if self.state.global_step + 1 == int(os.environ["AT"]):
             os.kill(os.getpid(), int(os.environ["SIGNAL"]))
         return step(self, *args)
 
-    setattr(trainer.Engine, "training_step", signalled)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.ZeroTrainer, "training_step", signalled)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def slow_disk() -> None:
@@ -58,30 +58,30 @@ def slow_disk() -> None:
 
 def disk_full_after_two_checkpoints() -> None:
     """Fail as a full disk does in the middle of the third checkpoint."""
-    save = trainer.Engine._save_rng_state
+    save = trainer.ZeroTrainer._save_rng_state
 
     def full(self: Any, folder: str) -> None:
         if len(self.checkpoints.steps()) == 2:
             raise OSError(errno.ENOSPC, "No space left on device", folder)
         save(self, folder)
 
-    setattr(trainer.Engine, "_save_rng_state", full)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.ZeroTrainer, "_save_rng_state", full)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def poison_step_6() -> None:
     """Let step 6 compute not a number."""
-    loss = trainer.Engine.compute_loss
+    loss = trainer.ZeroTrainer.compute_loss
 
     def poisoned(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         value = loss(self, *args, **kwargs)
         return value * float("nan") if self.state.global_step + 1 == 6 else value
 
-    setattr(trainer.Engine, "compute_loss", poisoned)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.ZeroTrainer, "compute_loss", poisoned)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def infinite_gradient_at_step_6() -> None:
     """Let step 6 compute a good loss and an infinite gradient."""
-    loss = trainer.Engine.compute_loss
+    loss = trainer.ZeroTrainer.compute_loss
 
     def steep(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         value = loss(self, *args, **kwargs)
@@ -89,12 +89,12 @@ def infinite_gradient_at_step_6() -> None:
             value.register_hook(lambda gradient: gradient * float("inf"))
         return value
 
-    setattr(trainer.Engine, "compute_loss", steep)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.ZeroTrainer, "compute_loss", steep)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def signal_one_after_the_exchange() -> None:
     """Tell one of two processes to stop just after step ``AT`` has told the other that nobody was."""
-    agree = trainer.Engine.agree
+    agree = trainer.ZeroTrainer.synchronize_step
 
     def told(self: Any, *args: Any) -> float:
         loss = agree(self, *args)
@@ -102,7 +102,7 @@ def signal_one_after_the_exchange() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
 
-    setattr(trainer.Engine, "agree", told)  # noqa: B010 - mypy allows no other assignment to a method
+    setattr(trainer.ZeroTrainer, "synchronize_step", told)  # noqa: B010 - mypy allows no other assignment to a method
 
 
 def out_of_memory() -> None:
@@ -111,12 +111,12 @@ def out_of_memory() -> None:
     def greedy(*_: Any, **__: Any) -> torch.Tensor:
         return torch.empty(2**50)
 
-    setattr(trainer.Engine, "compute_loss", greedy)  # noqa: B010
+    setattr(trainer.ZeroTrainer, "compute_loss", greedy)  # noqa: B010
 
 
 def note_passes() -> None:
     """Write down how many documents each micro-batch has, and how often each layer computed it."""
-    loss, step = trainer.Engine.compute_loss, trainer.Engine.training_step
+    loss, step = trainer.ZeroTrainer.compute_loss, trainer.ZeroTrainer.training_step
     noted: list[tuple[int, int]] = []
 
     def computed(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -134,8 +134,8 @@ def note_passes() -> None:
         Path("passes.json").write_text(json.dumps(noted))
         return value
 
-    setattr(trainer.Engine, "compute_loss", computed)  # noqa: B010
-    setattr(trainer.Engine, "training_step", stepped)  # noqa: B010
+    setattr(trainer.ZeroTrainer, "compute_loss", computed)  # noqa: B010
+    setattr(trainer.ZeroTrainer, "training_step", stepped)  # noqa: B010
 
 
 def note_folds() -> None:
@@ -145,7 +145,7 @@ def note_folds() -> None:
     """
     from cleantune.labels import fine_tuned_label_model
 
-    fit, judge = fine_tuned_label_model.Fold.fit, fine_tuned_label_model.probabilities
+    fit, judge = fine_tuned_label_model.FoldTrainer.fit, fine_tuned_label_model.probabilities
 
     def fitted(self: Any) -> None:
         past = json.loads(Path("folds.json").read_text()) if Path("folds.json").exists() else []
@@ -158,7 +158,9 @@ def note_folds() -> None:
             os.environ.get("STOP_IN", -1)
         ):
             os.kill(os.getpid(), signal.SIGTERM)
-        loss: torch.Tensor = super(fine_tuned_label_model.Fold, self).training_step(*arguments)
+        loss: torch.Tensor = super(fine_tuned_label_model.FoldTrainer, self).training_step(
+            *arguments
+        )
         return loss
 
     def judged(*arguments: Any) -> Any:
@@ -166,6 +168,6 @@ def note_folds() -> None:
         np.save("said.npy", result)
         return result
 
-    setattr(fine_tuned_label_model.Fold, "fit", fitted)  # noqa: B010
-    setattr(fine_tuned_label_model.Fold, "training_step", step)  # noqa: B010
+    setattr(fine_tuned_label_model.FoldTrainer, "fit", fitted)  # noqa: B010
+    setattr(fine_tuned_label_model.FoldTrainer, "training_step", step)  # noqa: B010
     setattr(fine_tuned_label_model, "probabilities", judged)  # noqa: B010

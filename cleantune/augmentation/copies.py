@@ -33,26 +33,26 @@ Change = Callable[[Sequence[str], Sequence[np.random.Generator]], list[str]]
 
 
 def with_copies(
-    table: pd.DataFrame, knobs: Augment, seed: int, folder: Path, tokenizer: Any, max_length: int
+    table: pd.DataFrame, options: Augment, seed: int, folder: Path, tokenizer: Any, max_length: int
 ) -> pd.DataFrame:
-    """Return ``table`` (id, title, text, ...) followed by ``knobs.copies`` copies of each row.
+    """Return ``table`` (id, title, text, ...) followed by ``options.copies`` copies of each row.
 
     A copy's id is the document's with ``corpus.COPY`` and a number; label and weight are the
     document's, whose title and text stand changed, together, in ``text``. The base model in
     ``folder`` says which words are alike. Without a method that copies, ``table`` comes back.
     Raises ``UserError`` when ``masked`` is asked for and the base model cannot guess words.
     """
-    if knobs.method in ("none", "cutoff"):
+    if options.method in ("none", "cutoff"):
         return table
     texts = tables.full_text(table)
-    change = _change(knobs, texts, folder, tokenizer, max_length)
+    change = _change(options, texts, folder, tokenizer, max_length)
     parts = [table]
-    for number in range(1, knobs.copies + 1):
+    for number in range(1, options.copies + 1):
         # By id, not by place: a document that another step drops leaves the others' copies alone.
         draws = [np.random.default_rng([seed, number, zlib.crc32(i.encode())]) for i in table["id"]]
         changed = change(texts, draws)
         same = sum(a == b for a, b in zip(texts, changed, strict=True))
-        console.say(f"copy {number} of {len(table):,} training documents by {knobs.method}"
+        console.say(f"copy {number} of {len(table):,} training documents by {options.method}"
                     + (f"; {same:,} unchanged" if same else ""))  # fmt: skip
         ids = table["id"] + f"{tables.COPY}{number}"
         parts.append(table.assign(id=ids, title="", text=changed))
@@ -60,22 +60,22 @@ def with_copies(
 
 
 def _change(
-    knobs: Augment, texts: Sequence[str], folder: Path, tokenizer: Any, max_length: int
+    options: Augment, texts: Sequence[str], folder: Path, tokenizer: Any, max_length: int
 ) -> Change:
-    """Return what ``knobs.method`` does to texts."""
-    if knobs.method == "swap":
+    """Return what ``options.method`` does to texts."""
+    if options.method == "swap":
         return lambda given, draws: [
-            swap(text, knobs.share, rng) for text, rng in zip(given, draws, strict=True)
+            swap(text, options.share, rng) for text, rng in zip(given, draws, strict=True)
         ]
-    if knobs.method == "synonyms":
+    if options.method == "synonyms":
         encoder.load_silently()
         model = encoder.load_model(AutoModel, folder)
         vectors = model.get_input_embeddings().weight.detach().numpy()
         near = neighbours(texts, whole_words(tokenizer), vectors)
         return lambda given, draws: [
-            replace(text, near, knobs.share, rng) for text, rng in zip(given, draws, strict=True)
+            replace(text, near, options.share, rng) for text, rng in zip(given, draws, strict=True)
         ]
-    return Guesser(folder, tokenizer, knobs.share, max_length)
+    return Guesser(folder, tokenizer, options.share, max_length)
 
 
 # ---- swap

@@ -65,7 +65,7 @@ def headline(
     }
 
 
-def judge(logits: np.ndarray, labels: np.ndarray) -> Figures:
+def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> Figures:
     """Return accuracy and macro-F1 of the likeliest classes by ``logits`` (n, classes)."""
     counts = confusion(labels, logits.argmax(axis=1), logits.shape[1])
     f1 = precision_recall_f1(counts)[2]

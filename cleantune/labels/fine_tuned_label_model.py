@@ -32,40 +32,38 @@ from cleantune.training import (
     checkpoints,
     deepspeed_config,
     fingerprint,
-    trainer,
     training_arguments,
 )
+from cleantune.training.trainer import ZeroTrainer
 
 STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
-KNOBS = training_arguments.PLAIN.model_copy(
+OPTIONS = training_arguments.PLAIN.model_copy(
     update={"checkpoint_steps": 2**30}
 )  # none within a fold
 
 
-class Fold(trainer.Engine):
+class FoldTrainer(ZeroTrainer):
     """Learns from all folds but one, and says after each epoch what it takes that one for.
 
     No epoch is chosen by how well it agrees with the labels in doubt: all count alike. Early ones
     have not yet learnt single errors by heart, late ones know the task better.
     """
 
-    levers: ClassVar = {"batch": "label_noise.batch_size"}
-    calmer = "Lower label_noise.lr"
+    memory_params: ClassVar = {"batch": "label_noise.batch_size"}
+    instability_hint = "Lower label_noise.lr"
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.said: list[NDArray[np.float32]] = []
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.epoch_logits: list[NDArray[np.float32]] = []
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Keep what the model says of the fold it has not seen, (documents, classes)."""
-        self.said.append(self.predict_all())
+        self.epoch_logits.append(self.predict_all())
         return {}
 
     def _save_checkpoint(self, *_: Any) -> None:
         """Stop when told to; a fold in the middle is not worth keeping."""
-        if self.stopping:
-            console.say("stopped; the same command goes on with this fold")
-            raise trainer.Stopped(128 + self.stopping)
+        self.stop.raise_if_stopped("stopped; the same command goes on with this fold")
 
 
 def probabilities(
@@ -103,14 +101,14 @@ def probabilities(
             learnt = np.flatnonzero(fold != number)
             data = [_dataset(tokens, labels, rows) for rows in (learnt, held_out)]
             console.say(f"fold {number}: {len(learnt):,} documents to learn from")
-            engine = _engine(data, folder, tokenizer, result.shape[1], settings,
+            trainer = _trainer(data, folder, tokenizer, result.shape[1], settings,
                              seed + int(number), unfinished)  # fmt: skip
-            engine.fit()
+            trainer.fit()
             room = unfinished.room("what a fold's model says")
             with room, files.atomic_file(kept) as part, part.open("wb") as out:
-                np.save(out, np.mean(engine.said, axis=0))
-            engine.obey()
-            del engine
+                np.save(out, np.mean(trainer.epoch_logits, axis=0))
+            trainer.raise_if_stopped()
+            del trainer
             gc.collect()  # DeepSpeed's engine refers to itself: its memory would stay for a while
         result[held_out] = np.load(kept)
     return np.asarray(softmax(result, axis=1), np.float64)
@@ -134,7 +132,7 @@ def _dataset(
     )  # fmt: skip
 
 
-def _engine(
+def _trainer(
     data: list[batches.TokenDataset],
     folder: Path,
     tokenizer: Any,
@@ -142,12 +140,12 @@ def _engine(
     settings: LabelNoise,
     seed: int,
     unfinished: checkpoints.Checkpoints,
-) -> Fold:
+) -> FoldTrainer:
     """Return the engine that learns ``data[0]`` and judges ``data[1]``, with a fresh head."""
     # accelerate takes the plugin of one DeepSpeed run a process; transformers resets it so, too
     AcceleratorState._reset_state()
     args = training_arguments.build(
-        unfinished.folder, KNOBS, seed=seed, lr=settings.lr, epochs=settings.epochs,
+        unfinished.folder, OPTIONS, seed=seed, lr=settings.lr, epochs=settings.epochs,
         batch_size=settings.batch_size, zero_stage=0,  # one process shares its optimizer with nobody
     )  # fmt: skip
     set_seed(seed)
@@ -158,5 +156,5 @@ def _engine(
             AutoModelForSequenceClassification, folder, config=config, ignore_mismatched_sizes=True
         )
     acceleration.speed_up(model, precision.bf16_is_fast())
-    return Fold(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,
-                judge=lambda *_: {}, checkpoints=unfinished, knobs=KNOBS)  # fmt: skip
+    return FoldTrainer(model, args, *data, padding_id=padding_id, batch_size=settings.batch_size,
+                validation_metrics=lambda *_: {}, checkpoints=unfinished, options=OPTIONS)  # fmt: skip

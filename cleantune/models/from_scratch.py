@@ -26,13 +26,13 @@ def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
     return build(tokenizer_object=pieces._tokenizer, model_max_length=length, **names)
 
 
-def own_config(knobs: Pretrain, vocabulary: int) -> BertConfig:
+def own_config(options: Pretrain, vocabulary: int) -> BertConfig:
     """Return the shape of a BERT of our own."""
-    heads = max(1, knobs.hidden // 32)
-    while knobs.hidden % heads:  # each has the same share of the width
+    heads = max(1, options.hidden // 32)
+    while options.hidden % heads:  # each has the same share of the width
         heads -= 1
     return BertConfig(
-        vocab_size=vocabulary, hidden_size=knobs.hidden, num_hidden_layers=knobs.layers,
-        num_attention_heads=heads, intermediate_size=4 * knobs.hidden,
-        max_position_embeddings=knobs.block_length,
+        vocab_size=vocabulary, hidden_size=options.hidden, num_hidden_layers=options.layers,
+        num_attention_heads=heads, intermediate_size=4 * options.hidden,
+        max_position_embeddings=options.block_length,
     )  # fmt: skip

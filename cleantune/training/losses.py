@@ -1,10 +1,28 @@
-"""The loss of a batch of documents."""
+"""The loss of each document of a batch."""
 
 import torch
 
 
-def disagreement(logits: torch.Tensor) -> torch.Tensor:
-    """Return R-Drop's penalty (Liang et al. 2021, arXiv 2106.14448) for each document.
+def classification(
+    logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0, r_drop: float = 0.0
+) -> torch.Tensor:
+    """Return the cross-entropy of each document in nats, float32 (documents,).
+
+    With ``r_drop``, ``logits`` (2 x documents, classes) has a second pass below the first one; the
+    result is the mean of both, plus ``r_drop`` times their divergence. Else (documents, classes).
+    ``labels`` are int64 (documents,).
+    """
+    passes = len(logits) // len(labels)
+    losses = torch.nn.functional.cross_entropy(
+        logits, labels.repeat(passes), reduction="none", label_smoothing=label_smoothing
+    )
+    if r_drop:
+        losses = losses.view(2, -1).mean(dim=0) + r_drop * r_drop_divergence(logits)
+    return losses
+
+
+def r_drop_divergence(logits: torch.Tensor) -> torch.Tensor:
+    """Return R-Drop's penalty (Liang et al. 2021, arXiv 2106.14448) for each document, (documents,).
 
     Half the symmetric Kullback-Leibler divergence, in nats, between the classes' probabilities of
     two passes; ``logits`` (2 x documents, classes) has those of the second below the first's.

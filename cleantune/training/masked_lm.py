@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from cleantune.training import batches, trainer
+from cleantune.training import batches
+from cleantune.training.trainer import ZeroTrainer
 
 IGNORED = -100  # the label of a token that is not to be guessed
 
@@ -140,16 +141,16 @@ def mean_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return sums / hidden.sum(1).clamp(min=1)
 
 
-class Guessing(trainer.Engine):
-    """Train to guess hidden tokens."""
+class MaskedLMTrainer(ZeroTrainer):
+    """Train to predict masked tokens."""
 
-    judges_before = True
-    levers: ClassVar = {
+    evaluates_first = True
+    memory_params: ClassVar = {
         "batch": "pretrain.batch_size",
         "length": "pretrain.block_length",
         "zero": "zero_stage",
     }
-    calmer = "Lower pretrain.lr or set precision: fp32"
+    instability_hint = "Lower pretrain.lr or set precision: fp32"
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
@@ -163,15 +164,15 @@ class Guessing(trainer.Engine):
             found = super().logits(model, inputs)
         return found if found.dim() == 2 else found[inputs["labels"] != IGNORED]
 
-    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    def kept_values(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Return the mean loss of each block, (blocks, 1): all logits would fill the memory."""
         return mean_losses(logits, inputs["labels"])[:, None]
 
-    def figures(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Return the loss and the perplexity over all hidden tokens, each counted once."""
         loss = float(np.average(self.predict_all()[:, 0], weights=self.validation.weights))
         return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
 
-    def score(self, figures: dict[str, float]) -> float:
-        """Return what chooses the best epoch."""
-        return -figures["loss"]
+    def selection_metric(self, measured: dict[str, float]) -> float:
+        """Return the metric that selects the best epoch; more is better."""
+        return -measured["loss"]

@@ -17,7 +17,7 @@ ROOM_FOR_STATES = 0.7
 """Share of a device's memory for weights, gradients and optimizer; activations need the rest."""
 
 
-LEVERS = {
+MEMORY_PARAMS = {
     "batch": "finetune.micro_batch_size",
     "length": "max_length",
     "recomputing": "finetune.gradient_checkpointing",
@@ -68,13 +68,13 @@ def size(model: Any) -> Size:
     return Size(learning, sum(counts.values()) - learning, max(alone))
 
 
-def size_of(config: Any, knobs: Finetune) -> Size:
-    """Return the size of the classifier that ``config`` describes, of which ``knobs`` fix a part."""
+def size_of(config: Any, options: Finetune) -> Size:
+    """Return the size of the classifier that ``config`` describes, of which ``options`` fix a part."""
     build: Any = AutoModelForSequenceClassification.from_config
     with torch.device("meta"):
         model = build(config)
-        optimizers.freeze(model, knobs.freeze_embeddings, knobs.freeze_layers)
-        return size(optimizers.with_lora(model, knobs.lora_rank))
+        optimizers.freeze(model, options.freeze_embeddings, options.freeze_layers)
+        return size(optimizers.with_lora(model, options.lora_rank))
 
 
 def states_bytes(stage: int, model: Size, processes: int, offload: str = "none") -> int:
@@ -132,7 +132,7 @@ def zero_stage(
 
 @dataclass(frozen=True)
 class Run:
-    """What decides how much memory a training run takes; the first five by their names in ``LEVERS``."""
+    """What decides how much memory a training run takes; the first five by their names in ``MEMORY_PARAMS``."""
 
     batch: int  # documents that a process computes at once
     length: int  # tokens of the longest
@@ -160,10 +160,10 @@ class Run:
         return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
 
 
-def out_of_memory(run: Run, levers: dict[str, str] = LEVERS) -> str:
+def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
     """Return a message for a run that ran out of memory: what can be changed, and what each saves.
 
-    ``levers`` has those of ``LEVERS`` that this run knows, by its own names; one that is already
+    ``params`` has those of ``MEMORY_PARAMS`` that this run knows, by its own names; one that is already
     where it would be set, or that saves nothing here, is left out.
     """
     changes: dict[str, dict[str, Any]] = {
@@ -175,9 +175,9 @@ def out_of_memory(run: Run, levers: dict[str, str] = LEVERS) -> str:
                     "zero": max(run.zero, 1)},  # ZeRO-0 offloads nothing
     }  # fmt: skip
     # A micro-batch is one process's, any other batch that of all together.
-    together = 1 if levers["batch"] == LEVERS["batch"] else ranks.world_size()
+    together = 1 if params["batch"] == MEMORY_PARAMS["batch"] else ranks.world_size()
     lines = []
-    for kind, name in levers.items():
+    for kind, name in params.items():
         changed: Run = replace(run, **changes[kind])
         saved = run.states() + run.activations() - changed.states() - changed.activations()
         if saved > 0:

@@ -109,18 +109,18 @@ def groups(
     return [found[key] for key in sorted(found)]
 
 
-def build(model: nn.Module, lr: float, knobs: Finetune) -> torch.optim.Optimizer:
+def build(model: nn.Module, lr: float, options: Finetune) -> torch.optim.Optimizer:
     """Return the optimizer that ``finetune.optimizer`` names."""
-    parameters = groups(model, lr, knobs.weight_decay, knobs.layer_lr_decay)
-    if knobs.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=knobs.momentum, fused=True)
-    kind = torch.optim.AdamW if knobs.optimizer == "adamw" else torch.optim.Adam
+    parameters = groups(model, lr, options.weight_decay, options.layer_lr_decay)
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum=options.momentum, fused=True)
+    kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
     return kind(parameters, lr, fused=True)
 
 
-def refuse_what_zero_3_cannot(stage: int, knobs: Finetune) -> None:
-    """Raise ``UserError`` for knobs that need whole weights where ZeRO-3 leaves only pieces."""
-    for name, value in (("l1", knobs.l1), ("lora_rank", knobs.lora_rank)):
+def refuse_what_zero_3_cannot(stage: int, options: Finetune) -> None:
+    """Raise ``UserError`` for options that need whole weights where ZeRO-3 leaves only pieces."""
+    for name, value in (("l1", options.l1), ("lora_rank", options.lora_rank)):
         if stage == 3 and value:
             raise UserError(
                 f"finetune.{name}: {value} does not work at ZeRO-3, where no process holds a whole "
@@ -158,13 +158,13 @@ def set_dropout(config: Any, share: float | None) -> None:
             setattr(config, name, share)
 
 
-def refuse_r_drop_without_dropout(model: nn.Module, knobs: Finetune) -> None:
+def refuse_r_drop_without_dropout(model: nn.Module, options: Finetune) -> None:
     """Raise ``UserError`` when R-Drop's two passes would be the same, at twice the time."""
     shares = [value for module in model.modules() for name, value in vars(module).items()
               if "drop" in name or (name == "p" and "Dropout" in type(module).__name__)]  # fmt: skip
-    if knobs.r_drop and not any(isinstance(share, float) and share > 0 for share in shares):
+    if options.r_drop and not any(isinstance(share, float) and share > 0 for share in shares):
         raise UserError(
-            f"finetune.r_drop: {knobs.r_drop} compares two passes with different dropout, and this "
+            f"finetune.r_drop: {options.r_drop} compares two passes with different dropout, and this "
             "model has none: both would be the same, at twice the time. Set finetune.dropout to 0.1, "
             "or finetune.r_drop to 0."
         )

@@ -15,7 +15,6 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,28 +32,32 @@ from cleantune import console, files
 from cleantune.distributed import connection, ranks
 from cleantune.errors import UserError
 from cleantune.params.sections import Finetune
-from cleantune.training import batches, deepspeed_config, memory, optimizers, training_logs
+from cleantune.training import (
+    batches,
+    deepspeed_config,
+    losses,
+    memory,
+    optimizers,
+    training_logs,
+    validation,
+)
 from cleantune.training.checkpoints import Checkpoints
-from cleantune.training.losses import disagreement
+from cleantune.training.stopping import StopRequest
 
 LABELS = {"macro_f1": "macro-F1"}
 
 
-class Stopped(SystemExit):
-    """Training was told to stop (SIGTERM or SIGINT); what the same command goes on from is kept."""
+class ZeroTrainer(Trainer):
+    """Fine-tune ``model`` on ``train``; evaluate each epoch on ``validation``; keep the best.
 
-
-class Engine(Trainer):
-    """Fine-tune ``model`` on ``train``; judge each epoch on ``validation``; keep the best.
-
-    ``judge`` maps logits (documents, classes) and labels (documents,) to figures, among them
-    ``macro_f1``, which chooses the best epoch, and with the loss says when to stop early.
+    ``validation_metrics`` maps logits (documents, classes) and labels (documents,) to metrics, among
+    them ``macro_f1``, which selects the best epoch and, with the loss, decides when to stop early.
     """
 
-    judges_before = False
-    levers: ClassVar = memory.LEVERS
+    evaluates_first = False
+    memory_params: ClassVar = memory.MEMORY_PARAMS
     """What makes a run need less memory, by its key in params.yaml."""
-    calmer = "Lower lr, clip harder (finetune.max_gradient_norm) or set precision: fp32"
+    instability_hint = "Lower lr, clip harder (finetune.max_gradient_norm) or set precision: fp32"
 
     def __init__(
         self,
@@ -65,17 +68,17 @@ class Engine(Trainer):
         *,
         padding_id: int,
         batch_size: int,
-        judge: Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, float]],
+        validation_metrics: Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, float]],
         checkpoints: Checkpoints,
-        knobs: Finetune,
+        options: Finetune,
     ) -> None:
         super().__init__(model, args)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Flow(self))
+        self.add_callback(_Schedule(self))
         logs = training_logs.ROOT / checkpoints.folder.parent.name / checkpoints.folder.name
-        if knobs.tensorboard:
+        if options.tensorboard:
             self.add_callback(training_logs.TensorBoard(logs, lambda: self.history[-1]))
-        if knobs.profiler:
+        if options.profiler:
             self.add_callback(training_logs.Profiler(logs))
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = True
@@ -85,14 +88,13 @@ class Engine(Trainer):
             batches.Collator(data, padding_id) for data in (train, validation)
         ]
         self.batch_size = batch_size
-        self.judge = judge
+        self.validation_metrics = validation_metrics
         self.checkpoints = checkpoints
-        self.knobs = knobs
+        self.options = options
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
-        self.before: dict[str, float] = {}
-        self.stop_signal = 0  # that this process has got
-        self.stopping = 0  # what all processes have agreed on
+        self.before: dict[str, float] = {}  # training
+        self.stop = StopRequest()
         self.bar: console.Bar | None = None
         self._step_loss = torch.zeros((), device=args.device)
         self._step_rows: list[int] = []
@@ -108,16 +110,15 @@ class Engine(Trainer):
                 record[k] for k in ("history", "best", "before")
             )
             console.say(f"going on from the checkpoint of step {self.history[-1]['step']}")
-        old = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         total = int(self.steps_per_epoch * self.args.num_train_epochs)
         try:
-            with console.Bar("training", total) as self.bar:
+            with self.stop.watched(), console.Bar("training", total) as self.bar:
                 if latest:
                     self.bar.advance(int(self.history[-1]["step"]))
                 self.train(resume_from_checkpoint=str(latest) if latest else None)
         except (RuntimeError, MemoryError) as error:
             if memory.ran_out(error):
-                raise UserError(self._levers()) from None
+                raise UserError(self._out_of_memory_message()) from None
             if "does not have a deterministic implementation" in str(error):
                 raise UserError(
                     f"{str(error).partition('. ')[0]}. Set finetune.deterministic to false, which "
@@ -127,13 +128,10 @@ class Engine(Trainer):
                 met = str(error).partition("\n")[0]
                 raise UserError(
                     "This process has lost touch with another process: killed, out of memory, or its "
-                    f"host or network is down; its own output may say. {self._kept()}"
+                    f"host or network is down; its own output may say. {self._last_checkpoint_note()}"
                     f"The same command, on every host, goes on from there.\nIt met: {met}"
                 ) from None
             raise
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -163,52 +161,49 @@ class Engine(Trainer):
     ) -> torch.Tensor:
         """Return this micro-batch's part of the weighted mean loss of the global batch."""
         # R-Drop's two passes are one of twice the documents: dropout differs from row to row.
-        passes = 2 if self.knobs.r_drop else 1
+        passes = 2 if self.options.r_drop else 1
         logits = model(
             input_ids=inputs["input_ids"].repeat(passes, 1),
             attention_mask=inputs["attention_mask"].repeat(passes, 1),
         ).logits.float()
-        losses = torch.nn.functional.cross_entropy(
-            logits, inputs["labels"].repeat(passes), reduction="none",
-            label_smoothing=self.knobs.label_smoothing,
-        )  # fmt: skip
-        if self.knobs.r_drop:
-            losses = losses.view(2, -1).mean(dim=0) + self.knobs.r_drop * disagreement(logits)
-        loss: torch.Tensor = (losses * inputs["weights"]).sum()
-        if self.knobs.l1:
+        each = losses.classification(
+            logits, inputs["labels"], self.options.label_smoothing, self.options.r_drop
+        )
+        loss: torch.Tensor = (each * inputs["weights"]).sum()
+        if self.options.l1:
             penalty = optimizers.l1(self.accelerator.unwrap_model(model))
-            loss = loss + self.knobs.l1 * penalty / self.args.gradient_accumulation_steps
+            loss = loss + self.options.l1 * penalty / self.args.gradient_accumulation_steps
         return loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Return the optimizer that the knobs ask for."""
+        """Return the optimizer that the params ask for."""
         if self.optimizer is None:
             learning: Any = model or self.model
-            self.optimizer = optimizers.build(learning, self.args.learning_rate, self.knobs)
+            self.optimizer = optimizers.build(learning, self.args.learning_rate, self.options)
         return self.optimizer
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Run one micro-batch; note its loss and documents for ``agree`` at the end of the step."""
+        """Run one micro-batch; note its loss and documents for ``synchronize_step``."""
         self._step_rows += inputs.pop("rows")
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._step_loss += loss
         return loss
 
-    def agree(self, rate: float, norm: float | None) -> float:
+    def synchronize_step(self, rate: float, norm: float | None) -> float:
         """Return the step's loss over all processes, and learn whether any was told to stop.
 
         Raises ``UserError`` when the loss or the gradient's norm is not finite, with what is needed
         to look into it; with such a gradient the weights are lost.
         """
-        shared = torch.stack([self._step_loss, self._step_loss.new_tensor(self.stop_signal)])
+        shared = torch.stack([self._step_loss, self._step_loss.new_tensor(self.stop.received)])
         if ranks.world_size() > 1:
             deepspeed: Any = self.deepspeed  # whose group waits no longer than a step may take
             torch.distributed.all_reduce(shared, group=deepspeed.data_parallel_group)
         loss = shared[0].item() / ranks.world_size()
         # A signal that came after the exchange counts from the next step on, in all processes alike.
-        self.stopping = (self.stop_signal or signal.SIGTERM) if shared[1].item() else 0
+        self.stop.agreed = (self.stop.received or signal.SIGTERM) if shared[1].item() else 0
         rows = self._step_rows
         self._step_loss.zero_()
         self._step_rows = []
@@ -220,97 +215,74 @@ class Engine(Trainer):
             raise UserError(
                 f"The {what} is {norm if math.isfinite(loss) else loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
                 f"documents {', '.join(ids)}.\n"
-                f"{self.calmer}. {self._kept()}"
+                f"{self.instability_hint}. {self._last_checkpoint_note()}"
             )
         return loss
 
-    def obey(self) -> None:
+    def raise_if_stopped(self) -> None:
         """Raise ``Stopped`` where a signal came too late for a checkpoint: nothing else shall begin."""
-        number = max(ranks.gather(self.stop_signal))
-        if number:
-            console.say("stopped at the end of this run; the same command goes on from there")
-            raise Stopped(128 + number)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Ask for a stop after this step; a second signal stops at once."""
-        if self.stop_signal:
-            raise SystemExit(128 + number)
-        self.stop_signal = number
+        self.stop.raise_if_stopped(
+            "stopped at the end of this run; the same command goes on from there"
+        )
 
     # ---- evaluation ----------------------------------------------------------------------------
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Judge the model on all validation documents, note it, and keep it if it is the best."""
-        figures = self.figures()
+        """Evaluate on all validation documents, note it, and keep the model if it is the best."""
+        measured = self.validate()
         epoch = round(self.state.epoch or 0)
-        self.history[-1] |= {f"validation_{name}": value for name, value in figures.items()}
-        better = not self.best or self.score(figures) > self.score(self.best)
+        self.history[-1] |= {f"validation_{name}": value for name, value in measured.items()}
+        better = not self.best or self.selection_metric(measured) > self.selection_metric(self.best)
         if better:
-            self.best = {"epoch": epoch, "step": self.state.global_step, **figures}
+            self.best = {"epoch": epoch, "step": self.state.global_step, **measured}
             self._keep_best()
         losses = [past["loss"] for past in self.history[-self.steps_per_epoch :]]
         console.say(
             f"epoch {epoch}: loss {np.mean(losses):.3f}, validation "
-            + ", ".join(f"{LABELS.get(k, k)} {value:.3f}" for k, value in figures.items())
+            + ", ".join(f"{LABELS.get(k, k)} {value:.3f}" for k, value in measured.items())
             + (", best" if better else "")
         )
-        # Few documents: classes are told apart long after the loss has begun to fall.
-        judged = [past["validation_loss"] for past in self.history if "validation_loss" in past]
-        better_at = max(self.best["epoch"], 1 + int(np.argmin(np.nan_to_num(judged, nan=np.inf))))
-        if epoch - better_at >= self.knobs.early_stopping_patience:
+        stale = validation.epochs_without_improvement(self.history, int(self.best["epoch"]), epoch)
+        if stale >= self.options.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
         if ranks.rank() == 0:
             of = epoch if self.control.should_training_stop else int(self.args.num_train_epochs)
             training_logs.note_epochs(self.checkpoints.folder.parent.name, of, self.history)
-        self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
-        return figures
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
+        return measured
 
-    def figures(self) -> dict[str, float]:
-        """Return what validation says of the model as it stands."""
+    def validate(self) -> dict[str, float]:
+        """Return the loss and the metrics of the model on validation as it is now."""
         logits = self.predict_all()
         labels = self.validation.labels
         loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
-        return {"loss": loss.item(), **self.judge(logits, labels)}
+        return {"loss": loss.item(), **self.validation_metrics(logits, labels)}
 
-    def score(self, figures: dict[str, float]) -> float:
-        """Return the figure that chooses the best epoch; more is better."""
-        return figures["macro_f1"]
+    def selection_metric(self, measured: dict[str, float]) -> float:
+        """Return the metric that selects the best epoch; more is better."""
+        return measured["macro_f1"]
 
     def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """Return what the model says of a batch: (documents, classes)."""
+        """Return the model's logits for a batch: (documents, classes)."""
         found: torch.Tensor = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).logits
         return found
 
-    def result(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
-        """Return what is kept of a prediction: (documents, figures)."""
+    def kept_values(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
+        """Return what validation keeps of a prediction: (documents, values)."""
         return logits
 
     def predict_all(self) -> NDArray[np.float32]:
-        """Return the ``result`` of every validation document once, in order.
+        """Return the ``kept_values`` of every validation document, (documents, values)."""
 
-        The processes deal the batches out among themselves. All compute equally many (ZeRO-3
-        gathers weights together); what a process computes beyond its share is thrown away.
-        """
-        model, share, data = self.model_wrapped, ranks.world_size(), self.validation
-        model.eval()
-        todo = batches.in_order_of_length(data.lengths, self.args.per_device_eval_batch_size)
-        found: list[tuple[NDArray[np.int64], torch.Tensor]] = []
-        for i in range(ranks.rank(), -(-len(todo) // share) * share, share):
-            rows = todo[min(i, len(todo) - 1)]
-            inputs = self._prepare_inputs(self.collators[1]([(int(row), 0.0, -1) for row in rows]))
-            with torch.no_grad():
-                logits = self.logits(model, inputs)
-            if i < len(todo):
-                found.append((rows, self.result(logits.float(), inputs)))
-        mine = [(rows, values.cpu().numpy()) for rows, values in found]
-        gathered = [pair for part in ranks.gather(mine) for pair in part]
-        result = np.empty((len(data), gathered[0][1].shape[1]), np.float32)
-        for rows, values in gathered:
-            result[rows] = values
-        return result
+        def predict(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+            inputs = self._prepare_inputs(batch)
+            return self.kept_values(self.logits(model, inputs).float(), inputs)
+
+        return validation.predict_all(self.model_wrapped, self.validation, self.collators[1],
+                                      self.args.per_device_eval_batch_size, predict)  # fmt: skip
 
     # ---- keeping -------------------------------------------------------------------------------
 
@@ -325,18 +297,20 @@ class Engine(Trainer):
         if ranks.rank() == 0:
             with self.checkpoints.write_best(self.state.global_step) as folder:
                 whole: Any = self.model
-                if self.knobs.lora_rank:  # a copy: folding in and out again would round the weights
+                if (
+                    self.options.lora_rank
+                ):  # a copy: folding in and out again would round the weights
                     whole, weights = copy.deepcopy(whole).merge_and_unload(), None
                 # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
                 whole.save_pretrained(folder, state_dict=weights, save_original_format=False)
         ranks.barrier()
 
-    def _kept(self) -> str:
-        """Return the sentence that says which checkpoint there is."""
+    def _last_checkpoint_note(self) -> str:
+        """Return the sentence that names the last checkpoint, if there is one."""
         kept = self.checkpoints.steps()
-        return f"The checkpoint of step {kept[-1]} stands. " if kept else ""
+        return f"The checkpoint of step {kept[-1]} is kept. " if kept else ""
 
-    def _levers(self) -> str:
+    def _out_of_memory_message(self) -> str:
         """Return the message for a run that is out of memory."""
         config: Any = self.accelerator.unwrap_model(self.model).config.get_text_config()
         deepspeed: Any = self.args.deepspeed
@@ -346,14 +320,14 @@ class Engine(Trainer):
             length=int(data.lengths.max()),
             recomputing=bool(self.args.activation_checkpointing),
             zero=deepspeed["zero_optimization"]["stage"],
-            offload=self.knobs.offload,
+            offload=self.options.offload,
             bf16=hasattr(self.model, "multiplies_in_bf16"),
             model=memory.size(self.model),
             hidden=config.hidden_size,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
         )
-        return memory.out_of_memory(run, self.levers)
+        return memory.out_of_memory(run, self.memory_params)
 
     def _save_checkpoint(self, *_: Any) -> None:
         """Write all that the rest of the run follows from."""
@@ -365,56 +339,53 @@ class Engine(Trainer):
                 record = {"history": self.history, "best": self.best, "before": self.before}
                 (folder / "history.json").write_text(json.dumps(record))
         # Asked again: a signal may have come since the step's exchange, as during an evaluation.
-        number = max(ranks.gather(self.stop_signal))
-        if number:
-            console.say(
-                f"stopped at step {self.state.global_step}; the same command goes on from there"
-            )
-            raise Stopped(128 + number)
+        self.stop.raise_if_stopped(
+            f"stopped at step {self.state.global_step}; the same command goes on from there"
+        )
 
 
-class _Flow(TrainerCallback):
-    """When to note, judge and save: checkpoints every N steps and after each epoch's evaluation."""
+class _Schedule(TrainerCallback):
+    """When to log, evaluate and save: checkpoints every N steps and after each epoch's evaluation."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, trainer: ZeroTrainer) -> None:
+        self._trainer = trainer
         self._rate = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Prepare DeepSpeed and the connections; judge the model as it is, where that is asked for."""
-        deepspeed_config.spare_one_process_the_exchange(self._engine.deepspeed)
-        deepspeed_config.clip_as_torch_does(self._engine.deepspeed)
+        """Prepare DeepSpeed and the connections; evaluate the model as it is, where that is asked for."""
+        deepspeed_config.spare_one_process_the_exchange(self._trainer.deepspeed)
+        deepspeed_config.clip_as_torch_does(self._trainer.deepspeed)
         connection.watch_hosts()  # on DeepSpeed's connections too
         ranks.barrier()  # nobody is later than the others now: they wait less in a step
         if ranks.rank():  # else all would leave out the same activations
             torch.manual_seed(args.seed + ranks.rank())
-        if self._engine.judges_before and not self._engine.before:
-            self._engine.before = self._engine.figures()
+        if self._trainer.evaluates_first and not self._trainer.before:
+            self._trainer.before = self._trainer.validate()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Note the learning rate before the scheduler moves on."""
-        assert self._engine.lr_scheduler is not None
-        self._rate = float(max(self._engine.lr_scheduler.get_last_lr()))
+        assert self._trainer.lr_scheduler is not None
+        self._rate = float(max(self._trainer.lr_scheduler.get_last_lr()))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Note the step; ask for a checkpoint every N steps, or now when told to stop."""
-        engine = self._engine
-        deepspeed: Any = engine.deepspeed
+        trainer = self._trainer
+        deepspeed: Any = trainer.deepspeed
         norm = deepspeed.get_global_grad_norm()
         norm = None if norm is None else float(norm)
-        loss = engine.agree(self._rate, norm)
-        engine.history.append({"step": state.global_step, "epoch": state.epoch,
+        loss = trainer.synchronize_step(self._rate, norm)
+        trainer.history.append({"step": state.global_step, "epoch": state.epoch,
                                "learning_rate": self._rate, "loss": loss})  # fmt: skip
         if norm is not None:
-            engine.history[-1]["gradient_norm"] = norm
-        if engine.bar:
-            engine.bar.advance(note=f"loss {loss:.3f}")
-        due = state.global_step % engine.knobs.checkpoint_steps == 0 or engine.stopping
+            trainer.history[-1]["gradient_norm"] = norm
+        if trainer.bar:
+            trainer.bar.advance(note=f"loss {loss:.3f}")
+        due = state.global_step % trainer.options.checkpoint_steps == 0 or trainer.stop.agreed
         # A checkpoint at an epoch's last step would skip that epoch's evaluation when resumed.
-        if due and state.global_step % engine.steps_per_epoch:
+        if due and state.global_step % trainer.steps_per_epoch:
             control.should_save = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Judge every epoch, and save what it led to unless all is done."""
+        """Evaluate every epoch, and save what it led to unless all is done."""
         control.should_evaluate = True
         control.should_save = state.global_step < state.max_steps

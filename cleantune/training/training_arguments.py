@@ -1,4 +1,4 @@
-"""What this project tells transformers' Trainer: how to learn, and to leave the rest to ``Engine``."""
+"""What this project tells transformers' Trainer: how to learn, and to leave the rest to ``ZeroTrainer``."""
 
 import math
 from pathlib import Path
@@ -21,7 +21,7 @@ PLAIN = Finetune(
 """What pretraining and the judges of labels do alike, whatever ``finetune`` of params.yaml says."""
 
 QUIET: dict[str, Any] = {
-    # Everything that Trainer would write, print, log or choose by itself is done by Engine.
+    # Everything that Trainer would write, print, log or choose by itself is done by ZeroTrainer.
     "save_strategy": "no",
     "eval_strategy": "no",
     "logging_strategy": "no",
@@ -39,7 +39,7 @@ SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 
 def build(
     folder: Path,
-    knobs: Finetune,
+    options: Finetune,
     *,
     seed: int,
     lr: float,
@@ -50,23 +50,23 @@ def build(
 ) -> TrainingArguments:
     """Return Trainer's arguments for ``batch_size`` rows a step over all processes together.
 
-    ``judged_at_once`` is the rows a process evaluates at once where ``knobs`` doesn't say. What is
+    ``judged_at_once`` is the rows a process evaluates at once where ``options`` doesn't say. What is
     not here keeps transformers' default.
     """
     share = math.ceil(batch_size / ranks.world_size())
-    micro = min(share, knobs.micro_batch_size or share)
+    micro = min(share, options.micro_batch_size or share)
     return TrainingArguments(
         output_dir=str(folder),
         seed=seed,
         num_train_epochs=epochs,
         per_device_train_batch_size=micro,
-        per_device_eval_batch_size=knobs.micro_batch_size or judged_at_once,
+        per_device_eval_batch_size=options.micro_batch_size or judged_at_once,
         gradient_accumulation_steps=math.ceil(share / micro),
         learning_rate=lr,
-        lr_scheduler_type=SCHEDULERS[knobs.scheduler],
-        warmup_steps=knobs.warmup,
-        max_grad_norm=knobs.max_gradient_norm,
-        activation_checkpointing=knobs.gradient_checkpointing,
-        deepspeed=deepspeed_config.config(zero_stage, knobs.offload),
+        lr_scheduler_type=SCHEDULERS[options.scheduler],
+        warmup_steps=options.warmup,
+        max_grad_norm=options.max_gradient_norm,
+        activation_checkpointing=options.gradient_checkpointing,
+        deepspeed=deepspeed_config.config(zero_stage, options.offload),
         **QUIET,
     )

@@ -261,10 +261,10 @@ def test_what_is_frozen_and_how_fast_the_rest_learns(untrained):
              for p in group["params"]}  # fmt: skip
     assert rates == {name: 0.5 ** (3 - depth) for name, depth in depths.items()}
     for embeddings, layers, lowest in ((True, 0, 1), (False, 1, 2), (True, 2, 3)):
-        knobs = training_arguments.PLAIN.model_copy(
+        options = training_arguments.PLAIN.model_copy(
             update={"freeze_embeddings": embeddings, "freeze_layers": layers}
         )
-        expected = memory.size_of(model.config, knobs)
+        expected = memory.size_of(model.config, options)
         optimizers.freeze(model, embeddings, layers)
         learning = {name for name, p in model.named_parameters() if p.requires_grad}
         assert learning == {name for name, depth in depths.items() if depth >= lowest}

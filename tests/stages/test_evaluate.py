@@ -63,7 +63,9 @@ def test_figures_are_those_of_scikit_learn(seed):
 def test_an_epoch_is_judged_as_evaluate_measures(seed):
     labels, p = scored(seed)
     measured = metrics.headline(labels, p, p.argmax(axis=1), 10)
-    assert metrics.judge(np.log(p), labels) == {k: measured[k] for k in ("accuracy", "macro_f1")}
+    assert metrics.accuracy_and_f1(np.log(p), labels) == {
+        k: measured[k] for k in ("accuracy", "macro_f1")
+    }
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():

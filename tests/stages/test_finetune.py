@@ -89,7 +89,7 @@ def test_a_further_seed_gives_the_model_that_it_gives_alone(
     assert not list((folder / ".checkpoints/finetune").iterdir())
 
 
-# ---- the knobs, one by one
+# ---- the options, one by one
 
 
 def test_weight_decay_spares_biases_and_norms():
@@ -112,8 +112,8 @@ def test_layer_lr_decay_slows_each_layer_by_the_same_share():
     assert rates["bert.encoder.layer.1.output.dense.weight"] == 0.5
     assert rates["bert.encoder.layer.0.output.dense.bias"] == 0.25
     assert rates["bert.embeddings.word_embeddings.weight"] == 0.125
-    knobs = fine_tuned_label_model.KNOBS.model_copy(update={"layer_lr_decay": 0.5})
-    assert min(g["lr"] for g in optimizers.build(built, 1.0, knobs).param_groups) == 0.125
+    options = fine_tuned_label_model.OPTIONS.model_copy(update={"layer_lr_decay": 0.5})
+    assert min(g["lr"] for g in optimizers.build(built, 1.0, options).param_groups) == 0.125
 
 
 def test_freezing_more_layers_than_there_are_is_refused():
@@ -127,8 +127,10 @@ def test_weight_decay_goes_through_the_gradient_in_adam_and_past_it_in_adamw(kin
     weight = built.bert.encoder.layer[0].output.dense.weight
     torch.nn.init.constant_(weight, 0.5)
     weight.grad = torch.zeros_like(weight)  # adam makes any gradient, of decay too, a step of lr
-    knobs = fine_tuned_label_model.KNOBS.model_copy(update={"optimizer": kind, "weight_decay": 0.2})
-    optimizers.build(built, 0.01, knobs).step()
+    options = fine_tuned_label_model.OPTIONS.model_copy(
+        update={"optimizer": kind, "weight_decay": 0.2}
+    )
+    optimizers.build(built, 0.01, options).step()
     torch.testing.assert_close(weight, torch.full_like(weight, left))
 
 
@@ -217,7 +219,7 @@ def test_r_drop_adds_the_disagreement_of_two_passes_times_its_weight(folder, run
 
 @pytest.mark.parametrize("architecture", ["bert", "llama", "phi3"])
 def test_r_drop_without_dropout_is_refused(architecture):
-    knobs = training_arguments.PLAIN.model_copy(update={"r_drop": 1.0})
+    options = training_arguments.PLAIN.model_copy(update={"r_drop": 1.0})
     reader = architectures.tokenizer("bytes", ("<pad>", "<bos>", "<eos>"))
     for share in (0.0, 0.1):
         config = architectures.config(architecture, reader)
@@ -225,13 +227,13 @@ def test_r_drop_without_dropout_is_refused(architecture):
         built = AutoModelForSequenceClassification.from_config(config)
         acceleration.speed_up(built)
         if share:
-            optimizers.refuse_r_drop_without_dropout(built, knobs)
+            optimizers.refuse_r_drop_without_dropout(built, options)
             continue
         optimizers.refuse_r_drop_without_dropout(built, training_arguments.PLAIN)
         with pytest.raises(
             UserError, match=r"Set finetune.dropout to 0\.1, or finetune.r_drop to 0"
         ):
-            optimizers.refuse_r_drop_without_dropout(built, knobs)
+            optimizers.refuse_r_drop_without_dropout(built, options)
 
 
 def test_the_disagreement_is_half_the_symmetric_divergence():
@@ -239,7 +241,7 @@ def test_the_disagreement_is_half_the_symmetric_divergence():
     p, q = (torch.distributions.Categorical(logits=x) for x in (first, second))
     divergence = torch.distributions.kl_divergence
     torch.testing.assert_close(
-        losses.disagreement(torch.cat([first, second])),
+        losses.r_drop_divergence(torch.cat([first, second])),
         (divergence(p, q) + divergence(q, p)) / 2,
     )
 
@@ -345,11 +347,11 @@ def test_a_document_of_weight_0_counts_for_nothing_in_r_drop(folder, runner):
     table = tables.read_table(path)
     table["weight"] = [0.0] * 8 + [1.0] * 40
     columns = ("id", "input_ids", "label", "length", "weight")
-    knobs = {"batch_size": 48, "epochs": 1, "finetune__dropout": 0.2, "finetune__r_drop": 1.0}
+    options = {"batch_size": 48, "epochs": 1, "finetune__dropout": 0.2, "finetune__r_drop": 1.0}
     found = []
     for _ in range(2):
         tables.write_table(path, table, columns)
-        found.append(runner.run(folder, **knobs))
+        found.append(runner.run(folder, **options))
         # Other words, of the same number: dropout draws the same in both runs.
         table["input_ids"] = [
             [2, *[5] * (len(ids) - 2), 3] if i < 8 else ids
@@ -461,11 +463,11 @@ def test_states_are_what_a_count_by_hand_says(
 
 
 @pytest.mark.parametrize(
-    "knobs", [{}, {"freeze_embeddings": True}, {"freeze_layers": 1}, {"lora_rank": 2}]
+    "options", [{}, {"freeze_embeddings": True}, {"freeze_layers": 1}, {"lora_rank": 2}]
 )
-def test_the_size_is_known_before_there_is_a_model(knobs):
+def test_the_size_is_known_before_there_is_a_model(options):
     built = model()
-    changed = training_arguments.PLAIN.model_copy(update=knobs)
+    changed = training_arguments.PLAIN.model_copy(update=options)
     expected = memory.size_of(built.config, changed)
     optimizers.freeze(built, changed.freeze_embeddings, changed.freeze_layers)
     built = optimizers.with_lora(built, changed.lora_rank)
@@ -473,7 +475,7 @@ def test_the_size_is_known_before_there_is_a_model(knobs):
     learning = sum(p.numel() for p in built.parameters() if p.requires_grad)
     assert expected.learning == learning
     assert learning + expected.fixed == sum(p.numel() for p in built.parameters())
-    assert (expected.fixed == 0) == (not knobs)
+    assert (expected.fixed == 0) == (not options)
 
 
 RUN = memory.Run(
@@ -519,7 +521,7 @@ def test_a_control_group_limits_the_memory(tmp_path, listed, file):
     assert list(memory._limits(tmp_path / "none", tmp_path)) == []
 
 
-def test_running_out_of_memory_names_the_levers(folder, runner):
+def test_running_out_of_memory_names_the_params_that_help(folder, runner):
     run = runner.start(folder, before="out_of_memory")
     assert run.statuses == [1]
     assert "Traceback" not in run.output

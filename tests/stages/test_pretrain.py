@@ -17,7 +17,7 @@ from cleantune.models import encoder
 from cleantune.models.from_scratch import own_config, own_tokenizer
 from cleantune.params.read import read_params
 from cleantune.training import masked_lm, memory
-from cleantune.training.masked_lm import Guessing
+from cleantune.training.masked_lm import MaskedLMTrainer
 from stages import fetch_models
 from stages.pretrain import main
 from tests import tiny
@@ -60,8 +60,8 @@ def tokenizer(tmp_path):
 
 def masker(tokenizer, **changes):
     data = masked_lm.pack([[2, *range(5, 45), 3]] * 10, 32, 0.15)
-    knobs = {"seed": 1, "masked_share": 0.15, "whole_words": False, **changes}
-    return data, masked_lm.Masker(data, tokenizer, **knobs)
+    options = {"seed": 1, "masked_share": 0.15, "whole_words": False, **changes}
+    return data, masked_lm.Masker(data, tokenizer, **options)
 
 
 def test_packing_keeps_every_token_in_order():
@@ -171,13 +171,16 @@ def test_hidden_tokens_alone_are_scored_and_as_ever(tokenizer):
     assert model(input_ids=ids).logits.shape == whole.shape
 
 
-def test_each_stage_names_its_own_levers():
-    for engine, knobs in ((Guessing, "pretrain."), (fine_tuned_label_model.Fold, "label_noise.")):
+def test_each_stage_names_its_own_params():
+    for trainer, section in (
+        (MaskedLMTrainer, "pretrain."),
+        (fine_tuned_label_model.FoldTrainer, "label_noise."),
+    ):
         run = memory.Run(batch=32, length=128, recomputing=False, zero=0, offload="none", bf16=False,
                          model=memory.Size(10**7, 0, 10**6), hidden=384, layers=6, heads=12)  # fmt: skip
-        said = memory.out_of_memory(run, engine.levers)
-        assert f"{knobs}batch_size: 16" in said
-        assert "finetune" not in said + engine.calmer
+        said = memory.out_of_memory(run, trainer.memory_params)
+        assert f"{section}batch_size: 16" in said
+        assert "finetune" not in said + trainer.instability_hint
 
 
 def test_the_perplexity_after_is_that_of_the_model_that_was_saved(folder, runner):

@@ -87,7 +87,7 @@ def test_the_interval_of_a_difference_is_the_normal_one_of_its_documents():
         labels, predicted, theirs, np.arange(500)
     )
     assert found["accuracy"] == pytest.approx([net.mean() - half, net.mean() + half])
-    f1 = [metrics.judge(np.eye(4)[x], labels)["macro_f1"] for x in (predicted, theirs)]
+    f1 = [metrics.accuracy_and_f1(np.eye(4)[x], labels)["macro_f1"] for x in (predicted, theirs)]
     assert np.mean(found["macro_f1"]) == pytest.approx(f1[0] - f1[1])
     # classes are about equal here, so the two spread alike
     assert np.diff(found["macro_f1"]) == pytest.approx(np.diff(found["accuracy"]), rel=0.15)

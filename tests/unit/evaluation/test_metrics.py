@@ -81,7 +81,7 @@ def test_a_class_that_does_not_occur_is_in_no_macro_mean():
     assert found["macro_precision"] == 1
     assert found["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["roc_auc_ovr"] == pytest.approx((2.5 / 4 + 1) / 2)
-    judged = metrics.judge(np.log(p), labels)
+    judged = metrics.accuracy_and_f1(np.log(p), labels)
     assert judged == {k: pytest.approx(found[k]) for k in ("accuracy", "macro_f1")}
 
 
@@ -89,7 +89,7 @@ def test_a_class_that_does_not_occur_is_in_no_macro_mean():
 def test_an_epoch_is_judged_by_the_same_metrics(seed):
     labels, p = scored(seed)
     measured = headline(labels, p)
-    judged = metrics.judge(np.log(p), labels)
+    judged = metrics.accuracy_and_f1(np.log(p), labels)
     assert judged == {k: pytest.approx(measured[k]) for k in ("accuracy", "macro_f1")}
     assert all(type(value) is float for value in judged.values())
 
@@ -97,7 +97,7 @@ def test_an_epoch_is_judged_by_the_same_metrics(seed):
 def test_a_class_of_one_document_counts_as_any_other():
     labels, p = np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2]])
     assert headline(labels, p)["macro_recall"] == 0.5
-    assert metrics.judge(np.log(p), labels)["macro_f1"] == pytest.approx(0.4)
+    assert metrics.accuracy_and_f1(np.log(p), labels)["macro_f1"] == pytest.approx(0.4)
     assert by_class(labels, p, ["a", "b"])["(macro)"]["recall"] == 0.5
 
 

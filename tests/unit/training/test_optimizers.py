@@ -23,7 +23,7 @@ def bert():
     )  # fmt: skip
 
 
-def knobs(**changes):
+def options(**changes):
     return training_arguments.PLAIN.model_copy(update=changes)
 
 
@@ -222,7 +222,7 @@ def test_l1_is_the_sum_of_the_absolute_weights_that_decay_and_learn():
 
 
 def test_sgd_has_the_rate_and_the_momentum_asked_for(bert):
-    made = optimizers.build(bert, 0.2, knobs(optimizer="sgd", momentum=0.7, weight_decay=0.1))
+    made = optimizers.build(bert, 0.2, options(optimizer="sgd", momentum=0.7, weight_decay=0.1))
     assert type(made) is torch.optim.SGD
     assert (made.defaults["lr"], made.defaults["momentum"]) == (0.2, 0.7)
     assert made.defaults["fused"] is True, "a step is one kernel, not one for each weight"
@@ -233,7 +233,9 @@ def test_sgd_has_the_rate_and_the_momentum_asked_for(bert):
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )
 def test_adam_is_adam_and_adamw_adamw(bert, name, kind):
-    made = optimizers.build(bert, 0.2, knobs(optimizer=name, weight_decay=0.1, layer_lr_decay=0.5))
+    made = optimizers.build(
+        bert, 0.2, options(optimizer=name, weight_decay=0.1, layer_lr_decay=0.5)
+    )
     assert type(made) is kind
     assert made.defaults["lr"] == 0.2
     assert made.defaults["fused"] is True
@@ -276,12 +278,12 @@ def test_freezing_more_layers_than_there_are_is_refused(bert):
 @pytest.mark.parametrize(("name", "value"), [("l1", 0.5), ("lora_rank", 4)])
 def test_zero_3_refuses_what_needs_whole_weights(name, value):
     with pytest.raises(UserError) as refusal:
-        optimizers.refuse_what_zero_3_cannot(3, knobs(**{name: value}))
+        optimizers.refuse_what_zero_3_cannot(3, options(**{name: value}))
     said = str(refusal.value)
     assert said.startswith(f"finetune.{name}: {value} does not work at ZeRO-3")
     assert said.endswith(f"Set zero_stage to 2 or lower, or finetune.{name} to 0.")
-    optimizers.refuse_what_zero_3_cannot(2, knobs(**{name: value}))
-    optimizers.refuse_what_zero_3_cannot(3, knobs())
+    optimizers.refuse_what_zero_3_cannot(2, options(**{name: value}))
+    optimizers.refuse_what_zero_3_cannot(3, options())
 
 
 # ---- dropout
@@ -298,13 +300,13 @@ def with_dropout(**changes):
 
 def test_r_drop_is_refused_where_two_passes_are_the_same():
     with pytest.raises(UserError) as said:
-        optimizers.refuse_r_drop_without_dropout(with_dropout(), knobs(r_drop=0.5))
+        optimizers.refuse_r_drop_without_dropout(with_dropout(), options(r_drop=0.5))
     assert str(said.value) == (
         "finetune.r_drop: 0.5 compares two passes with different dropout, and this model has none: "
         "both would be the same, at twice the time. Set finetune.dropout to 0.1, or finetune.r_drop "
         "to 0."
     )
-    optimizers.refuse_r_drop_without_dropout(with_dropout(), knobs())
+    optimizers.refuse_r_drop_without_dropout(with_dropout(), options())
     for model in (
         with_dropout(hidden_dropout_prob=0.1),
         with_dropout(attention_probs_dropout_prob=0.1),
@@ -312,7 +314,7 @@ def test_r_drop_is_refused_where_two_passes_are_the_same():
         nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)),
         nn.Sequential(nn.AlphaDropout(0.1)),
     ):
-        optimizers.refuse_r_drop_without_dropout(model, knobs(r_drop=0.5))
+        optimizers.refuse_r_drop_without_dropout(model, options(r_drop=0.5))
 
 
 def test_what_a_module_only_calls_p_is_no_dropout():
@@ -322,9 +324,9 @@ def test_what_a_module_only_calls_p_is_no_dropout():
     model[0].p = 2.0
     model[0].dropout = 1  # a number of layers, say
     with pytest.raises(UserError):
-        optimizers.refuse_r_drop_without_dropout(model, knobs(r_drop=0.5))
+        optimizers.refuse_r_drop_without_dropout(model, options(r_drop=0.5))
     model.attention_dropout = 0.1  # used as a function's argument
-    optimizers.refuse_r_drop_without_dropout(model, knobs(r_drop=0.5))
+    optimizers.refuse_r_drop_without_dropout(model, options(r_drop=0.5))
 
 
 @pytest.mark.parametrize(
