@@ -1,10 +1,7 @@
-"""DeepSpeed ZeRO as this project uses it: its config, and where one process needs less of it."""
+"""DeepSpeed ZeRO as this project uses it."""
 
-import math
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cleantune import files
 from cleantune.distributed import ranks
@@ -36,43 +33,7 @@ def config(zero_stage: int, offload: str = "none", path: Path = CONFIG) -> dict[
     return merged
 
 
-def spare_one_process_the_exchange(deepspeed: Any) -> None:
-    """Keep DeepSpeed from exchanging gradients with nobody.
-
-    At ZeRO-0 it would join all gradients for it and take them apart again, in every step.
-    """
+def skip_allreduce_for_single_process(deepspeed: Any) -> None:
+    """Keep DeepSpeed at ZeRO-0 from joining all gradients, in every step, to send them to nobody."""
     if ranks.world_size() == 1 and not deepspeed.zero_optimization():
         deepspeed.enable_backward_allreduce = False
-
-
-def clip_as_torch_does(deepspeed: Any) -> None:
-    """Let DeepSpeed clip gradients like torch to the last bit, where a process has them all at hand.
-
-    At ZeRO-0 its own would also forget the norm, and without a limit not look at it.
-    """
-    limit = deepspeed.gradient_clipping() or math.inf
-    module, optimizer = deepspeed.module, deepspeed.optimizer
-    if not deepspeed.zero_optimization():
-        deepspeed.gradient_clipping = lambda: limit
-        deepspeed.clip_fp32_gradients = lambda: setattr(
-            deepspeed, "_global_grad_norm", torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
-        )  # fmt: skip
-    elif (
-        ranks.world_size() == 1
-        and deepspeed.zero_optimization_stage() < 3
-        and not optimizer.cpu_offload
-    ):
-
-        def norm() -> torch.Tensor:
-            found: dict[Any, torch.Tensor] = {}
-            for group, parameters in enumerate(optimizer.params_in_partition):
-                found |= zip(parameters, optimizer.averaged_gradients[group], strict=False)
-            return torch.nn.utils.get_total_norm(
-                [found[p] for p in module.parameters() if p in found]
-            )
-
-        def clip(gradients: list[torch.Tensor], norm: torch.Tensor) -> None:
-            for gradient in gradients:
-                gradient.mul_((limit / (norm + 1e-6)).clamp(max=1))
-
-        optimizer.scaled_global_norm, optimizer.unscale_and_clip_grads = norm, clip

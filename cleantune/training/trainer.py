@@ -98,6 +98,7 @@ class ZeroTrainer(Trainer):
         self.bar: console.Bar | None = None
         self._step_loss = torch.zeros((), device=args.device)
         self._step_rows: list[int] = []
+        self._gradient_norm = torch.zeros(())
 
     # ---- training ------------------------------------------------------------------------------
 
@@ -180,7 +181,26 @@ class ZeroTrainer(Trainer):
         if self.optimizer is None:
             learning: Any = model or self.model
             self.optimizer = optimizers.build(learning, self.args.learning_rate, self.options)
+            if self.zero_stage == 0:
+                self.optimizer.register_step_pre_hook(self._clip_gradients)
         return self.optimizer
+
+    @property
+    def zero_stage(self) -> int:
+        """Which of the optimizer's states, gradients and weights the processes divide: 0 for none."""
+        deepspeed: Any = self.args.deepspeed
+        return int(deepspeed["zero_optimization"]["stage"])
+
+    def gradient_norm(self) -> float:
+        """Return the norm of the step's gradients, of all parameters together, before clipping."""
+        deepspeed: Any = self.deepspeed
+        return float(
+            self._gradient_norm if self.zero_stage == 0 else deepspeed.get_global_grad_norm()
+        )
+
+    def _clip_gradients(self, *_: Any) -> None:
+        limit = self.options.max_gradient_norm or math.inf
+        self._gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
@@ -191,7 +211,7 @@ class ZeroTrainer(Trainer):
         self._step_loss += loss
         return loss
 
-    def synchronize_step(self, rate: float, norm: float | None) -> float:
+    def synchronize_step(self, rate: float, norm: float) -> float:
         """Return the step's loss over all processes, and learn whether any was told to stop.
 
         Raises ``UserError`` when the loss or the gradient's norm is not finite, with what is needed
@@ -207,7 +227,7 @@ class ZeroTrainer(Trainer):
         rows = self._step_rows
         self._step_loss.zero_()
         self._step_rows = []
-        if not (math.isfinite(loss) and math.isfinite(norm or 0)):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             what = "gradient's norm" if math.isfinite(loss) else "loss"
             data = self.train_dataset
             assert isinstance(data, batches.TokenDataset)
@@ -313,13 +333,12 @@ class ZeroTrainer(Trainer):
     def _out_of_memory_message(self) -> str:
         """Return the message for a run that is out of memory."""
         config: Any = self.accelerator.unwrap_model(self.model).config.get_text_config()
-        deepspeed: Any = self.args.deepspeed
         data: Any = self.train_dataset
         run = memory.Run(
             batch=self.args.per_device_train_batch_size,
             length=int(data.lengths.max()),
             recomputing=bool(self.args.activation_checkpointing),
-            zero=deepspeed["zero_optimization"]["stage"],
+            zero=self.zero_stage,
             offload=self.options.offload,
             bf16=hasattr(self.model, "multiplies_in_bf16"),
             model=memory.size(self.model),
@@ -353,8 +372,7 @@ class _Schedule(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Prepare DeepSpeed and the connections; evaluate the model as it is, where that is asked for."""
-        deepspeed_config.spare_one_process_the_exchange(self._trainer.deepspeed)
-        deepspeed_config.clip_as_torch_does(self._trainer.deepspeed)
+        deepspeed_config.skip_allreduce_for_single_process(self._trainer.deepspeed)
         connection.watch_hosts()  # on DeepSpeed's connections too
         ranks.barrier()  # nobody is later than the others now: they wait less in a step
         if ranks.rank():  # else all would leave out the same activations
@@ -370,14 +388,10 @@ class _Schedule(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Note the step; ask for a checkpoint every N steps, or now when told to stop."""
         trainer = self._trainer
-        deepspeed: Any = trainer.deepspeed
-        norm = deepspeed.get_global_grad_norm()
-        norm = None if norm is None else float(norm)
+        norm = trainer.gradient_norm()
         loss = trainer.synchronize_step(self._rate, norm)
-        trainer.history.append({"step": state.global_step, "epoch": state.epoch,
-                               "learning_rate": self._rate, "loss": loss})  # fmt: skip
-        if norm is not None:
-            trainer.history[-1]["gradient_norm"] = norm
+        trainer.history.append({"step": state.global_step, "epoch": state.epoch, "loss": loss,
+                                "learning_rate": self._rate, "gradient_norm": norm})  # fmt: skip
         if trainer.bar:
             trainer.bar.advance(note=f"loss {loss:.3f}")
         due = state.global_step % trainer.options.checkpoint_steps == 0 or trainer.stop.agreed

@@ -65,7 +65,8 @@ def build(
         learning_rate=lr,
         lr_scheduler_type=SCHEDULERS[options.scheduler],
         warmup_steps=options.warmup,
-        max_grad_norm=options.max_gradient_norm,
+        # DeepSpeed's own clipping at ZeRO-0 forgets the norm: ZeroTrainer clips there.
+        max_grad_norm=options.max_gradient_norm if zero_stage else 0.0,
         activation_checkpointing=options.gradient_checkpointing,
         deepspeed=deepspeed_config.config(zero_stage, options.offload),
         **QUIET,
