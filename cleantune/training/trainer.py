@@ -200,7 +200,8 @@ class ZeroTrainer(Trainer):
 
     def _clip_gradients(self, *_: Any) -> None:
         limit = self.options.max_gradient_norm or math.inf
-        self._gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        model: Any = self.model
+        self._gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None

@@ -81,7 +81,7 @@ def test_attention_gives_the_scores_and_gradients_of_eager_attention(kind):
         torch.testing.assert_close(ours(input_ids=ids, attention_mask=mask).logits, logits[1])
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("kind", sorted(BERT_LIKE))
 def test_the_last_layer_for_the_first_token_alone_gives_the_whole_models_scores_and_gradients(
     kind, implementation
