@@ -1,17 +1,19 @@
 """How well wrong labels are found, and what that is worth, against cleanlab as it comes.
 
     python -m studies.label_detection --train CSV --test CSV --human CSV [--noises human-0 uniform]
-        [--models tfidf encoder ensemble finetuned]
+        [--models tfidf encoder ensemble finetuned] [--priors given uniform]
 
 ``--train`` and ``--test`` have AG News' form (no header: class from 1, title, text); ``--human``
 has the header title,description,label,annotator_1,annotator_2,annotator_3, labels from 0, of
 documents that also stand in ``--train``.
 
 The kinds of noise are explained in studies/noisy_labels.py. ``finetuned`` is left out unless asked for:
-it is for a GPU. What training and review work with is the verdict of the last of ``--models``.
+it is for a GPU. ``--priors`` are values of ``label_noise.prior``. Training and review use what the
+last of ``--models`` finds with the last of ``--priors``.
 """
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +37,7 @@ from stages.label_noise import LIKELY, ROUNDS
 from studies import noisy_labels
 
 MODELS = ("tfidf", "encoder", "ensemble")
+PRIORS = ("given", "uniform", "auto")
 FIGURES = ("AUROC", "AP", "P@100", "P@500", "P@1000", "F1", "prec", "recall", "rate")
 REVIEWED = (0.01, 0.02, 0.05, 0.10, 0.20)
 
@@ -58,6 +61,7 @@ def main() -> None:
         "--noises", nargs="+", choices=noisy_labels.NAMES, default=noisy_labels.NAMES
     )
     parser.add_argument("--models", nargs="+", default=MODELS, choices=(*MODELS, "finetuned"))
+    parser.add_argument("--priors", nargs="+", default=["given"], choices=PRIORS)
     parser.add_argument("--vectors", type=Path, help="folder that keeps the texts' vectors")
     arguments = parser.parse_args()
     data = noisy_labels.read(arguments.train, arguments.test, arguments.human, arguments.documents,
@@ -68,7 +72,7 @@ def main() -> None:
         print(f"\n== {noise}: {len(rows):,} documents, {wrong.mean():.1%} of the labels wrong")
         print(f"{'detector':40}" + "".join(f"{name:>7}" for name in FIGURES))
         real = rows < len(data.people)  # whose labels people gave; the others' are drawn like them
-        for name, found in detectors(data, rows, given, true, arguments.models):
+        for name, found in detectors(data, rows, given, true, arguments.models, arguments.priors):
             print(f"{name:40}{figures(found, wrong)}", flush=True)
             if 0 < real.sum() < len(rows) and noise.startswith("human"):
                 part = found._replace(score=found.score[real], flagged=found.flagged[real],
@@ -96,9 +100,14 @@ def tfidf(texts: list[str]) -> csr_matrix:
 
 
 def detectors(
-    data: noisy_labels.Corpus, rows: lq.Ints, given: lq.Ints, true: lq.Ints, models: Sequence[str]
+    data: noisy_labels.Corpus,
+    rows: lq.Ints,
+    given: lq.Ints,
+    true: lq.Ints,
+    models: Sequence[str],
+    priors: Sequence[str],
 ) -> Iterator[tuple[str, Found]]:
-    """Yield each detector's name and findings, ours in the order of ``models`` and last.
+    """Yield each detector's name and findings, ours in the order of ``models`` and ``priors``, last.
 
     Before ours stands what its views find when they learn from ``true``: no detector but a ceiling.
     """
@@ -127,7 +136,7 @@ def detectors(
         settings = params.label_noise.model_copy(update={"model": name})
         return label_models.look(texts, given, fold, settings, 0, vectors)[0]
 
-    prior = lq.class_prior(true, params.label_noise.prior)
+    prior = lq.class_prior(true, priors[-1])
     ceiling = lq.true_label_probabilities(views_of("ensemble"), true, prior, fold, rounds=1)[0]
     yield (
         "(ensemble that learnt the true labels)",
@@ -138,9 +147,9 @@ def detectors(
             ceiling,
         ),
     )
-    for name in models:
+    for name, prior_name in itertools.product(models, priors):
         views = views_of(name)
-        prior = lq.class_prior(given, params.label_noise.prior)
+        prior = lq.class_prior(given, prior_name)
         rounds = lq.true_label_probabilities(views, given, prior, fold, rounds=ROUNDS)
         found = lq.over_rounds(rounds, prior)
         quality = noise_rate.posterior(found, given)[own]
@@ -148,7 +157,7 @@ def detectors(
         expected = noise_rate.error_probability(quality, rate)
         contradicted = int((found.argmax(axis=1) != given).sum())
         flagged = noise_rate.suspects(quality, expected, at_least=contradicted)
-        yield f"ours, {name}", Found(1 - quality, flagged, rate, found)
+        yield f"ours, {name}, prior {prior_name}", Found(1 - quality, flagged, rate, found)
 
 
 def figures(found: Found, wrong: lq.Mask) -> str:
