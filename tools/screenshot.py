@@ -35,9 +35,7 @@ def photograph(page: Path, picture: Path) -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright, files.atomic_file(picture) as part:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        opened = browser.new_page(
-            viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light"
-        )
+        opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         opened.goto(page.resolve().as_uri())
         part.write_bytes(opened.screenshot(type="png"))
         browser.close()

@@ -56,7 +56,7 @@ class LabelNoise(Section):
     action: Literal["keep", "drop", "relabel", "weight"]
     """What becomes of the flagged labels. All but ``keep`` change what is trained on unseen by a
     person, which helped where a fifth of the labels was wrong and did harm where a twentieth was
-    (RESULTS.md)."""
+    (docs/results/ag-news.md)."""
 
 
 class Pretrain(Section):

@@ -3,7 +3,7 @@
 A *global batch* is what one optimizer step sees. The plan of an epoch's global batches follows
 from the lengths, the batch size, the seed and the epoch alone, never from how many processes share
 the work; each then takes its slice. Documents of similar length go together, so that little is
-padded: a batch of AG News in random order carries 1.7 tokens for each real one (RESULTS.md).
+padded: a batch of AG News in random order carries 1.7 tokens for each real one (docs/results/speed.md).
 """
 
 from collections.abc import Iterator

@@ -83,7 +83,7 @@ def status(process, folder, seconds):
 
 
 def start(folder, host):
-    """Start training on one host, with the command that the README gives."""
+    """Start training on one host, with the command that docs/distributed.md gives."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LINKS[host]}
     command = ["ip", "netns", "exec", HOSTS[host], sys.executable, "-m", "torch.distributed.run",
                "--nnodes=2", "--nproc-per-node=1", f"--node-rank={host}",
@@ -152,9 +152,9 @@ def test_a_host_that_dies_ends_the_run_with_a_message_and_a_checkpoint(hosts, tm
     assert list(tmp_path.glob(".checkpoints/finetune/*/step-*"))
 
 
-def start_from_the_readme(folder):
-    """Start the loop over a hostfile that the README gives, word for word but for the GPUs."""
-    text = (REPOSITORY / "README.md").read_text()
+def start_from_the_docs(folder):
+    """Start the loop over a hostfile that docs/distributed.md gives, word for word but for the GPUs."""
+    text = (REPOSITORY / "docs/distributed.md").read_text()
     (loop,) = re.findall(r"in `hostfile`.*?```\n(.*?)```", text, re.DOTALL)
     (folder / "hostfile").write_text("\n".join(ADDRESSES))  # without a newline at its end
     (folder / ".venv").symlink_to(sys.prefix)
@@ -169,18 +169,18 @@ def start_from_the_readme(folder):
         )  # fmt: skip
 
 
-def test_the_readmes_loop_trains_on_all_hosts(hosts, tmp_path):
+def test_the_documented_loop_trains_on_all_hosts(hosts, tmp_path):
     prepare(tmp_path)
-    assert status(start_from_the_readme(tmp_path), tmp_path, 120) == 0, said(tmp_path, 0)
+    assert status(start_from_the_docs(tmp_path), tmp_path, 120) == 0, said(tmp_path, 0)
     assert len(tiny.losses(tmp_path)) == 8
     assert "2 process(es)" in said(tmp_path, 0)
     assert "ended with status 0" in said(tmp_path, 0)
 
 
-def test_ctrl_c_ends_the_readmes_loop_on_all_hosts(hosts, tmp_path):
+def test_ctrl_c_ends_the_documented_loop_on_all_hosts(hosts, tmp_path):
     prepare(tmp_path, epochs=1000, finetune__checkpoint_steps=2,
             finetune__early_stopping_patience=1000)  # fmt: skip
-    loop = start_from_the_readme(tmp_path)
+    loop = start_from_the_docs(tmp_path)
     wait_for_a_checkpoint(tmp_path)
     os.killpg(loop.pid, signal.SIGINT)
     assert status(loop, tmp_path, 60) == 1, said(tmp_path, 0)

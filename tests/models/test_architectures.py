@@ -1,4 +1,4 @@
-"""Every architecture of the README's table goes through the real stages: two processes, ZeRO-2.
+"""Every architecture of the table in docs/models.md goes through the real stages: two processes, ZeRO-2.
 
 Tiny random models and real tokenizers (tests/architectures.py). The corpus is prepared once; each
 architecture then runs pretrain (a pointer), tokenize_text, finetune, evaluate and tools.predict.

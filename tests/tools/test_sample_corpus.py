@@ -27,7 +27,7 @@ def documents() -> dict[str, list[list[str]]]:
 
 def test_the_generator_writes_the_same_bytes(workspace: Path):
     shutil.copytree(FOLDER / "phrases", "data/sample/phrases")
-    make_sample.main()
+    make_sample.write_corpus()
     for path in sorted((workspace / "data/sample").glob("*.csv")):
         assert path.read_bytes() == (FOLDER / path.name).read_bytes(), path.name
 
