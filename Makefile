@@ -16,8 +16,8 @@ repro: $(SET_UP)  ## Rebuild whatever is out of date: dvc repro
 review: $(SET_UP)  ## Open the page on which suspect labels are reviewed
 	@python -m tools.review open
 
-sweep: $(SET_UP)  ## Look for better hyper-parameters: SPACE=space.yaml WORKERS=1
-	@python -m tools.sweep $(or $(SPACE),space.yaml) --workers $(or $(WORKERS),1)
+sweep: $(SET_UP)  ## Search hyper-parameters: SPACE=space.yaml
+	@python -m tools.sweep $(or $(SPACE),space.yaml)
 
 # A file at a time on each of two workers: what one waits for, the other computes through.
 test: $(SET_UP)  ## Run the whole test suite

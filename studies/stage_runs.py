@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.models import classifier, encoder
+from cleantune.params.overrides import with_overrides
 from cleantune.params.read import read_params
-from tools.sweep import rewritten
 
 CODE = Path(__file__).parents[1]
 
@@ -41,8 +43,10 @@ def furnish(
     params = read_params(("model", "label_noise"))
     own = {"model": _from_there(params.model), "study.seeds": [],
            "label_noise.encoder": _from_there(params.label_noise.encoder)}  # fmt: skip
-    text = rewritten(Path("params.yaml").read_text(encoding="utf-8"), own | changes)
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    yaml = YAML(typ="safe")
+    content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(with_overrides(content, own | changes), file)
 
 
 def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:

@@ -267,9 +267,6 @@ class ZeroTrainer(Trainer):
         if stale >= self.options.early_stopping_patience:
             self.control.should_training_stop = True
             self.control.should_save = False
-        if ranks.rank() == 0:
-            of = epoch if self.control.should_training_stop else int(self.args.num_train_epochs)
-            training_logs.note_epochs(self.checkpoints.folder.parent.name, of, self.history)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
         return measured
 

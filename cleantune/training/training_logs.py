@@ -1,11 +1,10 @@
-"""Looking into a training run while it goes: its epochs, TensorBoard's curves, PyTorch's profiler.
+"""Looking into a training run while it goes: TensorBoard's curves, PyTorch's profiler.
 
 All write below ``.logs/``, outside what DVC tracks, and change nothing of the result.
 """
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from cleantune import console, files
+from cleantune import console
 from cleantune.distributed import ranks
 
 ROOT = Path(".logs")
@@ -21,19 +20,6 @@ HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "v
                    "validation_accuracy", "validation_macro_f1")  # fmt: skip
 PROFILED = {"skip_first": 2, "wait": 1, "warmup": 2, "active": 3, "repeat": 1}
 """Steps: the first ones still allocate and compile, three show what all others are like."""
-
-
-def epochs_file(stage: str) -> Path:
-    """Where the newest run of a stage says how far it is: what each epoch so far validated."""
-    return ROOT / f"{stage}.json"
-
-
-def note_epochs(stage: str, epochs: int, history: list[dict[str, float]]) -> None:
-    """Write ``epochs_file``: of how many epochs, and the validation figures of those that ended."""
-    ended = [{name: value for name, value in row.items() if name.startswith("validation_")}
-             for row in history]  # fmt: skip
-    record = {"of": epochs, "ended": [row for row in ended if row]}
-    files.write_text(epochs_file(stage), json.dumps(record))  # a loss may be NaN here
 
 
 def as_csv(history: list[dict[str, float]]) -> str:

@@ -25,7 +25,6 @@ from stages import label_noise
 from studies import augmentation, interval_coverage, pretraining, stage_runs, text_cleaning
 from tests import tiny
 from tests.conftest import REPOSITORY
-from tools import sweep
 
 DOCUMENTS = {"train": 60, "validation": 12, "test": 15}
 PARAMS = {"epochs": 1, "batch_size": 8, "lr": 1e-2, "max_length": 32, "precision": "fp32",
@@ -52,9 +51,7 @@ def project(tmp_path, monkeypatch):
         Path(name).write_bytes((REPOSITORY / name).read_bytes())
     base = tmp_path / "base"
     tiny.write_model(base, dropout=0.0)
-    tiny.set_params(tmp_path, model="base", label_noise__encoder="base", **PARAMS)
-    own = Path("params.yaml")
-    own.write_text(sweep.rewritten(own.read_text(), {"study.seeds": [7]}))
+    tiny.set_params(tmp_path, model="base", label_noise__encoder="base", study__seeds=[7], **PARAMS)
     pointer = encoder.pointer_to("base", None, base)
     files.write_json(encoder.PRETRAINED / encoder.POINTER, pointer)
     files.write_json(tables.SOURCE, {"dataset": "custom", "labels": tiny.CLASSES})
