@@ -1,6 +1,6 @@
 """Write the corpus in data/sample/ from the phrase bank beside it: the same bytes every time.
 
-Run: ``python -m tools.make_sample``.
+    python -m tools.make_sample
 
 A document is a title and a lead of one frame, mostly a detail, sometimes a detail of another topic,
 sometimes a closing sentence that any topic could have; then the artifacts of AG News are put in.
@@ -8,6 +8,7 @@ Two frames in five stand in the test file only, so that its documents tell of ev
 training document has told of. Wrong labels, duplicates and leaks are put in last, and listed.
 """
 
+import argparse
 import csv
 import itertools
 import random
@@ -50,6 +51,8 @@ class Document:
 
 def main() -> None:
     """Write train.csv, test.csv, known_errors.csv and known_duplicates.csv."""
+    argparse.ArgumentParser(prog="python -m tools.make_sample", description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()  # fmt: skip
     console.title("make_sample", "write the corpus in data/sample")
     yaml = YAML(typ="safe")
     bank = {t: yaml.load(FOLDER / "phrases" / f"{name}.yaml") for t, name in TOPICS.items()}
