@@ -4,7 +4,7 @@ SET_UP := .venv/.installed
 # The pipeline's commands say `python`: this puts the environment's own first.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro review sweep test mutants lint deps lock clean-venv
+.PHONY: help repro review sweep check test mutants lint deps lock
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ review: $(SET_UP)  ## Open the page on which suspect labels are reviewed
 
 sweep: $(SET_UP)  ## Search hyper-parameters: SPACE=space.yaml
 	@python -m tools.sweep $(or $(SPACE),space.yaml)
+
+check: lint  ## Check style and types and run the unit tests: what to run before each commit
+	@python -m pytest -p tests.unit_rules tests/unit
 
 # A file at a time on each of two workers: what one waits for, the other computes through.
 test: $(SET_UP)  ## Run the whole test suite
@@ -34,11 +37,13 @@ lint: $(SET_UP)  ## Check style and types
 deps: $(SET_UP)  ## Write the modules that each stage imports into dvc.yaml
 	@python -m tools.deps
 
-lock: $(SET_UP)  ## Write requirements.lock from pyproject.toml in a fresh environment
-	@python -m tools.lock
+lock: $(SET_UP)  ## Write requirements.lock from pyproject.toml; UPGRADE=1 takes the newest versions
+	@uv pip compile pyproject.toml --quiet --universal --python-version=3.11 --all-extras --group=dev --no-annotate \
+	  --custom-compile-command="make lock" $(if $(UPGRADE),--upgrade) --output-file=requirements.lock
 
 $(SET_UP): requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found. Install Python 3.11, or name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is not installed, or not Python 3.11, 3.12 or 3.13. Install one of these and name it: make repro PYTHON=python3.13"; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@

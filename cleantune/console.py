@@ -25,6 +25,10 @@ from cleantune.errors import UserError
 
 T = TypeVar("T")
 
+EXTRAS = {"captum": "explain", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
+          "optuna": "sweep", "tensorboard": "logs"}  # fmt: skip
+"""The optional packages, and which extra of pyproject.toml installs each."""
+
 _rank_0 = os.environ.get("RANK", "0") == "0"
 console = Console(quiet=not _rank_0, highlight=False)
 _errors = Console(stderr=True, highlight=False)
@@ -115,8 +119,9 @@ def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
 def run(main: Callable[[], None]) -> None:
     """Run a command's ``main`` and leave with a message and a status a shell can read.
 
-    A ``UserError`` and a full disk give one message and status 1, Ctrl-C and SIGTERM 130 and 143;
-    any other exception is a fault of this project and keeps its traceback.
+    A ``UserError``, a package of ``EXTRAS`` that is missing and a full disk give one message and
+    status 1, Ctrl-C and SIGTERM 130 and 143; any other exception is a fault of this project and
+    keeps its traceback.
     """
     try:
         _tell(main)
@@ -133,6 +138,11 @@ def _tell(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        fail(f"{error.name} is not installed: pip install '.[{extra}]' in the project's folder.")
     except KeyboardInterrupt:
         fail(
             "Interrupted; what was unfinished has been removed. The same command starts again.", 130

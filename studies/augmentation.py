@@ -23,7 +23,8 @@ from cleantune.augmentation import copies
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.models import encoder
-from studies.stage_runs import fine_tuned, furnish, names, numbers, spread
+from studies.arguments import names, numbers
+from studies.stage_runs import fine_tuned, furnish, spread
 
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},

@@ -24,7 +24,7 @@ from joblib import Parallel, delayed
 from cleantune import console
 from cleantune.errors import UserError
 from cleantune.evaluation import confidence_intervals, metrics
-from studies.stage_runs import names, numbers
+from studies.arguments import names, numbers
 
 BINS = 15
 POPULATION = 1_000_000

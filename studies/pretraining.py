@@ -19,7 +19,8 @@ from cleantune import console, files
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.models import encoder
-from studies.stage_runs import fine_tuned, furnish, numbers, run, spread
+from studies.arguments import numbers
+from studies.stage_runs import fine_tuned, furnish, run, spread
 
 SPLITS = ("validation", "test")
 

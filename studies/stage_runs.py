@@ -77,16 +77,6 @@ def run(stage: str, folder: Path) -> None:
         raise UserError(f"stages.{stage} failed in the benchmark:\n{done.stderr[-2000:]}")
 
 
-def names(text: str) -> list[str]:
-    """Return the parts of an option such as ``tfidf,lstm``."""
-    return text.split(",")
-
-
-def numbers(text: str) -> list[int]:
-    """Return the numbers of an option such as ``0,1,2``; ``ValueError`` if one is none."""
-    return [int(number) for number in text.split(",")]
-
-
 def spread(values: list[float]) -> str:
     """Return the mean, and the standard deviation where there are several."""
     deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""

@@ -25,7 +25,8 @@ from cleantune.data import tables
 from cleantune.data.text_repair import has_ag_news_artifacts, prepare
 from cleantune.errors import UserError
 from cleantune.params.sections import TextSteps
-from studies.stage_runs import fine_tuned, furnish, names, numbers, run, spread
+from studies.arguments import names, numbers
+from studies.stage_runs import fine_tuned, furnish, run, spread
 
 RECIPES = ("raw", "repaired", "article", "pipeline")
 MODELS = ("tfidf", "lstm", "transformer")

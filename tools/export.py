@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
 from cleantune import console, files
@@ -142,6 +141,8 @@ def write_onnx(model: Classifier, out: Path, folder: Path, keep: Sequence[Path])
     attention_mask, int64 of shape (documents, tokens), and returns logits (documents, classes).
     Raises ``UserError`` when the tokenizer cannot do without transformers.
     """
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # of the extra `export`
+
     if not (folder / "tokenizer.json").is_file():
         raise UserError(f"{folder} has no tokenizer.json: its tokenizer runs in transformers alone.")  # fmt: skip
     config = files.read_json(folder / "config.json")

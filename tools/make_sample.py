@@ -58,6 +58,8 @@ def main() -> None:
 
 def write_corpus() -> None:
     """Write train.csv, test.csv, known_errors.csv and known_duplicates.csv."""
+    argparse.ArgumentParser(prog="python -m tools.make_sample", description=__doc__,
+                            formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()  # fmt: skip
     console.title("make_sample", "write the corpus in data/sample")
     yaml = YAML(typ="safe")
     bank = {t: yaml.load(FOLDER / "phrases" / f"{name}.yaml") for t, name in TOPICS.items()}

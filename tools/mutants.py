@@ -3,11 +3,11 @@
     python -m tools.mutants                 (or make mutants)
     python -m tools.mutants batches         (or make mutants MODULE=batches)
 
-mutmut makes the changes, in a copy of the project in mutants/, and runs the tests of tests/unit that
-reach the changed function; ``[tool.mutmut]`` in pyproject.toml names the modules. Changes that no
-test sees are listed in tests/mutants.toml with the reason why they do no harm. Prints a Markdown
-table; fails where a change survives that is not listed, where one is listed that does not survive,
-and where fewer than 85 % of a module's changes are seen.
+mutmut makes the changes, in a copy of the project in mutants/, and runs the tests of tests/unit and
+tests/unit_torch that reach the changed function; ``[tool.mutmut]`` in pyproject.toml names the
+modules. Changes that no test sees are listed in tests/mutants.toml with the reason why they do no
+harm. Prints a Markdown table; fails where a change survives that is not listed, where one is listed
+that does not survive, and where fewer than 85 % of a module's changes are seen.
 
 Not changed: module constants, default values that are expressions, and decorated functions.
 """
@@ -83,7 +83,7 @@ def run(path: Path, workers: int) -> None:
                               stdout=log, stderr=subprocess.STDOUT, check=False)  # fmt: skip
     if done.returncode:
         raise UserError(f"mutmut ended with status {done.returncode}: see the end of {LOG}. "
-                        "Does `python -m pytest tests/unit` pass?")  # fmt: skip
+                        "Does `python -m pytest tests/unit tests/unit_torch` pass?")  # fmt: skip
 
 
 def report(path: Path, listed: list[dict[str, Any]], seconds: float) -> list[str]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from captum.attr import LayerIntegratedGradients
 
 from cleantune.models.classifier import Classifier
 
@@ -33,6 +32,8 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
     of one word are added up. ``special`` and the spans sum to ``difference`` but for the integral's
     error (Sundararajan's completeness), which decides how many steps are taken.
     """
+    from captum.attr import LayerIntegratedGradients  # of the extra `explain`
+
     readable = text.encode("utf-8", "replace").decode("utf-8")
     encoded = model.tokenizer(
         readable, truncation=True, max_length=model.max_length, return_offsets_mapping=True,

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cleantune.labels import confident_learning as lq
 from cleantune.labels.confident_learning import Features, Floats, Ints, View
-from cleantune.models import encoder, precision
+from cleantune.models import encoder
 from cleantune.params.sections import LabelNoise
 
 MAX_LENGTH = 128  # tokens of a document that the encoder reads
@@ -45,6 +45,8 @@ def look(
         )
         views.append(fixed_view(found))
     if vectors is None:
+        from cleantune.models import precision  # late: PyTorch takes seconds
+
         folder = encoder.recorded_folder(encoder.ENCODER)
         vectors = encoder.vectors(texts, folder, MAX_LENGTH, precision.bf16_is_fast())
     views += vector_views(vectors)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
 
 from cleantune import files
@@ -63,6 +62,8 @@ def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
     for path in (graph, Path("config.json"), Path("tokenizer.json")):
         if not (folder / path).is_file():
             raise _unusable(folder, f"no {path}")
+    import onnxruntime  # of the extra `export`
+
     options = onnxruntime.SessionOptions()
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[
         0

@@ -25,7 +25,8 @@ def documents() -> dict[str, list[list[str]]]:
     return {name: read(name) for name in ("train.csv", "test.csv")}
 
 
-def test_the_generator_writes_the_same_bytes(workspace: Path):
+def test_the_generator_writes_the_same_bytes(workspace: Path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["make_sample"])
     shutil.copytree(FOLDER / "phrases", "data/sample/phrases")
     make_sample.write_corpus()
     for path in sorted((workspace / "data/sample").glob("*.csv")):

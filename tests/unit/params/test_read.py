@@ -84,15 +84,15 @@ def test_the_number_dvc_writes_for_2e_5_is_a_float(workspace):
     assert read_params(["lr"]).lr == 2e-5
 
 
-def test_every_key_is_needed(workspace):
+@pytest.mark.parametrize("key", Params.model_fields)
+def test_every_key_is_needed(workspace, key):
     yaml = YAML()
-    for key in Params.model_fields:
-        content = yaml.load((REPOSITORY / "params.yaml").read_text())
-        del content[key]
-        with Path("params.yaml").open("w") as file:
-            yaml.dump(content, file)
-        with pytest.raises(UserError, match=f"{key}: missing; allowed: "):
-            read_params([])
+    content = yaml.load((REPOSITORY / "params.yaml").read_text())
+    del content[key]
+    with Path("params.yaml").open("w") as file:
+        yaml.dump(content, file)
+    with pytest.raises(UserError, match=f"{key}: missing; allowed: "):
+        read_params([])
 
 
 def test_a_stage_sees_only_the_keys_it_named(workspace):
