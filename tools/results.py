@@ -38,7 +38,7 @@ def keep(name: str, command: str) -> None:
         files.read_json(METRICS / f"{file}.json") for file in ("test", "intervals", "baselines")
     )
     result = {
-        "corpus": tables.dataset_name(),
+        "corpus": name,
         "command": command,
         "processor": processor(),
         "base_model": files.read_json(tables.FINETUNED / "summary.json")["base_model"],
