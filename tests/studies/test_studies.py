@@ -22,7 +22,7 @@ from cleantune.labels import corrections
 from cleantune.models import encoder
 from cleantune.params.read import read_params
 from stages import label_noise
-from studies import augmentation, interval_coverage, pretraining, stage_runs, text_cleaning
+from studies import augmentation, pretraining, stage_runs, text_cleaning
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -280,21 +280,3 @@ def test_a_stage_runs_in_a_furnished_folder_and_tells_why_it_fails(project):
 def test_a_spread_is_given_of_several():
     assert stage_runs.spread([0.5]) == "0.5000"
     assert stage_runs.spread([0.25, 0.75]) == "0.5000 ± 0.3536"
-
-
-def test_the_table_of_coverage_spans_the_kinds_and_leaves_out_what_has_no_interval():
-    columns = {"100 / 2": [{"accuracy": 0.9512, "macro_f1": np.nan}, {"accuracy": 0.94, "macro_f1": np.nan}],
-               "500 / 2": [{"accuracy": 0.95, "macro_f1": np.nan}, {"accuracy": 0.96, "macro_f1": 0.97}]}  # fmt: skip
-    assert interval_coverage.table(columns)[2:] == [
-        "| accuracy | 94.0–95.1 | 95.0–96.0 |", "| macro_f1 | – | 97.0–97.0 |"
-    ]  # fmt: skip
-
-
-def test_copies_of_a_simulated_text_are_one_group_and_the_truth_has_none():
-    rng = np.random.default_rng(0)
-    test = interval_coverage.drawn(rng, interval_coverage.KINDS["copies"], 500, 4)
-    for group in np.unique(test.groups):
-        same = test.groups == group
-        assert same.sum() in (1, 5) or group == test.groups[-1]
-        assert len(np.unique(test.probabilities[same], axis=0)) == 1
-    assert len(test.labels) == 500 > len(np.unique(test.groups))

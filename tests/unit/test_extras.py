@@ -1,7 +1,6 @@
 """Optional packages: the lists agree, and where one is missing a command says what to install."""
 
 import importlib
-import re
 import signal
 import sys
 import tomllib
@@ -10,6 +9,13 @@ import pytest
 
 from cleantune import console
 from tests.conftest import REPOSITORY
+
+
+def needing(package):
+    def main() -> None:
+        importlib.import_module(package)
+
+    return main
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +27,7 @@ def restored():
 
 def test_every_optional_package_is_of_the_extra_that_pyproject_names():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    named = {re.match(r"[\w-]+", requirement)[0]: extra
+    named = {requirement.partition(">=")[0]: extra
              for extra, packages in project["optional-dependencies"].items()
              for requirement in packages}  # fmt: skip
     assert named == console.EXTRAS
@@ -31,7 +37,7 @@ def test_every_optional_package_is_of_the_extra_that_pyproject_names():
 def test_a_command_names_the_extra_that_it_lacks(monkeypatch, capsys, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit) as left:
-        console.run(lambda: importlib.import_module(package))
+        console.run(needing(package))
     assert left.value.code == 1
     said = " ".join(capsys.readouterr().err.split())
     assert said == (
@@ -41,4 +47,4 @@ def test_a_command_names_the_extra_that_it_lacks(monkeypatch, capsys, package, e
 
 def test_another_missing_module_is_a_fault_and_keeps_its_traceback():
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-        console.run(lambda: importlib.import_module("no_such_module"))
+        console.run(needing("no_such_module"))

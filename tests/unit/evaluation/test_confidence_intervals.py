@@ -153,19 +153,6 @@ def test_a_class_that_is_never_predicted_has_no_interval_of_its_precision():
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["calibrated", "copies"])
-def test_each_interval_covers_as_often_as_it_says(kind, monkeypatch):
-    simulations = 120
-    monkeypatch.setattr(interval_coverage, "POPULATION", 200_000)
-    monkeypatch.setattr(confidence_intervals, "DRAWS", 300)
-    found = interval_coverage.coverage(interval_coverage.KINDS[kind], 500, 4, simulations, jobs=1)
-    fewest, most = stats.binom.ppf([0.001, 0.999], simulations, [0.92, 0.98]) / simulations
-    assert len(found) == 13
-    for name, share in found.items():
-        assert fewest <= share <= most, f"{name} covers in {share:.0%}"
-
-
 # ---- known values: those whose coverage studies.interval_coverage counted
 
 
