@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=Path("reports/scale.svg"))
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    params = read_params(finetune.READS)
+    params = read_params(finetune.PARAMS)
     if options.worker:
         work(params, options.worker, options.steps, CLOCKS[options.clock])
         return

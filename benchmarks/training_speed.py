@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    params = read_params(finetune.READS)
+    params = read_params(finetune.PARAMS)
     if options.worker in ("ours", "whole", "frozen", "free"):
         # The others run as they would without us: in a process group Trainer would wrap its model.
         connection.prepare(params.seed, deterministic=options.worker != "free")

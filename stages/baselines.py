@@ -31,7 +31,7 @@ from cleantune.evaluation import metrics
 from cleantune.params.read import read_params
 from cleantune.params.sections import Baselines
 
-READS = ("seed", "baselines")
+PARAMS = ("seed", "baselines")
 TRAIN = tables.LABELS / "train.parquet"
 VALIDATION = tables.CLEAN / "validation.parquet"
 TEST = tables.CLEAN / "test.parquet"
@@ -54,7 +54,7 @@ class Corpus:
 
 def main() -> None:
     """Read the documents, train each baseline, write what it says of validation and test."""
-    params = read_params(READS)
+    params = read_params(PARAMS)
     settings = params.baselines
     console.title("baselines", "train what the fine-tuned model has to beat")
 

@@ -31,7 +31,7 @@ from cleantune.errors import UserError
 from cleantune.labels import corrections
 from cleantune.params.read import read_params
 
-READS = ("seed", "clean")
+PARAMS = ("seed", "clean")
 TEXTS = ["title", "text"]
 COLUMNS = (*tables.TEXT_COLUMNS, "group")
 DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
@@ -43,7 +43,7 @@ def main() -> None:
     Raises ``UserError`` for corrections that do not fit the data, and when too little is left to
     split or to tell two classes apart.
     """
-    params = read_params(READS)
+    params = read_params(PARAMS)
     console.title("clean", "repair the text, find duplicates and leaks, split off validation")
 
     # Read

@@ -26,7 +26,7 @@ from cleantune.evaluation.slices import measure_slices
 from cleantune.models import classifier
 from cleantune.params.read import read_params
 
-READS = ("seed", "evaluate")
+PARAMS = ("seed", "evaluate")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 CHOSEN_BY = ("accuracy", "macro_f1", "nll")  # what a sweep compares, on validation
@@ -37,7 +37,7 @@ HEADLINE = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "roc_auc_
 
 def main() -> None:
     """Predict validation and test, then measure, compare, take apart, and write it all down."""
-    params = read_params(READS)
+    params = read_params(PARAMS)
     settings = params.evaluate
     bins = settings.calibration_bins
     console.title("evaluate", "measure the fine-tuned model on documents it has never seen")

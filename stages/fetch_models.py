@@ -13,12 +13,12 @@ from cleantune.models import encoder
 from cleantune.params.read import read_params
 from cleantune.params.sources import Model
 
-READS = ("model", "models", "label_noise", "pretrain")
+PARAMS = ("model", "models", "label_noise", "pretrain")
 
 
 def main() -> None:
     """Write a record for pretraining and fine-tuning, and one for finding wrong labels."""
-    params = read_params(READS)
+    params = read_params(PARAMS)
     console.title("fetch_models", "find the base models")
     needed = {
         encoder.MODEL: None if params.pretrain.from_scratch else params.model,

@@ -40,7 +40,7 @@ from cleantune.training import (
 )
 from cleantune.training.trainer import ZeroTrainer
 
-READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
+PARAMS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
          "processes", "finetune", "augment", "study")  # fmt: skip
 # What changes nothing of the result. Of the processes, those count that there are.
 IMMATERIAL: dict[str, Any] = {
@@ -55,7 +55,7 @@ TRAIN, VALIDATION = tables.TOKENS / "train.parquet", tables.TOKENS / "validation
 
 def main() -> None:
     """Fine-tune, in as many processes as it takes."""
-    params = read_params(READS)
+    params = read_params(PARAMS)
     if not launcher.launch("stages.finetune", params.processes):
         return
     connection.prepare(params.seed, params.finetune.deterministic)

@@ -36,13 +36,13 @@ from cleantune.training import (
 )
 from cleantune.training.training_arguments import PLAIN
 
-READS = ("seed", "pretrain", "zero_stage", "precision", "processes")
+PARAMS = ("seed", "pretrain", "zero_stage", "precision", "processes")
 TRAIN, VALIDATION = tables.LABELS / "train.parquet", tables.CLEAN / "validation.parquet"
 
 
 def main() -> None:
     """Point at the base model, or pretrain."""
-    params = read_params(READS)
+    params = read_params(PARAMS)
     if params.pretrain.epochs == 0:
         return point()
     if not launcher.launch("stages.pretrain", params.processes):

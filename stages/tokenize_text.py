@@ -16,7 +16,7 @@ from cleantune.data import tables
 from cleantune.models import encoder
 from cleantune.params.read import read_params
 
-READS = ("seed", "max_length", "augment")
+PARAMS = ("seed", "max_length", "augment")
 SOURCES = {
     "train": tables.LABELS / "train.parquet",
     "validation": tables.CLEAN / "validation.parquet",
@@ -28,7 +28,7 @@ CHUNK = 5_000  # documents tokenized at once: enough to keep every core busy
 
 def main() -> None:
     """Tokenize the three splits."""
-    params = read_params(READS)
+    params = read_params(PARAMS)
     console.title("tokenize_text", "turn documents into token numbers")
 
     # ---- the tokenizer of the model that will be fine-tuned

@@ -41,7 +41,7 @@ TYPES = {
     "duplicate_of": pa.string(),
     "given": pa.int64(),
     "suggested": pa.int64(),
-    "suspect": pa.bool_(),
+    "flagged": pa.bool_(),
     "fold": pa.int64(),
     "nearest": pa.int64(),
     "is_label": pa.bool_(),

@@ -2,8 +2,8 @@
 
 A stage names the top-level keys it reads and gets an object that has these and no others::
 
-    READS = ("seed", "clean")
-    params = read_params(READS)
+    PARAMS = ("seed", "clean")
+    params = read_params(PARAMS)
 
 dvc.yaml lists the same keys, and a test holds the two together, so a stage that reads a key DVC
 does not know of fails at once. The whole file is checked every time: a wrong value stops a run
