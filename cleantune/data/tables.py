@@ -31,7 +31,7 @@ TYPES = {
     "text": pa.string(),
     "label": pa.int64(),
     "group": pa.string(),  # the smallest id in a group of near-duplicates
-    "weight": pa.float64(),  # of the document in the training loss, 1 where nothing says otherwise
+    "weight": pa.float64(),  # of the document in the training loss, 1 by default
     "input_ids": pa.list_(pa.int32()),
     "length": pa.int64(),  # in tokens, special ones included
     "split": pa.string(),

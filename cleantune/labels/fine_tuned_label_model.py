@@ -102,8 +102,8 @@ def probabilities(
             trainer = _trainer(data, folder, tokenizer, result.shape[1], settings,
                              seed + int(number), unfinished)  # fmt: skip
             trainer.fit()
-            room = unfinished.room("the predictions for a fold")
-            with room, files.atomic_file(kept) as part, part.open("wb") as out:
+            guard = unfinished.full_disk_error("the predictions for a fold")
+            with guard, files.atomic_file(kept) as part, part.open("wb") as out:
                 np.save(out, np.mean(trainer.epoch_logits, axis=0))
             trainer.raise_if_stopped()
             del trainer

@@ -23,8 +23,8 @@ from cleantune.params.sections import Params
 PARAMS_FILE = Path("params.yaml")
 
 
-def read_params(reads: Iterable[str], path: Path = PARAMS_FILE) -> Params:
-    """Check all of ``path`` and return only the keys in ``reads``.
+def read_params(keys: Iterable[str], path: Path = PARAMS_FILE) -> Params:
+    """Check all of ``path`` and return only the top-level ``keys``.
 
     Any other key is absent from the result: reading it raises ``AttributeError``.
     Raises ``UserError`` naming each wrong key, its value and what is allowed.
@@ -39,4 +39,4 @@ def read_params(reads: Iterable[str], path: Path = PARAMS_FILE) -> Params:
     if wrong:
         raise UserError(f"{path}:\n" + "\n".join(f"  {p}" for p in wrong))
     params = Params.model_validate(content)
-    return Params.model_construct(**{key: getattr(params, key) for key in reads})
+    return Params.model_construct(**{key: getattr(params, key) for key in keys})
