@@ -284,7 +284,7 @@ def test_words_say_what_is_unusual_and_whether_probabilities_are_calibrated():
     chosen = Decision("f1", "spam", threshold=0.12345, temperature=1.25, documents=1234)
     assert chosen.describe() == [
         "decision threshold for spam: 0.123 (best F1 on validation)",
-        "probabilities are calibrated: temperature 1.25, from 1,234 validation documents",
+        "probabilities are calibrated: temperature 1.25, fitted on 1,234 validation documents",
     ]
     left = Decision("precision", "ham", 0.9, 0.5, documents=50)
     assert left.describe() == [
