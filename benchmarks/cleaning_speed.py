@@ -1,9 +1,9 @@
-"""How long cleaning takes at the size of AG News, and against datasketch used text by text.
+"""Time of stages.clean at the size of AG News, and of duplicate search compared with plain datasketch.
 
     python -m benchmarks.cleaning_speed [--documents 127600] [--folder data/raw]
 
-The documents are those of data/raw, again and again with two words in three replaced by others of
-the corpus, so that they are new texts; every twentieth has one word replaced, a near-duplicate.
+The documents are those of data/raw, repeated with two words in three replaced by others of the
+corpus, so that they are new texts; every twentieth has one word replaced, a near-duplicate.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
         taken = time.monotonic() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"stages.clean: {len(made):,} documents in {taken:.1f} s "
-          f"({used.ru_utime:.1f} s of processor time), at most {used.ru_maxrss / 1e6:.2f} GB")  # fmt: skip
+          f"({used.ru_utime:.1f} s of processor time), peak memory {used.ru_maxrss / 1e6:.2f} GB")  # fmt: skip
 
     texts = tables.full_text(made)[:COMPARED]
     start = time.monotonic()
@@ -68,11 +68,11 @@ def varied(table: pd.DataFrame, count: int) -> pd.DataFrame:
     rows = []
     for i in range(count):
         row = table.iloc[i % len(table)]
-        said = np.array(row["text"].split() or [""], dtype=object)
-        changed = 1 if i % 20 == 0 else len(said) * 2 // 3
-        places = rng.permutation(len(said))[: changed if i >= len(table) else 0]
-        said[places] = rng.choice(vocabulary, len(places))
-        rows.append((f"train-{i + 1}", row["title"], " ".join(said), row["label"]))
+        tokens = np.array(row["text"].split() or [""], dtype=object)
+        changed = 1 if i % 20 == 0 else len(tokens) * 2 // 3
+        positions = rng.permutation(len(tokens))[: changed if i >= len(table) else 0]
+        tokens[positions] = rng.choice(vocabulary, len(positions))
+        rows.append((f"train-{i + 1}", row["title"], " ".join(tokens), row["label"]))
     return pd.DataFrame(rows, columns=list(tables.TEXT_COLUMNS))
 
 
@@ -81,9 +81,9 @@ def one_by_one(texts: list[str]) -> float:
     start = time.monotonic()
     index = MinHashLSH(THRESHOLD, near_duplicates.PERMUTATIONS)
     for i, text in enumerate(texts):
-        sketch, found = MinHash(near_duplicates.PERMUTATIONS), words(text)
-        for j in range(max(1, len(found) - 2)):
-            sketch.update(" ".join(found[j : j + 3]).encode())
+        sketch, tokens = MinHash(near_duplicates.PERMUTATIONS), words(text)
+        for j in range(max(1, len(tokens) - 2)):
+            sketch.update(" ".join(tokens[j : j + 3]).encode())
         index.query(sketch)
         index.insert(i, sketch)
     return time.monotonic() - start

@@ -1,8 +1,8 @@
-"""Measure classifying: tools.predict against a plain loop, int8 against fp32.
+"""Inference speed: tools.predict compared with a plain loop, and int8 with fp32.
 
     python -m benchmarks.inference_speed                      (the test set of data/clean, 10,000 documents)
     python -m benchmarks.inference_speed --data test.csv      (no header: class from 1, title, text)
-    python -m benchmarks.inference_speed --documents 1000 --rounds 1     (a quick look)
+    python -m benchmarks.inference_speed --documents 1000 --rounds 1     (quick)
 
 The plain loop has the model as transformers loads it, and batches as they come, each padded to its
 longest document. The documents are those of the data, in random order, over and over until there
@@ -118,14 +118,14 @@ def latency(fp32: Classifier, int8: predict.Model, texts: list[str]) -> None:
 
 
 def accuracy(fp32: Classifier, int8: predict.Model, texts: list[str], labels: np.ndarray) -> None:
-    """Print how often both are right, and what int8 costs."""
-    guesses = {name: model.logits(model.encode(texts)).argmax(axis=1)
-               for name, model in (("fp32", fp32), ("int8", int8))}  # fmt: skip
-    right = {name: float((guess == labels).mean()) for name, guess in guesses.items()}
+    """Print the accuracy of both, and the loss by int8."""
+    predicted = {name: model.logits(model.encode(texts)).argmax(axis=1)
+                 for name, model in (("fp32", fp32), ("int8", int8))}  # fmt: skip
+    right = {name: float((classes == labels).mean()) for name, classes in predicted.items()}
     console.table(f"Test set, {len(texts):,} documents", ("", "accuracy"),
                   ((name, f"{share:.4f}") for name, share in right.items()))  # fmt: skip
     console.say(f"int8 loses {100 * (right['fp32'] - right['int8']):.2f} points; "
-                f"{(guesses['fp32'] == guesses['int8']).mean():.2%} of predictions agree")  # fmt: skip
+                f"{(predicted['fp32'] == predicted['int8']).mean():.2%} of predictions agree")  # fmt: skip
 
 
 def timed(run: Callable[[], object]) -> float:

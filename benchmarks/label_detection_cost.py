@@ -1,15 +1,15 @@
-"""What finding wrong labels costs as the documents grow, and what a fine-tuned judge costs.
+"""Time and memory of label-error detection by corpus size, and the cost of a fine-tuned model.
 
     python -m benchmarks.label_detection_cost                                    (after `dvc repro pretrain`)
-    python -m benchmarks.label_detection_cost --documents 300,600 --judged 0     (a quick look)
+    python -m benchmarks.label_detection_cost --documents 300,600 --finetuned 0  (quick)
 
-stages.label_noise runs on parts of data/clean in a temporary folder, in a process of its own:
+stages.label_noise runs on samples of data/clean in a temporary folder, in a process of its own:
 
-- with the `label_noise.model` of params.yaml on each of --documents: seconds, and the most memory
-  that the process held;
-- with ``finetuned`` on --judged documents, beside stages.finetune on as many as all folds but one
-  hold, with the same options: its seconds over ``label_noise.folds`` times those of the fine-tuning.
-  Starting a process counts in each; what ``ensemble`` does first counts in the former.
+- with the `label_noise.model` of params.yaml on each of --documents: seconds and peak memory
+  of the process;
+- with ``finetuned`` on --finetuned documents, compared with stages.finetune on the documents of all
+  folds but one, with the same options: its seconds over ``label_noise.folds`` times those of the
+  fine-tuning. Both include starting a process; the former includes the other label models.
 
 Growth is the slope on log-log axes, as in benchmarks.scaling.
 """
@@ -43,15 +43,15 @@ GIGABYTE = 1e9
 
 
 def main() -> None:
-    """Measure the stage on parts of the clean documents; print a table and how costs grow."""
+    """Measure the stage on samples of the clean documents; print a table and the growth of the cost."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--documents", type=numbers, default=[6_000, 12_000, 24_000])
-    parser.add_argument("--judged", type=int, default=2_000, help="by a fine-tuned judge; 0: none")
+    parser.add_argument("--finetuned", type=int, default=2_000, help="documents; 0: skip")
     options = parser.parse_args()
-    settings = read_params(label_noise.READS).label_noise
+    settings = read_params(label_noise.PARAMS).label_noise
     train = tables.read_table(label_noise.TRAIN)
-    if max(*options.documents, options.judged) > len(train):
-        raise UserError(f"--documents, --judged: {label_noise.TRAIN} has {len(train):,}.")
+    if max(*options.documents, options.finetuned) > len(train):
+        raise UserError(f"--documents, --finetuned: {label_noise.TRAIN} has {len(train):,}.")
 
     costs = []
     for size in options.documents:
@@ -69,8 +69,8 @@ def main() -> None:
         slopes = [growth((few, many), pair) for pair in zip(before, after, strict=True)]
         console.say(f"{few:,} to {many:,} documents: seconds^{slopes[0]:.2f}, memory^{slopes[1]:.2f}, "
                     f"no more than linear {'holds' if slopes[1] <= LINEAR else 'DOES NOT HOLD'}")  # fmt: skip
-    if options.judged:
-        judge(train.sample(options.judged, random_state=0).sort_index(), settings)
+    if options.finetuned:
+        compare_finetuned(train.sample(options.finetuned, random_state=0).sort_index(), settings)
 
 
 def cost(train: pd.DataFrame, changes: dict[str, Any]) -> tuple[float, int]:
@@ -81,32 +81,32 @@ def cost(train: pd.DataFrame, changes: dict[str, Any]) -> tuple[float, int]:
         tables.write_table(folder / label_noise.TRAIN, train, (*tables.TEXT_COLUMNS, "group"))
         run("fetch_models", folder)
         begin = time.perf_counter()
-        memory = most_memory("label_noise", folder)
+        memory = peak_memory("label_noise", folder)
         return time.perf_counter() - begin, memory
 
 
-def most_memory(stage: str, folder: Path) -> int:
-    """Run a stage in a folder; return the most bytes that its process held, as Linux counts them."""
-    with tempfile.TemporaryFile("w+") as said:
+def peak_memory(stage: str, folder: Path) -> int:
+    """Run a stage in a folder; return the peak resident memory of its process, in bytes (Linux)."""
+    with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, stdout=said, stderr=said,
+            [sys.executable, "-m", f"stages.{stage}"], cwd=folder, stdout=output, stderr=output,
             env=os.environ | {"PYTHONPATH": str(CODE)},
         )  # fmt: skip
-        most = 0
+        peak = 0
         while process.poll() is None:
             status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
             held = [line for line in status.splitlines() if line.startswith("VmHWM")]
-            most = max(most, *(1024 * int(line.split()[1]) for line in held), 0)
+            peak = max(peak, *(1024 * int(line.split()[1]) for line in held), 0)
             time.sleep(0.1)
         if process.returncode:
-            said.seek(0)
-            raise UserError(f"stages.{stage} failed in the benchmark:\n{said.read()[-2000:]}")
-    return most
+            output.seek(0)
+            raise UserError(f"stages.{stage} failed in the benchmark:\n{output.read()[-2000:]}")
+    return peak
 
 
-def judge(train: pd.DataFrame, settings: LabelNoise) -> None:
-    """Compare the fine-tuned judge with as many fine-tunings as it has folds."""
-    judged, _ = cost(train, {"label_noise.model": "finetuned"})
+def compare_finetuned(train: pd.DataFrame, settings: LabelNoise) -> None:
+    """Compare the fine-tuned label model with as many fine-tunings as it has folds."""
+    total, _ = cost(train, {"label_noise.model": "finetuned"})
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         furnish(
@@ -116,8 +116,8 @@ def judge(train: pd.DataFrame, settings: LabelNoise) -> None:
         )  # fmt: skip
         held_out = pd.Series(range(len(train)), train.index) % settings.folds == 0
         columns = (*tables.TEXT_COLUMNS, "group")
-        learnt = train[~held_out].assign(weight=1.0)
-        tables.write_table(folder / tables.LABELS / "train.parquet", learnt, (*columns, "weight"))
+        fitted = train[~held_out].assign(weight=1.0)
+        tables.write_table(folder / tables.LABELS / "train.parquet", fitted, (*columns, "weight"))
         for split in ("validation", "test"):
             path = folder / tables.CLEAN / f"{split}.parquet"
             tables.write_table(path, train[held_out], columns)
@@ -126,8 +126,8 @@ def judge(train: pd.DataFrame, settings: LabelNoise) -> None:
         run("finetune", folder)
         once = time.perf_counter() - begin
     console.say(
-        f"finetuned on {len(train):,} documents: {judged:.0f} s; fine-tuning on {len(learnt):,}: "
-        f"{once:.0f} s; {settings.folds} times that: {judged / (settings.folds * once):.2f}"
+        f"finetuned on {len(train):,} documents: {total:.0f} s; fine-tuning on {len(fitted):,}: "
+        f"{once:.0f} s; {settings.folds} times that: {total / (settings.folds * once):.2f}"
     )
 
 

@@ -1,7 +1,7 @@
-"""What fine-tuning costs as the work grows: with more documents, longer ones, more processes.
+"""Scaling of fine-tuning: cost by number of documents, document length and number of processes.
 
     python -m benchmarks.scaling                                    (after `dvc repro tokenize_text`)
-    python -m benchmarks.scaling --documents 1000,30000 --repeats 1   (a quick look)
+    python -m benchmarks.scaling --documents 1000,30000 --repeats 1   (quick)
 
 One of the three grows, the other two stay at the (lower) middle of their list, processes at the
 smallest. Documents are those of data/tokens again and again, each repeated or cut to the wanted
@@ -12,8 +12,8 @@ processes of their own for every setting and repeat, settings taking turns, medi
 - a step: seconds of one optimizer step by the stage's own trainer, the median of ``--steps`` after
   one of warm-up. No epoch is trained to its end, and none is extrapolated to: an epoch has
   documents / batch_size steps, so its time is linear in documents where a step does not depend on them;
-- memory: the most that a process has held (on a GPU, that its tensors have), until the engine has
-  trained, judged a batch of validation documents and kept its weights. Processes of one setting
+- memory: the most that a process has held (on a GPU, that its tensors have), until the trainer has
+  trained, evaluated a batch of validation documents and saved its weights. Processes of one setting
   share pages of libraries, which count in each.
 
 Other jobs on the machine make seconds longer. ``--clock processor`` counts those in which a processor
@@ -62,7 +62,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 class Setting(NamedTuple):
-    """What one measurement is of."""
+    """The setting of one measurement."""
 
     documents: int
     length: int
@@ -70,7 +70,7 @@ class Setting(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What it took."""
+    """The cost of one run."""
 
     data: float  # seconds, of the slowest process
     step: float  # seconds, as well
@@ -78,7 +78,7 @@ class Cost(NamedTuple):
 
 
 def main() -> None:
-    """Measure every setting, print a table and what it says of growth, and draw it."""
+    """Measure every setting; print a table and the growth, and plot it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--documents", type=numbers, default=[1_000, 3_000, 10_000, 30_000])
     parser.add_argument("--lengths", type=numbers, default=[32, 64, 128, 256], help="in tokens")
@@ -89,22 +89,22 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=Path("reports/scale.svg"))
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    params = read_params(finetune.READS)
+    params = read_params(finetune.PARAMS)
     if options.worker:
         work(params, options.worker, options.steps, CLOCKS[options.clock])
         return
     check(options, params)
     settings = grid(options.documents, options.lengths, options.processes)
-    found: dict[Setting, list[Cost]] = {setting: [] for setting in settings}
+    measured: dict[Setting, list[Cost]] = {setting: [] for setting in settings}
     with tempfile.TemporaryDirectory() as folder:
         for setting in settings:
             make(Path(folder) / f"{setting.documents}-{setting.length}.parquet", setting)
         with console.Bar("measuring", options.repeats * len(settings)) as bar:
             for _ in range(options.repeats):
                 for setting in settings:
-                    found[setting].append(measure(setting, Path(folder), options))
+                    measured[setting].append(measure(setting, Path(folder), options))
                     bar.advance()
-    costs = {setting: middle(several) for setting, several in found.items()}
+    costs = {setting: middle(several) for setting, several in measured.items()}
     how = f"{options.steps} steps, {options.repeats} repeat(s), {options.clock} seconds"
     report(costs, params.batch_size, how)
     draw(costs, params.batch_size, options.plot)
@@ -220,7 +220,7 @@ def work(params: Params, path: Path, steps: int, now: Callable[[], float]) -> No
     begin = now()
     train = batches.TokenDataset(tables.read_table(path))
     reading = now() - begin
-    # What the stage would judge an epoch on is not what grows here: one batch stands for it.
+    # The validation set does not grow here: one batch is enough.
     some = batches.TokenDataset(tables.read_table(finetune.VALIDATION).head(params.batch_size))
     unfinished = checkpoints.Checkpoints("benchmark", f"{path.parent.name}-{path.stem}")
     trainer = stage_trainer(params, train, some, steps + 1, unfinished)

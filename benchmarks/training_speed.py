@@ -1,7 +1,7 @@
-"""Measure our fine-tuning beside what a person would run instead.
+"""Training speed of stages.finetune compared with common alternatives.
 
     python -m benchmarks.training_speed                        (after `dvc repro tokenize_text`)
-    python -m benchmarks.training_speed --steps 3 --rounds 3   (a quick look)
+    python -m benchmarks.training_speed --steps 3 --rounds 3   (quick)
 
 Every contender trains the same model on as many documents of data/tokens with the same global
 batch, learning rate and schedule, each in a process of its own. They take turns, a round of a few
@@ -89,12 +89,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    params = read_params(finetune.READS)
+    params = read_params(finetune.PARAMS)
     if options.worker in ("ours", "whole", "frozen", "free"):
         # The others run as they would without us: in a process group Trainer would wrap its model.
         connection.prepare(params.seed, deterministic=options.worker != "free")
     if options.worker:
-        # What the stage says goes nowhere: the parent reads this process's own output.
+        # The stage's output is discarded: the parent reads this process's standard output.
         encoder.load_silently()
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             work(options.worker, params, options.steps, options.rounds)
@@ -104,7 +104,7 @@ def main() -> None:
     if options.rounds < 2 or options.steps * options.rounds * params.batch_size >= documents:
         raise UserError(
             f"--steps {options.steps} --rounds {options.rounds}: two rounds or more, and fewer than the "
-            f"{documents // params.batch_size} steps of an epoch together."
+            f"{documents // params.batch_size} steps of an epoch in total."
         )
 
     # As many threads for all: torch's own number counts cores that this process may not use.
@@ -169,21 +169,21 @@ def start(name: str, steps: int, rounds: int) -> Any:
 
 
 def ask(name: str, worker: Any) -> Any:
-    """Let a worker do its next round, or its report after the last; return what it says."""
+    """Let a worker do its next round, or its report after the last; return its answer."""
     with contextlib.suppress(BrokenPipeError):
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    said = worker.stdout.readline()
-    if not said:
+    answer = worker.stdout.readline()
+    if not answer:
         raise UserError(ENDED.format(name))
-    return json.loads(said)
+    return json.loads(answer)
 
 
 # ---- a worker ----------------------------------------------------------------------------------
 
 
 class Pace(TrainerCallback):
-    """Takes the time of each round, and waits to be told before the next."""
+    """Times each round, and waits for the parent before the next."""
 
     def __init__(self, steps: int, seen: dict[str, int]) -> None:
         self._steps = steps
@@ -193,7 +193,7 @@ class Pace(TrainerCallback):
         self._start = 0.0
 
     def wait(self) -> None:
-        """Wait for the parent's word."""
+        """Wait for the parent."""
         if not sys.stdin.readline():
             sys.exit(1)  # the benchmark has ended
         self._start = clock()

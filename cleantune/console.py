@@ -1,7 +1,7 @@
-"""What a person sees: one rich console, on which only rank 0 speaks.
+"""Console output: one rich console, on which only rank 0 prints.
 
-A stage prints a title, what it read, bars for what takes long, a closing table and where its
-outputs are. Without a terminal the same comes as plain lines, a bar as one line when it ends.
+A stage prints a title, its inputs, progress bars, a closing table and its outputs. Without a
+terminal the output is plain lines, with one line at the end of each bar.
 """
 
 import errno
@@ -35,12 +35,12 @@ _errors = Console(stderr=True, highlight=False)
 
 
 def title(stage: str, does: str) -> None:
-    """Open a stage: its name and, in one sentence, what it does."""
+    """Print the title of a stage: its name and what it does."""
     console.print(f"[bold]{stage}[/bold]  {does}")
 
 
 def say(line: str) -> None:
-    """Print one line, as it is: brackets in it are no markup."""
+    """Print one line without interpreting markup."""
     console.print(line, markup=False)
 
 
@@ -52,8 +52,8 @@ def table(
 ) -> None:
     """Print a table; every column but the first and those of ``prose`` is right-aligned.
 
-    Cells are shown as they are: brackets are no markup, and what is not printable, such as a
-    terminal's escape or a mark that turns the reading direction, is spelt out.
+    Cells are not interpreted as markup; unprintable characters, such as terminal escapes and
+    bidirectional controls, are escaped.
     """
     grid = Table(title=caption, title_justify="left", title_style="bold", header_style="bold",
                  min_width=min(len(caption), console.width))  # fmt: skip
@@ -70,8 +70,8 @@ def _cell(text: str) -> Text:
 
 
 def outputs(*paths: Path) -> None:
-    """Close a stage: where its outputs are, and how large."""
-    if console.quiet:  # rank 0 may still be writing: another's look would find files that go
+    """Print the outputs of a stage and their sizes."""
+    if console.quiet:  # rank 0 may still be writing temporary files
         return
     for path in paths:
         say(f"wrote {path} ({files.size(path)})")
@@ -120,8 +120,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a command's ``main`` and leave with a message and a status a shell can read.
 
     A ``UserError``, a package of ``EXTRAS`` that is missing and a full disk give one message and
-    status 1, Ctrl-C and SIGTERM 130 and 143; any other exception is a fault of this project and
-    keeps its traceback.
+    status 1, Ctrl-C and SIGTERM 130 and 143; any other exception is a bug and keeps its
+    traceback.
     """
     try:
         _tell(main)
@@ -132,7 +132,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _tell(main: Callable[[], None]) -> None:
-    """Run ``main``; turn what a person can mend into a message and a status."""
+    """Run ``main``; turn expected errors into a message and a status."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
@@ -144,9 +144,7 @@ def _tell(main: Callable[[], None]) -> None:
             raise
         fail(f"{error.name} is not installed: pip install '.[{extra}]' in the project's folder.")
     except KeyboardInterrupt:
-        fail(
-            "Interrupted; what was unfinished has been removed. The same command starts again.", 130
-        )
+        fail("Interrupted; unfinished files were removed. The same command starts again.", 130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -167,7 +165,7 @@ def _leave(status: int) -> None:
     """End this process at once if it is one of several: all that it writes is written.
 
     Without the interpreter's own end, in which torch's threads now and then abort it (SIGABRT,
-    "terminate called without an active exception"): torchrun would then say that the run failed,
+    "terminate called without an active exception"): torchrun would then report a failed run,
     and on other hosts wait five minutes for it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -183,7 +181,7 @@ def _terminate(signum: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Say how long the block took. Seconds go to the console only, never into an output."""
+    """Print how long the block took. Seconds go to the console only, never into an output."""
     start = time.monotonic()
     yield
     say(f"{what} in {time.monotonic() - start:.1f} s")

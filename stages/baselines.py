@@ -1,14 +1,14 @@
-"""Train the models that the fine-tuned one has to beat, on the same documents.
+"""Train the baselines on the same documents as the fine-tuned model.
 
 Run: ``python -m stages.baselines`` (or ``dvc repro baselines``).
 
-- ``ngram``: a trigram language model per class, Kneser-Ney smoothing; the likeliest class wins.
+- ``ngram``: a trigram language model per class, Kneser-Ney smoothing; the most probable class wins.
 - ``tfidf``: TF-IDF of words, word pairs and letters, logistic regression, calibrated on validation.
 - ``rnn``, ``lstm``: a recurrent layer over word embeddings, best epoch by validation loss.
 
-Each leaves its probabilities for the validation and the test documents, so that evaluate compares
-document by document. ``tfidf`` is also trained on labels of which a share was flipped at random,
-which shows what wrong labels cost. The labels of the test documents are not read here.
+Each writes its predictions for validation and test, so that evaluate makes paired comparisons.
+``tfidf`` is also trained with a share of the labels flipped at random, which shows the effect of
+label noise. The labels of the test documents are not read here.
 """
 
 import functools
@@ -31,7 +31,7 @@ from cleantune.evaluation import metrics
 from cleantune.params.read import read_params
 from cleantune.params.sections import Baselines
 
-READS = ("seed", "baselines")
+PARAMS = ("seed", "baselines")
 TRAIN = tables.LABELS / "train.parquet"
 VALIDATION = tables.CLEAN / "validation.parquet"
 TEST = tables.CLEAN / "test.parquet"
@@ -41,9 +41,9 @@ Scores = tuple[np.ndarray, np.ndarray]
 """Log-probabilities or logits of validation and test, each (documents, classes)."""
 
 
-@dataclass(frozen=True, eq=False)  # the same object or another: what a cache can be keyed by
+@dataclass(frozen=True, eq=False)  # identity equality, so that it can be a cache key
 class Corpus:
-    """What every baseline learns from and answers for."""
+    """The texts and labels that every baseline uses."""
 
     texts: dict[str, list[str]]  # train, validation, test
     words: dict[str, list[list[str]]]  # the same in lower case, split into words and signs
@@ -53,10 +53,10 @@ class Corpus:
 
 
 def main() -> None:
-    """Read the documents, train each baseline, write what it says of validation and test."""
-    params = read_params(READS)
+    """Read the documents, train each baseline, write its predictions for validation and test."""
+    params = read_params(PARAMS)
     settings = params.baselines
-    console.title("baselines", "train what the fine-tuned model has to beat")
+    console.title("baselines", "train the baselines")
 
     # Read
     train, validation = tables.read_table(TRAIN), tables.read_table(VALIDATION)
@@ -66,7 +66,7 @@ def main() -> None:
         f"read {len(train):,} training, {len(validation):,} validation and {len(test):,} test texts"
     )
 
-    # Train, the recurrent ones beside the others: each keeps one core busy
+    # Train, the recurrent models in parallel with the others: each uses one core
     shares = settings.flipped_shares if "tfidf" in settings.models else []
     recurrent_scores = _recurrent_scores(data, settings, params.seed)
     scores: dict[str, Scores] = {}
@@ -76,17 +76,17 @@ def main() -> None:
             if kind in settings.models:
                 scores[kind] = fit(data, settings, params.seed)
                 bar.advance()
-        for share in shares:  # what wrong labels cost: the same again on flipped ones
-            guesses = _tfidf_on_flipped(data, settings, share, params.seed)
-            flipped.append(pd.DataFrame({"id": test["id"], "share": share, "predicted": guesses}))
+        for share in shares:  # the effect of label noise
+            predicted = _tfidf_on_flipped(data, settings, share, params.seed)
+            flipped.append(pd.DataFrame({"id": test["id"], "share": share, "predicted": predicted}))
             bar.advance()
-        for kind, answers in recurrent_scores:
-            scores[kind] = answers
+        for kind, pair in recurrent_scores:
+            scores[kind] = pair
             bar.advance()
 
     # Write
     summary: dict[str, Any] = {}
-    answered = pd.DataFrame({
+    documents = pd.DataFrame({
         "split": ["validation"] * len(validation) + ["test"] * len(test),
         "id": [*validation["id"], *test["id"]],
     })  # fmt: skip
@@ -94,7 +94,7 @@ def main() -> None:
     with files.atomic_folder(tables.BASELINES) as folder:
         for name in settings.models:
             on_validation, on_test = scores[name]
-            table = answered.copy()
+            table = documents.copy()
             table[list(columns[2:])] = np.concatenate([on_validation, on_test])
             tables.write_table(folder / f"{name}.parquet", table, columns)
             right = on_validation.argmax(axis=1) == data.validation_labels
@@ -148,12 +148,12 @@ def _tfidf(data: Corpus, settings: Baselines, seed: int) -> Scores:
         tfidf.log_probabilities(model, inputs[split], data.classes)
         for split in ("validation", "test")
     )
-    heat = metrics.temperature(data.validation_labels, on_validation)
-    return on_validation / heat, on_test / heat
+    temperature = metrics.temperature(data.validation_labels, on_validation)
+    return on_validation / temperature, on_test / temperature
 
 
 def _tfidf_on_flipped(data: Corpus, settings: Baselines, share: float, seed: int) -> np.ndarray:
-    """Return the classes that a model trained on ``share`` flipped labels gives the test documents."""
+    """Return the classes that a model trained on ``share`` flipped labels predicts for the test documents."""
     inputs = _tfidf_inputs(data)
     labels = tfidf.flipped(data.labels, share, data.classes, seed)
     model = tfidf.fit(inputs["train"], labels, settings.tfidf_c, seed)
@@ -162,16 +162,16 @@ def _tfidf_on_flipped(data: Corpus, settings: Baselines, share: float, seed: int
 
 
 def _recurrent_scores(data: Corpus, settings: Baselines, seed: int) -> Iterator[tuple[str, Scores]]:
-    """Start training rnn and lstm in processes of their own (one alone: when asked for)."""
+    """Start training rnn and lstm in processes of their own (a single one when its result is requested)."""
     kinds = [kind for kind in settings.models if kind in ("rnn", "lstm")]
     jobs = Parallel(n_jobs=max(1, len(kinds)), return_as="generator_unordered")
-    answers: Iterator[tuple[str, Scores]] = jobs(
+    results: Iterator[tuple[str, Scores]] = jobs(
         delayed(recurrent.fit)(
             kind, data.words, data.labels, data.validation_labels, data.classes, settings, seed
         )
         for kind in kinds
     )
-    return answers
+    return results
 
 
 FIT = {"ngram": _ngram, "tfidf": _tfidf}

@@ -1,20 +1,20 @@
-"""Repair the text, find what stands twice or leaks, and split off the validation set.
+"""Repair the text, drop duplicates and train/test leaks, split off the validation set.
 
     python -m stages.clean
 
-The test set gets the same text steps and is otherwise left as it was released. Every training
-document that goes is kept in data/clean/dropped.parquet with its reason:
+The test set gets the same text steps and is otherwise left as it was released. Every dropped
+training document is in data/clean/dropped.parquet with its reason:
 rows in = rows out + rows dropped. Documents are processed in the order of their ids, which come
 from their content: the order of the rows in the corpus file changes nothing.
 
-- ``empty``: nothing is left of the text when repaired.
+- ``empty``: the text is empty after repair.
 - ``leak``: a near-duplicate of a test document.
 - ``duplicate``: the same text as another document with the same label.
-- ``other_label``: the same text as others, most of which carry another label.
-- ``conflicting_labels``: the same text under several labels and none has the majority; all go.
-- ``near_duplicate``: like a document with a smaller id (only if ``clean.drop_near_duplicates``).
+- ``other_label``: the same text as others, most of which have another label.
+- ``conflicting_labels``: the same text with several labels, none of them in the majority; all are dropped.
+- ``near_duplicate``: a near-duplicate of a document with a smaller id (only if ``clean.drop_near_duplicates``).
 
-A label in data/corrections.csv counts as certain: it settles which of several copies is right.
+A label in data/corrections.csv counts as certain: it decides between copies with different labels.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ from cleantune.errors import UserError
 from cleantune.labels import corrections
 from cleantune.params.read import read_params
 
-READS = ("seed", "clean")
+PARAMS = ("seed", "clean")
 TEXTS = ["title", "text"]
 COLUMNS = (*tables.TEXT_COLUMNS, "group")
 DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
@@ -40,10 +40,10 @@ DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate
 def main() -> None:
     """Write ``data/clean/{train,validation,test,dropped}.parquet``, ``summary.json``, ``text_steps.json``.
 
-    Raises ``UserError`` for corrections that do not fit the data, and when too little is left to
-    split or to tell two classes apart.
+    Raises ``UserError`` for corrections that do not fit the data, and when too few documents
+    or classes are left to split.
     """
-    params = read_params(READS)
+    params = read_params(PARAMS)
     console.title("clean", "repair the text, find duplicates and leaks, split off validation")
 
     # Read
@@ -62,13 +62,13 @@ def main() -> None:
     released = [table[TEXTS].copy() for table in (train, test)]
     steps = decide_steps(params.clean, tables.full_text(raw["train"]))
     if steps.repair and steps.ag_news_artifacts:
-        console.say("AG News' artifacts (#39; and the like) are undone: clean.ag_news_artifacts")
+        console.say("AG News artifacts (such as #39;) are repaired: clean.ag_news_artifacts")
     repairs = repair_tables((train, test), steps.ag_news_artifacts is True)
     others = steps.model_copy(update={"repair": False})
     for table in (train, test):
         table[TEXTS] = table[TEXTS].map(prepare, options=others)
 
-    # Find what stands twice; repaired even if the text stays as released: markup would hide copies
+    # Find duplicates, in repaired texts even if clean.repair is off: markup would hide copies
     texts = tables.full_text(train) + tables.full_text(test)
     if not params.clean.repair:
         repairs = {}
@@ -92,34 +92,34 @@ def main() -> None:
     labels_changed = int((train["label"] != raw["train"]["label"]).sum())
     train["group"] = [train["id"].iloc[group.get(i, i)] for i in range(n)]
     test["group"] = test["id"]
-    gone, kept = train.iloc[sorted(dropped)], train.drop(index=list(dropped))
-    gone = gone.assign(
+    removed, kept = train.iloc[sorted(dropped)], train.drop(index=list(dropped))
+    removed = removed.assign(
         split="train",
-        reason=[dropped[i][0] for i in gone.index],
-        duplicate_of=[dropped[i][1] for i in gone.index],
+        reason=[dropped[i][0] for i in removed.index],
+        duplicate_of=[dropped[i][1] for i in removed.index],
     )
 
     # Split
     if kept["label"].nunique() < 2:
         raise UserError(
             f"{len(kept):,} of {n:,} training documents are left, of "
-            f"{kept['label'].nunique()} class. Look into data/raw/train.parquet: "
-            f"dropped were {dict(Counter(reason for reason, _ in dropped.values()))}."
+            f"{kept['label'].nunique()} class. Check data/raw/train.parquet; "
+            f"dropped: {dict(Counter(reason for reason, _ in dropped.values()))}."
         )
     held_out = choose_validation(kept, params.clean.validation_share, params.seed)
     splits = {"train": kept[~held_out], "validation": kept[held_out], "test": test}
 
     # Write
-    sizes, mixed = _standing_twice(kept)
+    sizes, mixed = _near_duplicate_groups(kept)
     summary = {
         "dataset": source["dataset"],
         "rows": {
-            "train": {"in": n, "out": len(kept), "dropped": len(gone)},
+            "train": {"in": n, "out": len(kept), "dropped": len(removed)},
             "test": {"in": len(test), "out": len(test), "dropped": 0},
         },
         "classes": {name: {s: int((t["label"] == i).sum()) for s, t in splits.items()}
                     for i, name in enumerate(classes)},
-        "dropped": dict(sorted(Counter(gone["reason"]).items())),
+        "dropped": dict(sorted(Counter(removed["reason"]).items())),
         "corrections": {"given": len(corrected), "changed_a_label": labels_changed},
         "near_duplicates": sizes,
         "leaks_with_another_label": sum(
@@ -135,14 +135,14 @@ def main() -> None:
     with files.atomic_folder(tables.CLEAN) as part:
         for name, table in splits.items():
             tables.write_table(part / f"{name}.parquet", table, COLUMNS)
-        tables.write_table(part / "dropped.parquet", gone, DROPPED_COLUMNS)
+        tables.write_table(part / "dropped.parquet", removed, DROPPED_COLUMNS)
         files.write_json(part / "summary.json", summary)
         files.write_json(part / tables.TEXT_STEPS.name, steps.model_dump())
     _report(summary, classes)
     console.outputs(tables.CLEAN)
 
 
-def _standing_twice(kept: pd.DataFrame) -> tuple[dict[str, int], list[dict[str, Any]]]:
+def _near_duplicate_groups(kept: pd.DataFrame) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """Return how many near-duplicates there are, and which of their groups have several labels."""
     several = kept[kept.groupby("group")["group"].transform("size") > 1]
     groups = [
@@ -164,8 +164,8 @@ def _report(summary: dict[str, Any], classes: list[str]) -> None:
     mixed = summary["two_labels"]
     console.say(
         f"near-duplicates kept: {summary['near_duplicates']['documents']:,} documents in "
-        f"{summary['near_duplicates']['groups']:,} groups; under two labels: "
-        f"{len(mixed['same_text']):,} texts word for word, {len(mixed['near_duplicates']):,} nearly"
+        f"{summary['near_duplicates']['groups']:,} groups; with two labels: "
+        f"{len(mixed['same_text']):,} identical texts, {len(mixed['near_duplicates']):,} near-duplicate groups"
     )
     console.table(
         "Documents by class",

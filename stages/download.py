@@ -22,7 +22,7 @@ from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
 from cleantune.errors import UserError
 from cleantune.params.read import read_params
 
-READS = ("dataset", "datasets")
+PARAMS = ("dataset", "datasets")
 SPLITS = ("train", "test")
 ID_DIGITS = 16  # hexadecimal: two of a million documents share them with probability 3e-8
 
@@ -44,7 +44,7 @@ def main() -> None:
     Raises ``UserError`` for a file that is missing, empty, damaged, not the pinned one, or holds
     a row that cannot be read or a label that ``labels`` does not list.
     """
-    params = read_params(READS)
+    params = read_params(PARAMS)
     dataset = params.datasets[params.dataset]
     console.title("download", f"fetch the corpus {params.dataset} and check it")
 

@@ -1,9 +1,10 @@
-"""Find the base models, fetch what is on the Hub, and record the hash of every file that is read.
+"""Find the base models, download them from the Hub if needed, and record the hash of every file.
 
     python -m stages.fetch_models
 
-Beside ``download``, the only stage that may use the network. Later stages read one record each, not
-the params that lead to it: another entry of ``models``, or another ``model``, leaves the labels alone.
+Beside ``download``, the only stage that may use the network. Later stages depend on one
+record each, not on the params: another entry of ``models``, or another ``model``, does not rerun
+label_noise.
 """
 
 from typing import Any
@@ -13,12 +14,12 @@ from cleantune.models import encoder
 from cleantune.params.read import read_params
 from cleantune.params.sources import Model
 
-READS = ("model", "models", "label_noise", "pretrain")
+PARAMS = ("model", "models", "label_noise", "pretrain")
 
 
 def main() -> None:
-    """Write a record for pretraining and fine-tuning, and one for finding wrong labels."""
-    params = read_params(READS)
+    """Write a record for pretraining and fine-tuning, and one for the label models."""
+    params = read_params(PARAMS)
     console.title("fetch_models", "find the base models")
     needed = {
         encoder.MODEL: None if params.pretrain.from_scratch else params.model,
@@ -29,7 +30,7 @@ def main() -> None:
     records = {path: record(model, params.models) for path, model in needed.items()}
     for path, content in records.items():
         files.write_json(path, content)
-        console.say(f"{path.stem}: {content['model'] or 'none is needed'}")
+        console.say(f"{path.stem}: {content['model'] or 'none needed'}")
     console.outputs(*records)
 
 

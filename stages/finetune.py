@@ -1,13 +1,12 @@
-"""Fine-tune the pretrained encoder into a classifier; keep the epoch that validates best.
+"""Fine-tune the pretrained model as a classifier; keep the epoch with the best validation macro-F1.
 
     python -m stages.finetune
 
 transformers' Trainer on DeepSpeed ZeRO, on every GPU there is, or in ``processes: N`` processes on
-a CPU. ``batch_size`` counts the documents of one optimizer step over all processes together, so
-that the number of processes changes the time it takes and not the result, but for which activations
-dropout leaves out. A run that was interrupted goes on from its last checkpoint under
-``.checkpoints/`` when started again. With ``study.seeds`` the same is done for each further seed,
-into a folder beside the weights.
+a CPU. ``batch_size`` is the global batch size: the number of processes changes the run time but not
+the result, except for the activations that dropout zeroes. An interrupted run resumes from its last
+checkpoint under ``.checkpoints/`` when started again. With ``study.seeds`` a further model is
+trained for each seed, into a folder beside the weights.
 """
 
 import math
@@ -40,31 +39,31 @@ from cleantune.training import (
 )
 from cleantune.training.trainer import ZeroTrainer
 
-READS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
+PARAMS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
          "processes", "finetune", "augment", "study")  # fmt: skip
-# What changes nothing of the result. Of the processes, those count that there are.
-IMMATERIAL: dict[str, Any] = {
+# Excluded from the fingerprint: no effect on the weights (the actual world size is included).
+NOT_FINGERPRINTED: dict[str, Any] = {
     "study": True,
     "processes": True,
     "finetune": {"tensorboard", "profiler", "checkpoint_steps"},
 }
 FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
-FEW = 100  # optimizer steps: fewer may leave a model that answers with the commonest class
+MIN_STEPS = 100  # optimizer steps: with fewer, models may predict the majority class only
 TRAIN, VALIDATION = tables.TOKENS / "train.parquet", tables.TOKENS / "validation.parquet"
 
 
 def main() -> None:
-    """Fine-tune, in as many processes as it takes."""
-    params = read_params(READS)
+    """Fine-tune, in all processes."""
+    params = read_params(PARAMS)
     if not launcher.launch("stages.finetune", params.processes):
         return
     connection.prepare(params.seed, params.finetune.deterministic)
-    console.title("finetune", "train the encoder to classify; keep the best epoch")
+    console.title("finetune", "fine-tune the classifier; keep the best epoch")
     others = [seed for seed in params.study.seeds if seed != params.seed]
     runs = {seed: train_one(params, seed) for seed in (params.seed, *others)}
     if ranks.rank() == 0:
-        room = runs[params.seed].room("the trained model")
-        with room, files.atomic_folder(tables.FINETUNED) as out:
+        guard = runs[params.seed].full_disk_error("the trained model")
+        with guard, files.atomic_folder(tables.FINETUNED) as out:
             shutil.copytree(runs[params.seed].folder / FINISHED, out, dirs_exist_ok=True)
             for seed in others:
                 shutil.copytree(runs[seed].folder / FINISHED, out / "seeds" / str(seed))
@@ -76,7 +75,7 @@ def main() -> None:
 def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     """Train with ``seed``; return the run's checkpoints, with the model's folder, ``FINISHED``, beside.
 
-    A run that had ended before, when a later seed's had not, is left as it is.
+    A finished run of an interrupted series of seeds is not repeated.
     """
     params = params.model_copy(update={"seed": seed})
 
@@ -92,7 +91,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
     bf16 = precision.use_bf16(params.precision)
     run = fingerprint.of_run(
-        params.model_dump(exclude=IMMATERIAL) | {"zero_stage": stage, "bf16": bf16},
+        params.model_dump(exclude=NOT_FINGERPRINTED) | {"zero_stage": stage, "bf16": bf16},
         [
             TRAIN,
             VALIDATION,
@@ -113,7 +112,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     tokenizer = encoder.load_tokenizer(folder)
     tokenizer.model_max_length = params.max_length
 
-    # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
+    # ---- model (after the arguments, because ZeRO-3 partitions it while loading)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
     padding_id = encoder.set_padding(config, tokenizer)
@@ -131,10 +130,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     optimizers.refuse_r_drop_without_dropout(model, params.finetune)
     model = optimizers.with_lora(model, params.finetune.lora_rank)
-    learning, fixed, _ = memory.size(model)
+    trainable, frozen, _ = memory.size(model)
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} classes\n"
-        f"{learning:,} of {learning + fixed:,} parameters learn\n"
+        f"{trainable:,} of {trainable + frozen:,} parameters trainable\n"
         f"{ranks.world_size()} process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}"
         + (f"\nseed {seed}" if params.study.seeds else "")
     )
@@ -144,10 +143,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         model, args, train, validation, padding_id=padding_id, batch_size=params.batch_size,
         validation_metrics=metrics.accuracy_and_f1, checkpoints=unfinished, options=params.finetune,
     )  # fmt: skip
-    an_epoch = trainer.steps_per_epoch
-    if an_epoch * params.epochs < FEW:
-        console.say(f"note: few steps to learn from, {an_epoch * params.epochs} in all; epochs="
-                    f"{math.ceil(FEW / an_epoch)} would make {FEW} or more")  # fmt: skip
+    steps_per_epoch = trainer.steps_per_epoch
+    if steps_per_epoch * params.epochs < MIN_STEPS:
+        console.say(f"note: only {steps_per_epoch * params.epochs} optimizer steps; epochs="
+                    f"{math.ceil(MIN_STEPS / steps_per_epoch)} would make at least {MIN_STEPS}")  # fmt: skip
     if params.augment.method == "cutoff":
         trainer.collators[0] = token_cutoff.Cutoff(
             trainer.collators[0], tokenizer, seed, params.augment.share
@@ -156,12 +155,12 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
 
     # ---- save
     if ranks.rank() == 0:
-        with unfinished.room("the trained model"), files.atomic_folder(finished) as out:
+        with unfinished.full_disk_error("the trained model"), files.atomic_folder(finished) as out:
             shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_text(out / "history.csv", training_logs.as_csv(trainer.history))
-            chosen_by = {"macro_f1": round(trainer.best["macro_f1"], 6)}
-            files.write_json(out / "validation.json", chosen_by)  # DVC compares experiments by it
+            selection = {"macro_f1": round(trainer.best["macro_f1"], 6)}
+            files.write_json(out / "validation.json", selection)  # DVC compares experiments by it
             files.write_json(out / "summary.json", summary(trainer, names, train))
     console.say(f"best epoch: {trainer.best['epoch']}, macro-F1 {trainer.best['macro_f1']:.4f}")
     trainer.raise_if_stopped()
@@ -169,7 +168,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
 
 
 def summary(trainer: ZeroTrainer, names: list[str], train: batches.TokenDataset) -> dict[str, Any]:
-    """Return what a later reader wants to know of the run; whoever uses the model, ``clean``."""
+    """Return a summary of the run; ``clean`` is what inference applies to texts."""
     documents = tables.originals(pd.Series(train.ids, dtype=str)).to_numpy()
     counts = np.bincount(train.labels[documents], minlength=len(names))
     return {

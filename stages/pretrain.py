@@ -1,11 +1,11 @@
-"""Choose the model that fine-tuning starts from, and go on pretraining it if asked to.
+"""Continue masked-language-model pretraining, or use the base model as it is.
 
     python -m stages.pretrain
 
-With ``pretrain.epochs: 0`` the base model serves as it is: a small pointer names it, nothing is
-copied. Else it learns to guess hidden tokens in the training documents' own text, on the same
-engine as fine-tuning: any number of processes, any ZeRO stage, resumed after an interruption.
-With ``pretrain.from_scratch`` weights and tokenizer start from nothing but that text.
+With ``pretrain.epochs: 0`` the output is a pointer to the base model; nothing is copied. Otherwise
+it is pretrained on the training documents, with the same trainer as fine-tuning: any number of
+processes, any ZeRO stage, resumed after an interruption. With ``pretrain.from_scratch`` the weights
+are initialised at random and the tokenizer is trained on that text.
 """
 
 import shutil
@@ -36,19 +36,19 @@ from cleantune.training import (
 )
 from cleantune.training.training_arguments import PLAIN
 
-READS = ("seed", "pretrain", "zero_stage", "precision", "processes")
+PARAMS = ("seed", "pretrain", "zero_stage", "precision", "processes")
 TRAIN, VALIDATION = tables.LABELS / "train.parquet", tables.CLEAN / "validation.parquet"
 
 
 def main() -> None:
-    """Point at the base model, or pretrain."""
-    params = read_params(READS)
+    """Write a pointer to the base model, or pretrain."""
+    params = read_params(PARAMS)
     if params.pretrain.epochs == 0:
-        return point()
+        return write_pointer()
     if not launcher.launch("stages.pretrain", params.processes):
         return None
     connection.prepare(params.seed)
-    console.title("pretrain", "guess hidden tokens in the training text")
+    console.title("pretrain", "masked-language-model pretraining on the training text")
 
     # ---- text and tokenizer
     texts = [tables.full_text(tables.read_table(path)) for path in (TRAIN, VALIDATION)]
@@ -61,7 +61,7 @@ def main() -> None:
     else:
         base = encoder.recorded_folder(encoder.MODEL)
         tokenizer = encoder.load_tokenizer(base)
-        refuse_what_cannot_guess(options, name, base, tokenizer)
+        raise_if_not_masked_lm(options, name, base, tokenizer)
     train, validation = (masked_lm.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
                                       options.block_length, options.masked_share) for t in texts)  # fmt: skip
     config = (encoder.load_config(base) if base
@@ -74,15 +74,15 @@ def main() -> None:
     )
     unfinished = checkpoints.Checkpoints("pretrain", run)
 
-    # ---- model (after the arguments, which tell it whether ZeRO-3 cuts it up while it loads)
+    # ---- model (after the arguments, because ZeRO-3 partitions it while loading)
     args = training_arguments.build(
         unfinished.folder, PLAIN, seed=params.seed, lr=options.lr, epochs=options.epochs,
-        batch_size=options.batch_size, zero_stage=stage, judged_at_once=32,  # of a whole vocabulary
+        batch_size=options.batch_size, zero_stage=stage, eval_batch_size=32,  # the logits are over the whole vocabulary
     )  # fmt: skip
     if base:
         model, loading = encoder.load_model(AutoModelForMaskedLM, base, output_loading_info=True)
         if loading["missing_keys"]:
-            console.say(f"{name} has no head for guessing tokens: it gets a new one")
+            console.say(f"{name} has no masked-language head: a new one is initialised")
     else:
         model = BertForMaskedLM(config)
     padding_id = encoder.set_padding(model.config, tokenizer)
@@ -102,37 +102,40 @@ def main() -> None:
 
     # ---- save
     if ranks.rank() == 0:
-        with unfinished.room("the model"), files.atomic_folder(encoder.PRETRAINED) as out:
+        with (
+            unfinished.full_disk_error("the model"),
+            files.atomic_folder(encoder.PRETRAINED) as out,
+        ):
             shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_json(out / "pretraining.json", {"base_model": "none" if options.from_scratch else name,
                 "perplexity_before": trainer.before["perplexity"], "perplexity_after": trainer.best["perplexity"],
                 "best_epoch": trainer.best["epoch"], "blocks": len(train)})  # fmt: skip
     unfinished.discard()
-    console.say(f"perplexity of hidden validation tokens: {trainer.before['perplexity']:.1f} before, "
+    console.say(f"perplexity of masked validation tokens: {trainer.before['perplexity']:.1f} before, "
                 f"{trainer.best['perplexity']:.1f} after")  # fmt: skip
     console.outputs(encoder.PRETRAINED)
     return None
 
 
-def point() -> None:
-    """Take over the pointer to the base model."""
-    console.title("pretrain", "choose the model that fine-tuning starts from")
+def write_pointer() -> None:
+    """Copy the pointer to the base model."""
+    console.title("pretrain", "use the base model as it is")
     pointer = files.read_json(encoder.MODEL)
     with files.atomic_folder(encoder.PRETRAINED) as out:
         files.write_json(out / encoder.POINTER, pointer)
-    console.say(f"pretrain.epochs is 0: the base model {pointer['model']} serves as it is")
+    console.say(f"pretrain.epochs is 0: fine-tuning starts from the base model {pointer['model']}")
     console.outputs(encoder.PRETRAINED)
 
 
-def refuse_what_cannot_guess(options: Pretrain, name: str, base: Path, tokenizer: Any) -> None:
-    """Raise ``UserError`` for a model that has no way to guess hidden tokens, or reads too few."""
+def raise_if_not_masked_lm(options: Pretrain, name: str, base: Path, tokenizer: Any) -> None:
+    """Raise ``UserError`` for a model without masked-language head, or with too short a context."""
     kind = encoder.load_config(base).model_type
     if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or tokenizer.mask_token_id is None:
         raise UserError(
-            f"pretrain.epochs: {options.epochs} asks {name} to guess hidden tokens, "
-            f"which a {kind} does not: it has no masked-language head or no mask token. Set "
-            "pretrain.epochs to 0, or model to one that reads both ways, such as bert or roberta."
+            f"pretrain.epochs: {options.epochs} needs a masked language model, and {name} "
+            f"({kind}) has no masked-language head or no mask token. Set pretrain.epochs "
+            "to 0, or model to a bidirectional encoder, such as bert or roberta."
         )
     encoder.refuse_longer("pretrain.block_length", options.block_length, base)
 

@@ -1,10 +1,9 @@
-"""Turn every document into the token numbers of the model that will read it; store no padding.
+"""Tokenize the documents for the model; the token ids are stored without padding.
 
     python -m stages.tokenize_text
 
-Documents longer than ``max_length`` tokens are cut. With ``augment`` changed copies of the training
-documents follow them. What fine-tuning reads is stored here, so that another ``lr`` tokenizes
-nothing again.
+Documents longer than ``max_length`` tokens are truncated. With ``augment`` changed copies of the
+training documents follow them. A stage of its own, so that another ``lr`` does not tokenize again.
 """
 
 import pandas as pd
@@ -16,20 +15,20 @@ from cleantune.data import tables
 from cleantune.models import encoder
 from cleantune.params.read import read_params
 
-READS = ("seed", "max_length", "augment")
+PARAMS = ("seed", "max_length", "augment")
 SOURCES = {
     "train": tables.LABELS / "train.parquet",
     "validation": tables.CLEAN / "validation.parquet",
     "test": tables.CLEAN / "test.parquet",
 }
 COLUMNS = ("id", "input_ids", "label", "length", "weight")
-CHUNK = 5_000  # documents tokenized at once: enough to keep every core busy
+CHUNK = 5_000  # documents per call: enough for all cores
 
 
 def main() -> None:
     """Tokenize the three splits."""
-    params = read_params(READS)
-    console.title("tokenize_text", "turn documents into token numbers")
+    params = read_params(PARAMS)
+    console.title("tokenize_text", "tokenize the documents")
 
     # ---- the tokenizer of the model that will be fine-tuned
     folder = encoder.pretrained_folder(encoder.PRETRAINED)
@@ -53,8 +52,8 @@ def main() -> None:
             rows.append((split, len(table), int(lengths.sum()), f"{lengths.mean():.1f}",
                          int(lengths.max()), cut))  # fmt: skip
 
-    # ---- what came of it
-    columns = ("split", "documents", "tokens", "mean", "longest", "cut")
+    # ---- report
+    columns = ("split", "documents", "tokens", "mean", "longest", "truncated")
     console.table(f"Tokens (at most {params.max_length} a document)", columns, rows)
     console.outputs(tables.TOKENS)
 
@@ -62,17 +61,19 @@ def main() -> None:
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], what: str, max_length: int
 ) -> tuple[pd.Series, int]:
-    """Return each text's token numbers, special ones included, and how many texts were cut."""
+    """Return each text's token ids, with special tokens, and the number of truncated texts."""
     tokens: list[list[int]] = []
     cut = 0
     with console.Bar(f"tokenizing {what}", len(texts)) as bar:
         for start in range(0, len(texts), CHUNK):
             chunk = texts[start : start + CHUNK]
-            found = tokenizer(chunk, return_attention_mask=False, verbose=False)["input_ids"]
-            for i in (i for i, ids in enumerate(found) if len(ids) > max_length):
-                found[i] = tokenizer(chunk[i], truncation=True, max_length=max_length)["input_ids"]
+            ids_of_chunk = tokenizer(chunk, return_attention_mask=False, verbose=False)["input_ids"]
+            for i in (i for i, ids in enumerate(ids_of_chunk) if len(ids) > max_length):
+                ids_of_chunk[i] = tokenizer(chunk[i], truncation=True, max_length=max_length)[
+                    "input_ids"
+                ]
                 cut += 1
-            tokens += found
+            tokens += ids_of_chunk
             bar.advance(len(chunk))
     return pd.Series(tokens, dtype=object), cut
 

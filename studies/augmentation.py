@@ -1,13 +1,13 @@
-"""Judge augmentation, label smoothing and R-Drop by the accuracy of models trained with them.
+"""Accuracy of models trained with augmentation, label smoothing and R-Drop.
 
     python -m studies.augmentation                                (after `dvc repro tokenize_text`)
-    python -m studies.augmentation --documents 500 --methods none,swap --seeds 0    (a quick look)
+    python -m studies.augmentation --documents 500 --methods none,swap --seeds 0    (quick)
 
-The training documents of the pipeline, or a random part of them, the same for every method under
-one seed; its validation set, or as large a part of it, chooses the epoch, its test set is read at
-the end. Every method gets as many optimizer steps: where copies double the documents, the epochs
-are halved, and no run ends early. All else is as in params.yaml. A method that the base model
-cannot do (``masked`` without a head for guessing words) is left out, and said to be.
+The training documents of the pipeline, or a random sample of them, the same for every method with
+the same seed; the validation set, or a sample of that size, selects the epoch; the test set is read
+at the end. Every method gets the same number of optimizer steps: where copies double the documents,
+the epochs are halved; there is no early stopping. Other params are those of params.yaml. ``masked`` is
+skipped, with a message, if the base model has no masked-language head.
 """
 
 import argparse
@@ -38,7 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
 COPIES = 1
 COPYING = ("swap", "synonyms", "masked")
 EPOCHS = {"500": 12, "2000": 8, "all": 2}
-"""Passes over so many documents, where there are no copies: enough to fit the smaller sets, too."""
+"""Epochs by number of documents, without copies: enough to fit the smaller sets too."""
 SPLITS = ("validation", "test")
 VALIDATION = tables.CLEAN / "validation.parquet"
 
@@ -58,25 +58,25 @@ def main() -> None:
     epochs = options.epochs or [EPOCHS.get(d, 4) for d in options.documents]
     if len(epochs) != len(sizes) or any(n < 2 or n % 2 for n in epochs):
         raise UserError("--epochs: an even number for each of --documents, for copies halve it.")
-    methods = [m for m in options.methods if m != "masked" or _guesses_words()]
+    methods = [m for m in options.methods if m != "masked" or _has_masked_language_head()]
 
     rows = []
     for (name, size), passes in zip(sizes.items(), epochs, strict=True):
-        found: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
+        runs_by_method: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
         for seed in options.seeds:
             order = np.random.default_rng(seed).permutation(len(train))[:size]
             part = train.iloc[np.sort(order)]
             for method in methods:
                 accuracies = measure(part, method, seed, passes)
-                found[method].append(accuracies)
-                figures = ", ".join(f"{split} {accuracies[split]:.4f}" for split in SPLITS)
-                console.say(f"{name} documents, seed {seed}, {method}: {figures}")
-        for method, runs in found.items():
+                runs_by_method[method].append(accuracies)
+                scores = ", ".join(f"{split} {accuracies[split]:.4f}" for split in SPLITS)
+                console.say(f"{name} documents, seed {seed}, {method}: {scores}")
+        for method, runs in runs_by_method.items():
             rows.append((f"{size:,}", method, *(spread([r[s] for r in runs]) for s in SPLITS),
-                         _gain(runs, found.get("none"))))  # fmt: skip
+                         _gain(runs, runs_by_method.get("none"))))  # fmt: skip
     console.table(
         f"accuracy, mean and standard deviation of {len(options.seeds)} seed(s)",
-        ("documents", "method", *SPLITS, "test, beside none"),
+        ("documents", "method", *SPLITS, "test, difference to none"),
         rows,
         prose=("method",),
     )
@@ -99,19 +99,19 @@ def measure(train: pd.DataFrame, method: str, seed: int, epochs: int) -> dict[st
         return fine_tuned(folder, SPLITS)
 
 
-def _guesses_words() -> bool:
-    """Tell, and say, whether the base model can do ``masked``."""
+def _has_masked_language_head() -> bool:
+    """Return whether the base model supports ``masked``; print a message if not."""
     folder = encoder.pretrained_folder()
     try:
         copies.masked_language_model(folder, encoder.load_tokenizer(folder))
     except UserError as error:
-        console.say(f"masked is left out. {error}")
+        console.say(f"masked is skipped. {error}")
         return False
     return True
 
 
 def _gain(runs: list[dict[str, float]], plain: list[dict[str, float]] | None) -> str:
-    """Return how far test accuracy is from that without augmentation, seed by seed, in points."""
+    """Return the paired difference in test accuracy to no augmentation, in percentage points."""
     if plain is None or plain is runs:
         return ""
     gains = [100 * (a["test"] - b["test"]) for a, b in zip(runs, plain, strict=True)]

@@ -1,7 +1,7 @@
-"""Count how often each reported interval covers the value that it is for.
+"""Measure the coverage of each reported confidence interval by simulation.
 
     python -m studies.interval_coverage                                  (a quarter of an hour on two cores)
-    python -m studies.interval_coverage --simulations 200 --sizes 100,500 --classes 4     (a quick look)
+    python -m studies.interval_coverage --simulations 200 --sizes 100,500 --classes 4     (quick)
 
 Documents have normal scores with a mean of their own for each class, so that the exact probability
 of each class is known; the value covered is that of a million documents (an ECE of 0 where the
@@ -35,7 +35,7 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Kind:
-    """How test sets are drawn."""
+    """A distribution of test sets."""
 
     sharpness: float = 1.0
     """What the exact log-probabilities are multiplied by."""
@@ -69,39 +69,39 @@ def drawn(rng: np.random.Generator, kind: Kind, n: int, classes: int) -> Test:
     scores = rng.standard_normal((n, classes))
     scores[np.arange(n), labels] += DISTANCE[classes]
     noisy = scores + 0.5 * rng.standard_normal((n, classes))
-    exact, theirs = (DISTANCE[classes] * s + np.log(prior) for s in (scores, noisy))
+    exact, baseline = (DISTANCE[classes] * s + np.log(prior) for s in (scores, noisy))
     times = np.where(rng.random(n) < kind.copied, 5, 1)
     rows = np.repeat(np.arange(n), times)[:n]
     return Test(labels[rows], metrics.softmax(kind.sharpness * exact)[rows],
-                theirs.argmax(axis=1)[rows], rows)  # fmt: skip
+                baseline.argmax(axis=1)[rows], rows)  # fmt: skip
 
 
 def values(test: Test) -> Values:
     """Return the value of everything that gets an interval."""
     predicted, classes = test.probabilities.argmax(axis=1), test.probabilities.shape[1]
-    found = metrics.headline(test.labels, test.probabilities, predicted, BINS)
+    result = metrics.headline(test.labels, test.probabilities, predicted, BINS)
     each = metrics.precision_recall_f1(metrics.confusion(test.labels, predicted, classes))
-    found |= {f"one class: {name}": float(value[-1])
+    result |= {f"one class: {name}": float(value[-1])
               for name, value in zip(("precision", "recall", "f1"), each, strict=True)}  # fmt: skip
-    theirs = metrics.confusion(test.labels, test.baseline, classes)
+    baseline = metrics.confusion(test.labels, test.baseline, classes)
     right = float((test.baseline == test.labels).mean())
-    f1 = float(metrics.precision_recall_f1(theirs)[2].mean())
-    return found | {"ahead by: accuracy": found["accuracy"] - right,
-                    "ahead by: macro_f1": found["macro_f1"] - f1}  # fmt: skip
+    f1 = float(metrics.precision_recall_f1(baseline)[2].mean())
+    return result | {"difference: accuracy": result["accuracy"] - right,
+                     "difference: macro_f1": result["macro_f1"] - f1}  # fmt: skip
 
 
 def intervals(test: Test) -> dict[str, confidence_intervals.Interval]:
     """Return all intervals of a test set."""
     predicted, last = test.probabilities.argmax(axis=1), test.probabilities.shape[1] - 1
-    found = confidence_intervals.intervals(
+    result = confidence_intervals.intervals(
         test.labels, test.probabilities, predicted, BINS, test.groups
     )
     one = confidence_intervals.of_class(test.labels, predicted, last, test.groups)
-    ahead = confidence_intervals.paired_difference(
+    difference = confidence_intervals.paired_difference(
         test.labels, predicted, test.baseline, test.groups
     )
-    return (found | {f"one class: {name}": ends for name, ends in one.items()}
-            | {f"ahead by: {name}": ends for name, ends in ahead.items()})  # fmt: skip
+    return (result | {f"one class: {name}": ends for name, ends in one.items()}
+            | {f"difference: {name}": ends for name, ends in difference.items()})  # fmt: skip
 
 
 @functools.cache
@@ -165,10 +165,10 @@ def main() -> None:
     columns = {}
     for n in options.sizes:
         for classes in options.classes:
-            found = [coverage(KINDS[kind], n, classes, options.simulations, options.jobs)
-                     for kind in options.kinds]  # fmt: skip
-            columns[f"{n:,} / {classes}"] = found
-            for kind, of in zip(options.kinds, found, strict=True):
+            by_kind = [coverage(KINDS[kind], n, classes, options.simulations, options.jobs)
+                       for kind in options.kinds]  # fmt: skip
+            columns[f"{n:,} / {classes}"] = by_kind
+            for kind, of in zip(options.kinds, by_kind, strict=True):
                 each = ", ".join(f"{name} {100 * share:.1f}" for name, share in of.items())
                 console.say(f"{n:,} documents, {classes} classes, {kind}: {each}")
     console.say(f"\nCoverage in %, {options.simulations:,} simulations a kind; documents / classes")

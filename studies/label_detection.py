@@ -1,15 +1,15 @@
-"""How well wrong labels are found, and what that is worth, against cleanlab as it comes.
+"""Detection of label errors and its effect on accuracy, compared with cleanlab's defaults.
 
     python -m studies.label_detection --train CSV --test CSV --human CSV [--noises human-0 uniform]
         [--models tfidf encoder ensemble finetuned] [--priors given uniform]
 
 ``--train`` and ``--test`` have AG News' form (no header: class from 1, title, text); ``--human``
 has the header title,description,label,annotator_1,annotator_2,annotator_3, labels from 0, of
-documents that also stand in ``--train``.
+documents that are also in ``--train``.
 
-The kinds of noise are explained in studies/noisy_labels.py. ``finetuned`` is left out unless asked for:
-it is for a GPU. ``--priors`` are values of ``label_noise.prior``. Training and review use what the
-last of ``--models`` finds with the last of ``--priors``.
+The kinds of noise are explained in studies/noisy_labels.py. ``finetuned`` is not run by default: it
+needs a GPU. ``--priors`` are values of ``label_noise.prior``. Training and review use the labels
+flagged by the last of ``--models`` with the last of ``--priors``.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from cleantune.data.near_duplicates import Shingles, Similar
 from cleantune.labels import confident_learning as lq
 from cleantune.labels import label_models, noise_rate
 from cleantune.params.read import read_params
-from stages.label_noise import LIKELY, ROUNDS
+from stages.label_noise import RELABEL_THRESHOLD, ROUNDS
 from studies import noisy_labels
 
 MODELS = ("tfidf", "encoder", "ensemble")
 PRIORS = ("given", "uniform", "auto")
-FIGURES = ("AUROC", "AP", "P@100", "P@500", "P@1000", "F1", "prec", "recall", "rate")
+METRICS = ("AUROC", "AP", "P@100", "P@500", "P@1000", "F1", "prec", "recall", "rate")
 REVIEWED = (0.01, 0.02, 0.05, 0.10, 0.20)
 
 
-class Found(NamedTuple):
-    """What a detector says of n documents."""
+class Detection(NamedTuple):
+    """A detector's results for n documents."""
 
     score: lq.Floats
     flagged: lq.Mask
@@ -70,32 +70,37 @@ def main() -> None:
         rows, given, true = noisy_labels.make(noise, data, arguments.documents)
         wrong = given != true
         print(f"\n== {noise}: {len(rows):,} documents, {wrong.mean():.1%} of the labels wrong")
-        print(f"{'detector':40}" + "".join(f"{name:>7}" for name in FIGURES))
-        real = rows < len(data.people)  # whose labels people gave; the others' are drawn like them
-        for name, found in detectors(data, rows, given, true, arguments.models, arguments.priors):
-            print(f"{name:40}{figures(found, wrong)}", flush=True)
+        print(f"{'detector':40}" + "".join(f"{name:>7}" for name in METRICS))
+        # the others' labels are sampled like the human ones
+        real = rows < len(data.people)
+        for name, detection in detectors(
+            data, rows, given, true, arguments.models, arguments.priors
+        ):
+            print(f"{name:40}{metrics(detection, wrong)}", flush=True)
             if 0 < real.sum() < len(rows) and noise.startswith("human"):
-                part = found._replace(score=found.score[real], flagged=found.flagged[real],
-                                      rate=float("nan"))  # of all documents # fmt: skip
+                part = detection._replace(score=detection.score[real], flagged=detection.flagged[real],
+                                          rate=float("nan"))  # of all documents # fmt: skip
                 print(
-                    f"{f'  on the {real.sum():,} labelled by people':40}{figures(part, wrong[real])}"
+                    f"{f'  on the {real.sum():,} with human labels':40}{metrics(part, wrong[real])}"
                 )
         own = np.arange(len(rows)), given
-        quality = noise_rate.posterior(found.probabilities, given)[own]
-        expected = noise_rate.error_probability(quality, found.rate)
+        quality = noise_rate.posterior(detection.probabilities, given)[own]
+        expected = noise_rate.error_probability(quality, detection.rate)
         for stated in (0.7, 0.8, 0.9):
-            flagged = noise_rate.suspects(quality, expected, stated)
-            print(f"label_noise.precision {stated}: {flagged.sum():,} suspects, "
+            flagged = noise_rate.flagged_labels(quality, expected, stated)
+            print(f"label_noise.precision {stated}: {flagged.sum():,} flagged, "
                   f"{wrong[flagged].mean() if flagged.any() else 0:.3f} of them wrong")  # fmt: skip
-        # the last detector found: its verdict is what training and review work with
-        worth(data, rows, given, true, found, found.flagged & (expected > LIKELY))
+        # training and review use the last detector
+        print_training_effect(
+            data, rows, given, true, detection, detection.flagged & (expected > RELABEL_THRESHOLD)
+        )
 
 
-# ---- finding
+# ---- detection
 
 
 def tfidf(texts: list[str]) -> csr_matrix:
-    """Return TF-IDF of words and pairs, (texts, terms)."""
+    """Return TF-IDF of word unigrams and bigrams, (texts, terms)."""
     return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True).fit_transform(texts)
 
 
@@ -106,41 +111,41 @@ def detectors(
     true: lq.Ints,
     models: Sequence[str],
     priors: Sequence[str],
-) -> Iterator[tuple[str, Found]]:
-    """Yield each detector's name and findings, ours in the order of ``models`` and ``priors``, last.
+) -> Iterator[tuple[str, Detection]]:
+    """Yield each detector's name and results, ours last, in the order of ``models`` and ``priors``.
 
-    Before ours stands what its views find when they learn from ``true``: no detector but a ceiling.
+    Before ours comes the ensemble trained on the ``true`` labels: an upper bound, not a detector.
     """
     texts, vectors = [data.texts[i] for i in rows], data.vectors[rows]
     own, features = (np.arange(len(rows)), given), tfidf(texts)
 
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
 
-    def crossed(x: Any, strength: float, balance: str | None) -> Any:
+    def out_of_fold(x: Any, strength: float, balance: str | None) -> Any:
         model = LogisticRegression(C=strength, class_weight=balance, max_iter=200)
         return cross_val_predict(model, x, given, cv=folds, method="predict_proba")
 
-    plain = crossed(features, 1.0, None)
+    plain = out_of_fold(features, 1.0, None)
     joint = estimate_joint(given, plain)
-    yield "cleanlab, TF-IDF", Found(-get_label_quality_scores(given, plain),
+    yield "cleanlab, TF-IDF", Detection(-get_label_quality_scores(given, plain),
                                     find_label_issues(given, plain), 1 - float(np.trace(joint)), plain)  # fmt: skip
-    mean = (crossed(features, 1.0, "balanced") + crossed(vectors, 10.0, "balanced")) / 2
+    mean = (out_of_fold(features, 1.0, "balanced") + out_of_fold(vectors, 10.0, "balanced")) / 2
     differs = mean.argmax(axis=1) != given
-    yield "TF-IDF + encoder, prediction differs", Found(1 - mean[own], differs,
+    yield "TF-IDF + encoder, prediction differs", Detection(1 - mean[own], differs,
                                                       float(differs.mean()), mean)  # fmt: skip
     groups = Similar(Shingles(texts), 0.8).groups(range(len(texts)))
     fold = lq.fold_numbers(given, [groups[i] for i in range(len(texts))], 5, 0)
     params = read_params(["label_noise"])
 
-    def views_of(name: str) -> list[lq.View]:
+    def models_of(name: str) -> list[lq.LabelModel]:
         settings = params.label_noise.model_copy(update={"model": name})
-        return label_models.look(texts, given, fold, settings, 0, vectors)[0]
+        return label_models.build(texts, given, fold, settings, 0, vectors)[0]
 
     prior = lq.class_prior(true, priors[-1])
-    ceiling = lq.true_label_probabilities(views_of("ensemble"), true, prior, fold, rounds=1)[0]
+    ceiling = lq.true_label_probabilities(models_of("ensemble"), true, prior, fold, rounds=1)[0]
     yield (
-        "(ensemble that learnt the true labels)",
-        Found(
+        "(ensemble trained on the true labels)",
+        Detection(
             1 - ceiling[own],
             ceiling.argmax(axis=1) != given,
             1 - float(ceiling[own].mean()),
@@ -148,65 +153,68 @@ def detectors(
         ),
     )
     for name, prior_name in itertools.product(models, priors):
-        views = views_of(name)
+        ensemble = models_of(name)
         prior = lq.class_prior(given, prior_name)
-        rounds = lq.true_label_probabilities(views, given, prior, fold, rounds=ROUNDS)
-        found = lq.over_rounds(rounds, prior)
-        quality = noise_rate.posterior(found, given)[own]
+        rounds = lq.true_label_probabilities(ensemble, given, prior, fold, rounds=ROUNDS)
+        probabilities = lq.average_rounds(rounds, prior)
+        quality = noise_rate.posterior(probabilities, given)[own]
         rate = noise_rate.noise_rate(rounds, given).estimate
         expected = noise_rate.error_probability(quality, rate)
-        contradicted = int((found.argmax(axis=1) != given).sum())
-        flagged = noise_rate.suspects(quality, expected, at_least=contradicted)
-        yield f"ours, {name}, prior {prior_name}", Found(1 - quality, flagged, rate, found)
+        contradicted = int((probabilities.argmax(axis=1) != given).sum())
+        flagged = noise_rate.flagged_labels(quality, expected, at_least=contradicted)
+        yield (
+            f"ours, {name}, prior {prior_name}",
+            Detection(1 - quality, flagged, rate, probabilities),
+        )
 
 
-def figures(found: Found, wrong: lq.Mask) -> str:
-    """Return one row of the table."""
+def metrics(detection: Detection, wrong: lq.Mask) -> str:
+    """Return one row of the table of ``METRICS``."""
     if not wrong.any():
-        return f"flagged {found.flagged.mean():.1%}, estimated rate {found.rate:.3f}"
-    order = np.argsort(-found.score, kind="stable")
+        return f"flagged {detection.flagged.mean():.1%}, estimated rate {detection.rate:.3f}"
+    order = np.argsort(-detection.score, kind="stable")
     heads = [wrong[order[:k]].mean() for k in (100, 500, 1000)]
-    right = (found.flagged & wrong).sum()
-    numbers = [roc_auc_score(wrong, found.score), average_precision_score(wrong, found.score), *heads,
-               f1_score(wrong, found.flagged), right / max(found.flagged.sum(), 1),
-               right / wrong.sum(), found.rate]  # fmt: skip
+    right = (detection.flagged & wrong).sum()
+    numbers = [roc_auc_score(wrong, detection.score), average_precision_score(wrong, detection.score), *heads,
+               f1_score(wrong, detection.flagged), right / max(detection.flagged.sum(), 1),
+               right / wrong.sum(), detection.rate]  # fmt: skip
     return "".join(f"{number:7.3f}" for number in numbers)
 
 
-# ---- what it is worth
+# ---- effect on training
 
 
-def worth(
+def print_training_effect(
     data: noisy_labels.Corpus,
     rows: lq.Ints,
     given: lq.Ints,
     true: lq.Ints,
-    found: Found,
+    detection: Detection,
     likely: lq.Mask,
 ) -> None:
     """Print test accuracy after each action and after review, with two kinds of classifier.
 
-    ``likely`` (n,) are the suspects likelier wrong than right, on which the stage acts.
+    ``likely`` (n,) are the flagged labels with P(error) > 0.5, on which the stage acts.
     """
     test = np.arange(data.train, len(data.texts))
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     lexical = vectorizer.fit_transform([data.texts[i] for i in rows])
-    judged = vectorizer.transform([data.texts[i] for i in test])
-    heads = {"encoder": (data.vectors[rows], data.vectors[test], 10.0), "TF-IDF": (lexical, judged, 1.0)}  # fmt: skip
+    lexical_test = vectorizer.transform([data.texts[i] for i in test])
+    heads = {"encoder": (data.vectors[rows], data.vectors[test], 10.0), "TF-IDF": (lexical, lexical_test, 1.0)}  # fmt: skip
     rng = np.random.default_rng(0)
     shuffled = rng.permutation(len(rows))
-    order = np.argsort(-found.score, kind="stable")
+    order = np.argsort(-detection.score, kind="stable")
     every, kept = np.ones(len(rows), bool), ~likely
     at_random = ~np.isin(np.arange(len(rows)), rng.permutation(len(rows))[: likely.sum()])
-    looks = found.probabilities.argmax(axis=1)
-    best = np.where(likely, looks, given)
-    trust = found.probabilities[np.arange(len(rows)), given]
+    predicted = detection.probabilities.argmax(axis=1)
+    best = np.where(likely, predicted, given)
+    quality = detection.probabilities[np.arange(len(rows)), given]
     arms: dict[str, tuple[lq.Ints, lq.Mask, Any]] = {
         "noisy": (given, every, None), "true": (true, every, None), "dropped": (given, kept, None),
-        "relabelled": (best, every, None), "weighted": (given, every, trust),
+        "relabelled": (best, every, None), "weighted": (given, every, quality),
         "dropped at random": (given, at_random, None),
-        "all suspects dropped": (given, ~found.flagged, None),
-        "all suspects relabelled": (np.where(found.flagged, looks, given), every, None)}  # fmt: skip
+        "all flagged dropped": (given, ~detection.flagged, None),
+        "all flagged relabelled": (np.where(detection.flagged, predicted, given), every, None)}  # fmt: skip
     for share in REVIEWED:
         for name, by, others, left in (("ours, rest relabelled", order, best, every),
                                        ("ours, rest dropped", order, given, kept),
@@ -219,7 +227,9 @@ def worth(
                 None,
             )
     table = {name: accuracies(arms, *head, data.labels[test]) for name, head in heads.items()}
-    print(f"{found.flagged.sum():,} suspects, {likely.sum():,} likelier wrong than right")
+    print(
+        f"{detection.flagged.sum():,} flagged labels, {likely.sum():,} with P(error) > {RELABEL_THRESHOLD}"
+    )
     print(f"{'trained on':40}" + "".join(f"{name:>10} gap" for name in table))
     for arm in arms:
         cells = (recovered(accuracy[arm], accuracy) for accuracy in table.values())
@@ -227,19 +237,19 @@ def worth(
 
 
 def accuracies(
-    arms: dict[str, Any], x: Any, judged: Any, strength: float, truth: lq.Ints
+    arms: dict[str, Any], x: Any, x_test: Any, strength: float, truth: lq.Ints
 ) -> dict[str, float]:
     """Return the test accuracy of logistic regression trained on each arm."""
     result = {}
     for arm, (labels, keep, weight) in arms.items():
         model = LogisticRegression(C=strength, max_iter=200)
         model.fit(x[keep], labels[keep], sample_weight=None if weight is None else weight[keep])
-        result[arm] = float((model.predict(judged) == truth).mean())
+        result[arm] = float((model.predict(x_test) == truth).mean())
     return result
 
 
 def recovered(accuracy: float, table: dict[str, float]) -> str:
-    """Return an accuracy and which share of the gap from noisy to true it makes good."""
+    """Return an accuracy and the share of the gap from noisy to true labels that it closes."""
     gap = table["true"] - table["noisy"]
     return f"{accuracy:10.4f}" + (
         f" {(accuracy - table['noisy']) / gap:3.0%}" if gap > 0.005 else "   -"

@@ -1,10 +1,10 @@
-"""Documents with wrong labels of several kinds, for studies.label_detection.
+"""Corpora with label noise of several kinds, for studies.label_detection.
 
-``majority`` and ``annotator-1`` to ``-3`` are what people said, on the documents of ``--human``
-alone. ``human-0`` and ``human-1`` are the size of the published comparison: the majority's labels
-on one half of these documents, and as many others as make ``--documents``, whose labels are drawn
-from a model of the majority's errors fit on the *other* half, so that nothing is measured on what
-it was fit to. ``uniform`` and ``pair`` change one label in five, ``none`` changes none.
+``majority`` and ``annotator-1`` to ``-3`` are human labels, of the documents of ``--human``
+only. ``human-0`` and ``human-1`` have the size of the published comparison: the majority's labels
+on one half of these documents, and others up to ``--documents``, whose labels are sampled from a
+model of the majority's errors fitted on the *other* half, so that it is not evaluated on its
+training data. ``uniform`` and ``pair`` change one label in five, ``none`` changes none.
 """
 
 import hashlib
@@ -97,9 +97,9 @@ def draw(data: Corpus, fit: lq.Ints, rows: lq.Ints, rng: np.random.Generator) ->
     result = data.labels[rows].copy()
     for label in range(4):
         known, new = fit[data.labels[fit] == label], np.flatnonzero(data.labels[rows] == label)
-        said = data.people[known, 0]
-        known = known[np.bincount(said, minlength=4)[said] >= 5]
-        if len(np.unique(data.people[known, 0])) < 2:  # hardly an error among them
+        given = data.people[known, 0]
+        known = known[np.bincount(given, minlength=4)[given] >= 5]
+        if len(np.unique(data.people[known, 0])) < 2:  # too few errors
             continue
         model = LogisticRegressionCV(Cs=[0.1, 1, 10], cv=5, scoring="neg_log_loss", max_iter=500)
         model.fit(data.vectors[known], data.people[known, 0])

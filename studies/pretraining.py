@@ -1,10 +1,10 @@
-"""Judge continued pretraining by perplexity, and by the accuracy of what is fine-tuned from it.
+"""Continued pretraining: perplexity, and accuracy after fine-tuning.
 
     python -m studies.pretraining --epochs 2                      (after `dvc repro tokenize_text`)
     python -m studies.pretraining --epochs 2 --documents 6000     (fewer labelled documents)
 
-stages.pretrain goes on with the base model on all training text, once. Then both models are
-fine-tuned by stages.finetune with each seed on the same documents; the validation set chooses the
+stages.pretrain continues pretraining of the base model on all training text, once. Then both models are
+fine-tuned by stages.finetune with each seed on the same documents; the validation set selects the
 epoch, the test set is read at the end. All else is as in params.yaml.
 """
 
@@ -38,13 +38,13 @@ def main() -> None:
     if options.epochs < 1 or not 0 < documents <= len(train):
         raise UserError(f"--epochs: 1 or more; --documents: 1 to {len(train):,}.")
     if not (encoder.PRETRAINED / encoder.POINTER).is_file():
-        raise UserError(f"{encoder.PRETRAINED} is no base model any more: set pretrain.epochs to 0 and run "
+        raise UserError(f"{encoder.PRETRAINED} is not the base model: set pretrain.epochs to 0 and run "
                         "`dvc repro pretrain`.")  # fmt: skip
     labels = tables.LABELS / "train.parquet"
     texts = [tables.CLEAN / f"{split}.parquet" for split in SPLITS]
     rate = {"pretrain.lr": options.lr} if options.lr is not None else {}
 
-    found: dict[str, dict[str, list[float]]] = {
+    accuracy_by_start: dict[str, dict[str, list[float]]] = {
         start: {split: [] for split in SPLITS} for start in ("base model", "pretrained")
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,26 +53,31 @@ def main() -> None:
         run("fetch_models", pretrained)
         run("pretrain", pretrained)
         record = files.read_json(pretrained / encoder.PRETRAINED / "pretraining.json")
-        console.say(f"perplexity of hidden validation tokens: {record['perplexity_before']:.1f} "
+        console.say(f"perplexity of masked validation tokens: {record['perplexity_before']:.1f} "
                     f"before, {record['perplexity_after']:.1f} after")  # fmt: skip
         for seed in options.seeds:
             rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:documents])
-            for start, accuracies in found.items():
+            for start, accuracies in accuracy_by_start.items():
                 folder = Path(temporary) / f"{start}-{seed}"
                 source = pretrained if start == "pretrained" else Path()
                 furnish(folder, {"seed": seed}, texts, source)
                 tables.write_table(folder / labels, train.iloc[rows], tuple(train.columns))
                 for split, accuracy in fine_tuned(folder, SPLITS).items():
                     accuracies[split].append(accuracy)
-                figures = ", ".join(f"{split} {accuracies[split][-1]:.4f}" for split in SPLITS)
-                console.say(f"seed {seed}, {start}: {figures}")
+                scores = ", ".join(f"{split} {accuracies[split][-1]:.4f}" for split in SPLITS)
+                console.say(f"seed {seed}, {start}: {scores}")
     console.table(
         f"accuracy after fine-tuning on {documents:,} documents, {len(options.seeds)} seed(s)",
         ("from", *SPLITS),
-        [(start, *(spread(by[split]) for split in SPLITS)) for start, by in found.items()],
+        [
+            (start, *(spread(by[split]) for split in SPLITS))
+            for start, by in accuracy_by_start.items()
+        ],
     )
     for split in SPLITS:
-        gains = 100 * np.subtract(found["pretrained"][split], found["base model"][split])
+        gains = 100 * np.subtract(
+            accuracy_by_start["pretrained"][split], accuracy_by_start["base model"][split]
+        )
         console.say(f"{split}: {gains.mean():+.2f} points{_interval(gains)}")
 
 

@@ -1,7 +1,7 @@
-"""What studies share that train by the pipeline's own stages, each time in a folder of its own.
+"""Runs of the pipeline's stages in separate folders, for studies.
 
-``furnish`` gives a folder what the stages read beside documents, ``run`` runs one of them there,
-``fine_tuned`` tokenizes, fine-tunes and says how often the model is right.
+``furnish`` writes the inputs of the stages other than documents, ``run`` runs a stage there,
+``fine_tuned`` tokenizes, fine-tunes and returns accuracies.
 """
 
 import os
@@ -28,7 +28,7 @@ CODE = Path(__file__).parents[1]
 def furnish(
     folder: Path, changes: dict[str, Any], others: Sequence[Path] = (), base: Path = Path()
 ) -> None:
-    """Give a folder what stages need beside documents: params.yaml with ``changes``, and ``others``.
+    """Write the inputs of stages other than documents: params.yaml with ``changes``, and ``others``.
 
     The model to start from is the one in the project ``base``; one seed is trained.
     """
@@ -54,16 +54,16 @@ def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:
     run("tokenize_text", folder)
     run("finetune", folder)
     trained = classifier.load(folder / tables.FINETUNED)
-    found = {}
+    accuracy = {}
     for split in splits:
         tokens = tables.read_table(folder / tables.TOKENS / f"{split}.parquet")
-        guesses = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
-        found[split] = float((guesses == tokens["label"].to_numpy()).mean())
-    return found
+        predicted = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
+        accuracy[split] = float((predicted == tokens["label"].to_numpy()).mean())
+    return accuracy
 
 
 def _from_there(model: str) -> str:
-    """Return the name of a model so that it holds in any folder."""
+    """Return the name of a model so that it is valid in any folder."""
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 

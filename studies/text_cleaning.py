@@ -1,12 +1,12 @@
-"""Judge cleaning by what models trained on the text are worth.
+"""Accuracy of models trained on differently cleaned text.
 
     python -m studies.text_cleaning                                     (after `dvc repro pretrain`)
-    python -m studies.text_cleaning --models tfidf --seeds 0            (a quick look)
+    python -m studies.text_cleaning --models tfidf --seeds 0            (quick)
 
-The same documents, held-out part and models; only the text differs, in training and test alike:
+The same documents, validation split and models; only the text differs, in training and test alike:
 
 - raw: as released;
-- repaired: entities, markup, encoding and spaces mended, as stages.clean does unless told more;
+- repaired: entities, markup, encoding and spaces repaired, the default of stages.clean;
 - article: repaired, then lower case, stop words and punctuation removed.
 
 ``pipeline`` is ``repaired`` trained on what stages.clean keeps: without copies and leaks. Each model
@@ -31,7 +31,7 @@ from studies.stage_runs import fine_tuned, furnish, run, spread
 RECIPES = ("raw", "repaired", "article", "pipeline")
 MODELS = ("tfidf", "lstm", "transformer")
 VALIDATION_SHARE = 0.05
-FEWEST = 20  # documents, of which one validates
+MIN_DOCUMENTS = 20  # one of them for validation
 
 
 def main() -> None:
@@ -59,8 +59,8 @@ def main() -> None:
     rows_kept = set(pd.concat(kept.values())["id"])
 
     most = min(len(rows_kept if r == "pipeline" else splits["train"]) for r in options.recipes)
-    if options.documents is not None and not FEWEST <= options.documents <= most:
-        raise UserError(f"--documents: {options.documents}; allowed: {FEWEST} to {most:,}.")
+    if options.documents is not None and not MIN_DOCUMENTS <= options.documents <= most:
+        raise UserError(f"--documents: {options.documents}; allowed: {MIN_DOCUMENTS} to {most:,}.")
 
     artifacts = has_ag_news_artifacts(tables.full_text(splits["train"]))
     rows = []
@@ -68,16 +68,18 @@ def main() -> None:
         cleaned = {split: with_text(table, recipe, artifacts) for split, table in splits.items()}
         if recipe == "pipeline":
             cleaned["train"] = cleaned["train"][cleaned["train"]["id"].isin(rows_kept)]
-        found: dict[str, list[float]] = {model: [] for model in options.models}
+        accuracy_by_model: dict[str, list[float]] = {model: [] for model in options.models}
         for seed in options.seeds:
             train = cleaned["train"]
             if options.documents:
                 train = train.sample(options.documents, random_state=seed).sort_index()
             accuracies = measure(cleaned | {"train": train}, options.models, seed, options.epochs)
             for model, accuracy in accuracies.items():
-                found[model].append(accuracy)
+                accuracy_by_model[model].append(accuracy)
                 console.say(f"{recipe}, seed {seed}, {model}: {accuracy:.4f}")
-        rows.append((recipe, f"{len(train):,}", *(spread(found[m]) for m in options.models)))
+        rows.append(
+            (recipe, f"{len(train):,}", *(spread(accuracy_by_model[m]) for m in options.models))
+        )
     console.table(
         f"accuracy on {len(splits['test']):,} test documents, {len(options.seeds)} seed(s)",
         ("text", "documents", *options.models),
@@ -101,14 +103,14 @@ def measure(
     train, test = splits["train"].assign(group=splits["train"]["id"]), splits["test"]
     held_out = np.random.default_rng(seed).permutation(len(train)) < VALIDATION_SHARE * len(train)
     labels = test["label"].to_numpy()
-    found = {}
+    accuracy = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         columns = (*tables.TEXT_COLUMNS, "group")
         tables.write_table(folder / tables.CLEAN / "validation.parquet", train[held_out], columns)
         tables.write_table(folder / tables.CLEAN / "test.parquet", test, tables.TEXT_COLUMNS)
-        learnt = train[~held_out].assign(weight=1.0)
-        tables.write_table(folder / tables.LABELS / "train.parquet", learnt, (*columns, "weight"))
+        fitted = train[~held_out].assign(weight=1.0)
+        tables.write_table(folder / tables.LABELS / "train.parquet", fitted, (*columns, "weight"))
         baselines = [model for model in models if model != "transformer"]
         changes = {"seed": seed, "epochs": epochs, "baselines.models": baselines or ["tfidf"],
                    "baselines.flipped_shares": []}  # fmt: skip
@@ -118,10 +120,10 @@ def measure(
             for model in baselines:
                 scores = tables.read_table(folder / tables.BASELINES / f"{model}.parquet")
                 scores = scores[scores["split"] == "test"].filter(like="score_")
-                found[model] = float((scores.to_numpy().argmax(axis=1) == labels).mean())
+                accuracy[model] = float((scores.to_numpy().argmax(axis=1) == labels).mean())
         if "transformer" in models:
-            found["transformer"] = fine_tuned(folder, ("test",))["test"]
-    return found
+            accuracy["transformer"] = fine_tuned(folder, ("test",))["test"]
+    return accuracy
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def write(folder: Path) -> None:
                 "near_duplicates": {"groups": 2, "documents": 5, "largest": 3}}  # fmt: skip
     files.write_json(folder / tables.CLEAN / "summary.json", cleaning)
     files.write_json(folder / tables.LABELS / "summary.json", {
-        "documents": 180, "suspects": 20, "action": "drop", "labels_changed": 0, "documents_dropped": 7,
+        "documents": 180, "flagged": 20, "action": "drop", "labels_changed": 0, "documents_dropped": 7,
     })  # fmt: skip
     source = {
         "dataset": "tiny",

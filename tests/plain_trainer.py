@@ -39,7 +39,7 @@ class Plain(Trainer):
 
 def main() -> None:
     """Train and write the last weights."""
-    params = read_params(finetune.READS)
+    params = read_params(finetune.PARAMS)
     connection._quiet()
     args = TrainingArguments(
         output_dir="plain",

@@ -273,7 +273,7 @@ def _usage(
     artifacts = AG_NEWS if steps.pop("ag_news_artifacts", False) else ""
     read = REPAIRED + artifacts if repaired else "were read as they came"
     taken = [name.replace("_", " ") for name, on in steps.items() if on]
-    best, words = "shares.argmax()", "; ".join(decided.in_words())
+    best, words = "shares.argmax()", "; ".join(decided.describe())
     if decided.rule != "argmax":
         k = labels.index(str(decided.positive))
         best = f"{k} if shares[{k}] > {decided.threshold} else {1 - k}"

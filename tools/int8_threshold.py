@@ -26,7 +26,7 @@ def decide(model: OnnxClassifier, folder: Path, main: Decision) -> Decision:
     if not VALIDATION.is_file() or files.sha256(VALIDATION) != main.validation_sha256:
         print(f"note: {VALIDATION}, as the model was measured with, is not at hand: no threshold and "
               "no temperature is chosen for int8", file=sys.stderr)  # fmt: skip
-        return threshold.UNDECIDED
+        return threshold.DEFAULT
     table = tables.read_table(VALIDATION)
     print(f"choosing for int8 on {len(table):,} validation documents, once", file=sys.stderr)
     logits = model.logits(model.encode(tables.full_text(table)))

@@ -101,7 +101,7 @@ def main() -> None:
     model = AllSeeds(arguments.model) if arguments.seeds else load(arguments.model, arguments.int8)
     steps = predict_input.steps_of(arguments.model)
     decided = decide(model, arguments.model, arguments.int8)
-    print("; ".join(decided.in_words()), file=sys.stderr)
+    print("; ".join(decided.describe()), file=sys.stderr)
     predictions = predict(model, records, steps, decided, quiet=not arguments.out)
     if arguments.out:
         given = [p.as_json() for p in predictions]
@@ -163,7 +163,7 @@ def predict(
     model: Model,
     records: list[Record],
     steps: TextSteps,
-    decided: Decision = threshold.UNDECIDED,
+    decided: Decision = threshold.DEFAULT,
     quiet: bool = True,
 ) -> list[Prediction]:
     """Classify documents, batched by length, in the order given.

@@ -1,4 +1,4 @@
-"""Review suspect labels: open the page, bring its decisions into the project, see how far it is.
+"""Review flagged labels: open the page, apply its decisions, count what is left.
 
 python -m tools.review open                    # in the browser, from disk
 python -m tools.review open --port 8765        # served on this machine only, for an ssh tunnel
@@ -30,7 +30,7 @@ def main() -> None:
     opening.add_argument("--port", type=int, help="serve it on 127.0.0.1 instead")
     applying = commands.add_parser("apply", help="merge an exported file into data/corrections.csv")
     applying.add_argument("file", type=Path)
-    commands.add_parser("status", help="count suspects and reviewed labels")
+    commands.add_parser("status", help="count flagged and reviewed labels")
     arguments = parser.parse_args()
     if arguments.command == "open":
         open_page(arguments.port)
@@ -87,7 +87,7 @@ def apply_file(path: Path) -> None:
     """Merge the decisions in ``path`` into data/corrections.csv; a later one replaces an earlier.
 
     Both files are read and checked in full before the first byte is written, and the result takes
-    its name in one rename. Raises ``UserError`` naming file, line and mend; then nothing changed.
+    its name in one rename. Raises ``UserError`` naming file, line and fix; then nothing changed.
     """
     dataset, names, raw = _raw()
     before = read_corrections(CORRECTIONS, raw, names, dataset)
@@ -106,14 +106,14 @@ def apply_file(path: Path) -> None:
 
 
 def status() -> None:
-    """Print how many suspects are reviewed, and by which pairs labels were changed."""
+    """Print how many flagged labels are reviewed, and by which pairs labels were changed."""
     dataset, names, raw = _raw()
     reviewed = read_corrections(CORRECTIONS, raw, names, dataset)
-    issues = tables.read_table(tables.LABELS / "issues.parquet", ("id", "suspect"))
-    suspects = set(issues.loc[issues["suspect"], "id"])
-    done = suspects & set(reviewed["id"])
+    issues = tables.read_table(tables.LABELS / "issues.parquet", ("id", "flagged"))
+    flagged = set(issues.loc[issues["flagged"], "id"])
+    done = flagged & set(reviewed["id"])
     console.say(f"{CORRECTIONS}: {_in_words(reviewed)}")
-    console.say(f"{PAGE}: {len(suspects):,} suspects, {len(suspects - done):,} left to review")
+    console.say(f"{PAGE}: {len(flagged):,} flagged labels, {len(flagged - done):,} left to review")
     if done:
         console.say(f"{len(done):,} of them were reviewed since: `dvc repro` takes them off")
     pairs = Counter(zip(reviewed["old_label"], reviewed["new_label"], strict=True))

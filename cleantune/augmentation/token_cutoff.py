@@ -1,4 +1,4 @@
-"""Token cutoff: in training, hide a random share of each document's tokens from the model."""
+"""Token cutoff: mask a random share of each document's tokens from attention, in training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,12 @@ from cleantune.training import batches
 
 
 class Cutoff:
-    """Hides a share of the tokens in the batches of ``collate``, others in each epoch.
+    """Cuts a share of the tokens in the batches of ``collate``, others in each epoch.
 
     Token cutoff (Shen et al. 2020, arXiv 2009.13818), by the attention mask: no token attends to
-    one that is cut, and the rest keep their positions. Special tokens stay, the last token
-    (GPT-2 answers by it) and one other at least. What is cut follows from the seed, the epoch and
-    the document, whoever computes it.
+    one that is cut, and the rest keep their positions. Special tokens are kept, and so are the last token
+    (which GPT-2 classifies by) and at least one other. The cut depends on the seed, the epoch and
+    the document only, not on the process.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A class-conditional n-gram language model: whichever class makes the text likeliest.
+"""A class-conditional n-gram language model; it predicts the class of highest likelihood.
 
 Interpolated Kneser-Ney smoothing (Kneser and Ney 1995; Chen and Goodman 1999, section 4.1.6), one
 absolute discount per order, the lowest order interpolated with the uniform distribution. Written

@@ -53,7 +53,7 @@ def word_vectors(
                          epochs=epochs, seed=seed, workers=1)  # fmt: skip
         for word, i in ids.items():
             start[i] = model.wv[word]
-        # What all vectors share says nothing of a word, and in a small corpus it is most of them.
+        # Remove the component that all vectors share, which dominates them in a small corpus.
         start[UNKNOWN + 1 :] -= start[UNKNOWN + 1 :].mean(axis=0)
         start[UNKNOWN + 1 :] /= start[UNKNOWN + 1 :].std()  # to the scale a new layer expects
     start[PADDING] = 0

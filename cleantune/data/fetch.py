@@ -20,7 +20,7 @@ from cleantune.errors import UserError
 
 TRIES = 5  # in a row that bring nothing; one that brings bytes counts anew
 FIRST_PAUSE_S = 0.5  # before the second try, doubled before each further one
-RETRIED = {408, 416, 425, 429}  # client errors that another try may mend
+RETRIED = {408, 416, 425, 429}  # client errors worth a retry
 CONNECT_S = 10
 SILENCE_S = 60  # between two bytes
 
@@ -60,15 +60,15 @@ def from_url(url: str, folder: Path, sha256: str | None = None) -> Path:
 
 def check(path: Path, sha256: str | None, name: str) -> str:
     """Return the SHA-256 of a file; ``UserError`` when it is empty or not the one expected."""
-    found = files.sha256(path)
+    actual = files.sha256(path)
     if path.stat().st_size == 0:
         raise UserError(f"{name} is empty (0 bytes). Put the corpus there, or correct the path.")
-    if sha256 and found != sha256:
+    if sha256 and actual != sha256:
         raise UserError(
-            f"{name} has sha256\n  {found}, not the expected\n  {sha256}.\nIt was changed or "
+            f"{name} has sha256\n  {actual}, not the expected\n  {sha256}.\nIt was changed or "
             "damaged. Fetch it again; if the new content is meant, put its sha256 in params.yaml."
         )
-    return found
+    return actual
 
 
 def from_hub(repo: str, revision: str, filename: str) -> Path:

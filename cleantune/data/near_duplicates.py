@@ -1,9 +1,9 @@
-"""Finding texts that say the same: MinHash and locality-sensitive hashing (datasketch), verified.
+"""Near-duplicate texts by MinHash and locality-sensitive hashing (datasketch), verified.
 
 A text is its set of word 3-shingles; two texts are near-duplicates when the Jaccard similarity of
 their sets reaches a threshold. MinHash LSH (Broder 1997; Leskovec, Rajaraman and Ullman, Mining
 of Massive Datasets, chapter 3) proposes pairs, and only those whose true similarity reaches the
-threshold count: what is found is right, and of the pairs right at the threshold one in 200 may be
+threshold count: there are no false positives, and of the pairs right at the threshold one in 200 may be
 missed, of the more similar ones fewer.
 """
 
@@ -25,7 +25,7 @@ MISSED = 0.005  # share of the pairs right at the threshold that may not be prop
 
 # Signs that are words: emoji and dingbats, kana, Chinese characters.
 _SIGN = "\u2600-\u27bf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U0001f000-\U0001faff"
-# Vowel signs and accents that stand for themselves belong to a word; \w lacks them.
+# Combining vowel signs and accents belong to a word; \w lacks them.
 _MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M")
 _WORD = re.compile(f"[{_SIGN}]|(?:(?![_{_SIGN}])[\\w{_MARKS}])+")
 
@@ -57,8 +57,8 @@ class Shingles:
         return len(self.ends) - 1
 
     def __getitem__(self, i: int) -> NDArray[np.uint64]:
-        found: NDArray[np.uint64] = self.hashes[self.ends[i] : self.ends[i + 1]]
-        return found
+        own: NDArray[np.uint64] = self.hashes[self.ends[i] : self.ends[i + 1]]
+        return own
 
     def __iter__(self) -> Iterator[NDArray[np.uint64]]:
         return (self[i] for i in range(len(self)))
@@ -78,15 +78,15 @@ def _shingled(
     """Return the sorted, distinct shingle hashes of each text and where each text's end."""
     lengths = np.diff(ends)
     text = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(flat)) - np.repeat(ends[:-1], lengths)
-    left = np.repeat(lengths, lengths) - place
+    position = np.arange(len(flat)) - np.repeat(ends[:-1], lengths)
+    left = np.repeat(lengths, lengths) - position
     mixed = _mix(flat + np.uint64(1))
     for step in range(1, SHINGLE):
         following = np.zeros_like(flat)  # 0 past the end: a shorter text is one shorter shingle
         inside = left > step
         following[inside] = flat[np.nonzero(inside)[0] + step] + np.uint64(1)
         mixed = _mix(mixed ^ following)
-    starts = (left >= SHINGLE) | (place == 0)
+    starts = (left >= SHINGLE) | (position == 0)
     text, mixed = text[starts], mixed[starts]
     order = np.lexsort((mixed, text))
     text, mixed = text[order], mixed[order]
@@ -129,7 +129,7 @@ def sketches(shingles: Shingles) -> list[MinHash]:
 
 
 class Similar:
-    """An index of texts in which those similar to another are found."""
+    """An index of texts to look up similar ones."""
 
     def __init__(self, shingles: Shingles, threshold: float) -> None:
         self._shingles = shingles
@@ -144,13 +144,13 @@ class Similar:
         index = self._index()
         for i in known:
             index.insert(i, self._sketches[i], check_duplication=False)
-        found = {}
+        nearest = {}
         for i in console.track(queries, "comparing train with test", len(queries)):
             near = [(self._shingles.jaccard(i, j), -j) for j in index.query(self._sketches[i])]
             if near and max(near)[0] >= self._threshold:
                 similarity, j = max(near)
-                found[i] = (-j, similarity)
-        return found
+                nearest[i] = (-j, similarity)
+        return nearest
 
     def groups(self, members: Sequence[int]) -> dict[int, int]:
         """Return for each of ``members`` the first of its group.

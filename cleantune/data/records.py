@@ -1,7 +1,7 @@
 """Reading a table that a person made: CSV, TSV, JSONL or Parquet, in UTF-8.
 
 Every fault stops with one ``UserError`` that names the file, the row (counted from 1, without the
-header) with its line, and the way out; nothing is skipped or guessed.
+header) with its line and a fix; nothing is skipped or guessed.
 """
 
 import csv
@@ -26,7 +26,7 @@ ENDINGS = {
     ".parquet": "parquet",
 }
 Record = tuple[str, list[str]]
-"""Where it stands, for a message, and the values of the columns asked for."""
+"""Its location, for messages, and the values of the requested columns."""
 
 _LONGEST_FIELD = 2**31 - 1  # csv's own limit, 131,072 characters, is less than some documents have
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
@@ -38,7 +38,7 @@ def format_of(name: str) -> str:
     if ending not in ENDINGS:
         raise UserError(
             f"{name}: the ending {ending or '(none)'!r} is not one of {', '.join(ENDINGS)}. "
-            "Rename the file, or say what it is: -S datasets.custom.format=csv."
+            "Rename the file, or set the format: -S datasets.custom.format=csv."
         )
     return ENDINGS[ending]
 
@@ -50,9 +50,9 @@ def read_records(
 
     ``layout`` is csv, tsv, jsonl or parquet.
     ``columns`` are names, or positions counted from 0 when a CSV or TSV has no ``header``.
-    TSV is read line by line: a tab or a line end never stands inside a field, and quotes are text
+    TSV is read line by line: a tab or a line end is never inside a field, and quotes are text
     unless they enclose a whole field. A value that is missing (JSON null, Parquet null) is "".
-    ``name`` stands for the path in messages.
+    ``name`` is shown for the path in messages.
     """
     name = name or str(path)
     if not path.is_file():
@@ -90,7 +90,7 @@ def _csv(content: str, name: str) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             raise UserError(
                 f"{name}, line {line}: not CSV ({error}). A quote inside a quoted field is "
-                'doubled (""), and a quoted field ends before its comma; mend that line.'
+                'doubled (""), and a quoted field ends before its comma; fix that line.'
             ) from None
         if fields:
             yield line, fields
@@ -118,7 +118,7 @@ def _chosen(
             raise _no_column(name, absent, names)
         twice = [column for column in columns if names.count(column) > 1]
         if twice:
-            raise UserError(f"{name}: column {twice[0]!r} stands twice. Rename one of the two.")
+            raise UserError(f"{name}: column {twice[0]!r} appears twice. Rename one of the two.")
         positions = [names.index(column) for column in columns]
     else:
         wrong = [column for column in columns if not column.isdecimal()]
@@ -134,7 +134,7 @@ def _chosen(
             needed = len(names) if names else max(positions) + 1
             raise UserError(
                 f"{where}: {len(fields)} fields where {needed} are needed. "
-                "Put fields that hold a separator in double quotes, or mend the row."
+                "Put fields that hold a separator in double quotes, or fix the row."
             )
         yield where, [fields[position] for position in positions]
 

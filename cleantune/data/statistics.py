@@ -1,4 +1,4 @@
-"""What a corpus looks like before anything is learnt from it, in numbers and words."""
+"""Statistics of a corpus: classes, lengths, vocabulary, distinctive words."""
 
 import re
 from collections import Counter
@@ -49,7 +49,7 @@ def length_shares(by_class: dict[str, list[int]], bins: int = 24) -> dict[str, A
 
 
 def vocabulary(texts: Sequence[str]) -> dict[str, Any]:
-    """Return the number of running and of different words, and how often the rare ones stand."""
+    """Return the number of tokens and types, and the counts of rare words."""
     counts = Counter(word for text in texts for word in words(text))
     running = sum(counts.values())
     ranked = sorted(counts.values(), reverse=True)
@@ -78,12 +78,12 @@ def phrases_by_class(
     )  # fmt: skip
     try:
         table = counter.fit_transform(texts)
-    except ValueError:  # scikit-learn's way to say that no phrase stands twice
+    except ValueError:  # scikit-learn's error where no phrase occurs twice
         return {name: {"frequent": {}, "distinctive": []} for name in classes}
     names = counter.get_feature_names_out()
     whole = np.asarray(table.sum(axis=0)).ravel().astype(float)
     prior = whole / whole.sum() * 1000  # pseudo-counts, as many as a thousand phrases
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):
         own = labels == label
         counts = np.asarray(table[own].sum(axis=0)).ravel()
@@ -94,17 +94,17 @@ def phrases_by_class(
             outside / (outside.sum() - outside)
         )
         z = odds / np.sqrt(1 / inside + 1 / outside)
-        found[name] = {
+        result[name] = {
             "frequent": {str(names[i]): float(counts[i] / own.sum()) for i in most},
             "distinctive": names[np.argsort(-z, kind="stable")[:top]].tolist(),
         }
-    return found
+    return result
 
 
 def _spoken(text: str) -> list[str]:
     """Return the words without contractions, and without single letters, such as the u of u.s."""
-    found = words(_CONTRACTION.sub(" ", text))
-    return [word for word in found if len(word) > 1 or not word.isascii()]
+    all_words = words(_CONTRACTION.sub(" ", text))
+    return [word for word in all_words if len(word) > 1 or not word.isascii()]
 
 
 def agencies(table: pd.DataFrame, top: int = 10) -> list[tuple[str, dict[int, int]]]:
@@ -132,7 +132,7 @@ def explore(
     by_class = {name: [t for t, at in zip(texts, labels, strict=True) if at == i]
                 for i, name in enumerate(classes)}  # fmt: skip
     counted = {
-        name: [len(text.split()) for text in said] for name, said in by_class.items() if said
+        name: [len(text.split()) for text in texts] for name, texts in by_class.items() if texts
     }
     in_tokens = {}
     if tokens is not None:
@@ -147,10 +147,10 @@ def explore(
         "vocabulary": vocabulary(texts),
         "phrases": phrases_by_class(texts, labels, classes),
         "agencies": [
-            {"name": name, "by_class": {classes[label]: count for label, count in found.items()}}
-            for name, found in agencies(table)
+            {"name": name, "by_class": {classes[label]: count for label, count in counts.items()}}
+            for name, counts in agencies(table)
         ],
-        "examples": {name: said[len(said) // 2][:300] for name, said in by_class.items() if said},
+        "examples": {name: texts[len(texts) // 2][:300] for name, texts in by_class.items() if texts},
     }  # fmt: skip
 
 

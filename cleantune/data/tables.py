@@ -31,7 +31,7 @@ TYPES = {
     "text": pa.string(),
     "label": pa.int64(),
     "group": pa.string(),  # the smallest id in a group of near-duplicates
-    "weight": pa.float64(),  # of the document in the training loss, 1 where nothing says otherwise
+    "weight": pa.float64(),  # of the document in the training loss, 1 by default
     "input_ids": pa.list_(pa.int32()),
     "length": pa.int64(),  # in tokens, special ones included
     "split": pa.string(),
@@ -41,7 +41,7 @@ TYPES = {
     "duplicate_of": pa.string(),
     "given": pa.int64(),
     "suggested": pa.int64(),
-    "suspect": pa.bool_(),
+    "flagged": pa.bool_(),
     "fold": pa.int64(),
     "nearest": pa.int64(),
     "is_label": pa.bool_(),

@@ -26,7 +26,7 @@ from cleantune.params.sections import TextSteps
 EXAMPLES = 3  # of each repair
 SNIPPET = 60  # characters that an example shows from where the repair begins
 
-# Elements that stand alone on the page: the words around them must not grow together.
+# Block-level elements: the words around them must stay separate.
 _BLOCK_NAMES = (
     "address|article|aside|blockquote|body|br|caption|center|dd|div|dl|dt|figcaption|figure|footer|"
     "form|h1|h2|h3|h4|h5|h6|header|hr|html|li|main|nav|ol|option|p|pre|section|select|table|tbody|"
@@ -114,8 +114,8 @@ def _changes(text: str, ag_news_artifacts: bool) -> Iterator[tuple[str, str, str
 
 def has_ag_news_artifacts(texts: Sequence[str]) -> bool:
     """Return whether entities have lost their ampersand in 1 % of the texts, and in three at least."""
-    found = sum(_LOST_AMPERSAND.search(text) is not None for text in texts)
-    return found >= max(_EVIDENCE_DOCUMENTS, _EVIDENCE * len(texts))
+    count = sum(_LOST_AMPERSAND.search(text) is not None for text in texts)
+    return count >= max(_EVIDENCE_DOCUMENTS, _EVIDENCE * len(texts))
 
 
 def decide_steps(options: TextSteps, texts: Iterable[str]) -> TextSteps:
@@ -138,8 +138,8 @@ def _bare_entities(text: str) -> str:
 
 def _character(match: re.Match[str]) -> str:
     number = match[1] or match[3]
-    found = html.unescape(f"&#{number};" if number else f"&{match[2]};")
-    return str(ftfy.fixes.uncurl_quotes(found))  # as nearly all of AG News has them
+    character = html.unescape(f"&#{number};" if number else f"&{match[2]};")
+    return str(ftfy.fixes.uncurl_quotes(character))  # as nearly all of AG News has them
 
 
 def _entities(text: str) -> str:
@@ -217,7 +217,7 @@ def _html_tags(text: str) -> str:
         return text
     pieces.append(text[end:].replace("&", "&amp;").replace("<", "&lt;"))
     parser = etree.HTMLParser(target=_Text(), huge_tree=True, encoding="utf-8")
-    # The parser takes no NUL and no half of a surrogate pair; C1 controls are mojibake's to mend.
+    # The parser takes no NUL and no half of a surrogate pair; C1 controls are left to the mojibake repair.
     page = "<html><body>" + _UNPARSED.sub("", "".join(pieces))
     parsed: str = etree.fromstring(page.encode(), parser)
     return re.sub(" {2,}", " ", parsed)
@@ -271,8 +271,8 @@ AG_NEWS_ARTIFACTS = frozenset({"bare_entities", "backslashes", "single_spaces"})
 def repair_tables(
     tables: Sequence[pd.DataFrame], ag_news_artifacts: bool
 ) -> dict[str, dict[str, Any]]:
-    """Repair titles and texts in place; return for each repair how many documents, and examples."""
-    found: dict[str, dict[str, Any]] = {kind: {"documents": 0, "examples": []} for kind in REPAIRS}
+    """Repair titles and texts in place; return the number of documents and examples of each repair."""
+    result: dict[str, dict[str, Any]] = {kind: {"documents": 0, "examples": []} for kind in REPAIRS}
     with console.Bar("repairing texts", sum(len(table) for table in tables)) as bar:
         for table in tables:
             columns: dict[str, list[str]] = {"title": [], "text": []}
@@ -284,15 +284,15 @@ def repair_tables(
                         if kind in counted:
                             continue
                         counted.add(kind)
-                        found[kind]["documents"] += 1
-                        if len(found[kind]["examples"]) < EXAMPLES:
+                        result[kind]["documents"] += 1
+                        if len(result[kind]["examples"]) < EXAMPLES:
                             example = {"id": name, **_difference(before, repaired)}
-                            found[kind]["examples"].append(example)
+                            result[kind]["examples"].append(example)
                     column.append(repaired)
                 bar.advance()
             for heading, texts in columns.items():
                 table[heading] = texts
-    return found
+    return result
 
 
 def _difference(before: str, after: str) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""What is measured of a model, and how sure it is."""
+"""Metrics, confidence intervals and comparisons of classifiers, and the report."""

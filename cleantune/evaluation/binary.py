@@ -1,4 +1,4 @@
-"""Precision, recall and false alarms of the positive one of two classes."""
+"""Precision, recall and false-positive rate of the positive class, in binary classification."""
 
 from typing import Any
 
@@ -9,34 +9,34 @@ from cleantune.evaluation.predictions import Split
 
 
 def measure_positive(validation: Split, test: Split) -> dict[str, Any]:
-    """Return how well the positive of two classes is found; nothing where there are more.
+    """Return the metrics of the positive class, empty with more than two classes.
 
-    NaN where no document is of that class; ``curve`` has validation's precision, recall and F1 by
+    NaN where no document is of that class; ``curve`` holds precision, recall and F1 on validation by
     threshold.
     """
-    decided = test.decided
-    if decided.positive is None:
+    decision = test.decision
+    if decision.positive is None:
         return {}
-    k = list(test.names).index(decided.positive)
+    k = list(test.names).index(decision.positive)
 
-    def found(split: Split) -> dict[str, float]:
+    def scores_of(split: Split) -> dict[str, float]:
         row = metrics.by_class(split.labels, split.probabilities, split.predicted, split.names)[
             split.names[k]
         ]
         return {name: row[name] for name in ("precision", "recall", "f1")}
 
     scores, true, false = metrics.cumulated(validation.labels == k, validation.probabilities[:, k])
-    hits, chosen, all_true = true[1:], (true + false)[1:], max(true[-1], 1)
-    lines = {"precision": hits / chosen, "recall": hits / all_true,
-             "F1": 2 * hits / (chosen + all_true)}  # fmt: skip
-    false_alarms = (test.predicted == k)[test.labels != k]
+    true_positives, predicted, positives = true[1:], (true + false)[1:], max(true[-1], 1)
+    lines = {"precision": true_positives / predicted, "recall": true_positives / positives,
+             "F1": 2 * true_positives / (predicted + positives)}  # fmt: skip
+    false_positives = (test.predicted == k)[test.labels != k]
     return {
-        "class": decided.positive,
-        "rule": decided.rule,
-        "threshold": decided.threshold,
-        **found(test),
+        "class": decision.positive,
+        "rule": decision.rule,
+        "threshold": decision.threshold,
+        **scores_of(test),
         "intervals": confidence_intervals.of_class(test.labels, test.predicted, k, test.groups),
-        "validation": found(validation),
-        "false_positive_rate": float(false_alarms.mean()) if len(false_alarms) else np.nan,
+        "validation": scores_of(validation),
+        "false_positive_rate": float(false_positives.mean()) if len(false_positives) else np.nan,
         "curve": {name: plot_tables.thinned(scores, y) for name, y in lines.items()},
     }

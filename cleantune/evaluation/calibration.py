@@ -9,18 +9,18 @@ from cleantune.evaluation.predictions import Split
 
 
 def measure_calibration(test: Split, bins: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what was tried of a temperature on validation, and test figures without and with it.
+    """Return the temperature fitted on validation, and test metrics without and with it.
 
-    The second result are the probabilities, (documents, classes), without and with it.
+    The second result holds the probabilities, (documents, classes), without and with it.
     """
-    tried = test.decided
+    decision = test.decision
     probabilities = {"as trained": metrics.softmax(test.logits),
-                     "temperature scaled": metrics.softmax(test.logits, tried.tried_temperature)}  # fmt: skip
+                     "temperature scaled": metrics.softmax(test.logits, decision.tried_temperature)}  # fmt: skip
     result: dict[str, Any] = {
-        "temperature": tried.tried_temperature, "taken": tried.calibrated,
-        "nll_gain_on_validation": tried.nll_gain, "its_standard_error": tried.nll_gain_error,
+        "temperature": decision.tried_temperature, "applied": decision.calibrated,
+        "nll_gain_on_validation": decision.nll_gain, "nll_gain_standard_error": decision.nll_gain_error,
     }  # fmt: skip
     for when, shares in zip(("before", "after"), probabilities.values(), strict=True):
-        figures = metrics.headline(test.labels, shares, test.predicted, bins)
-        result[when] = {name: figures[name] for name in ("nll", "brier", "ece")}
+        values = metrics.headline(test.labels, shares, test.predicted, bins)
+        result[when] = {name: values[name] for name in ("nll", "brier", "ece")}
     return result, probabilities

@@ -8,60 +8,61 @@ from typing import Any
 import numpy as np
 
 from cleantune.evaluation import confidence_intervals, metrics
-from cleantune.evaluation.predictions import Split, decide, predict, read_baseline
+from cleantune.evaluation.predictions import Split, fit_decision, predict, read_baseline
 from cleantune.evaluation.threshold import WEIGHTS, Decision
 from cleantune.models import classifier
 
-Decided = list[tuple[Decision, Sequence[Path]]]
-"""Decisions, each with the weights it is of."""
+Decisions = list[tuple[Decision, Sequence[Path]]]
+"""Decisions, each with the files of the weights it was fitted for."""
 
 
 def measure_seeds(
     rule: Decision, validation: Split, test: Split, seed: int, folder: Path, bins: int
-) -> tuple[dict[str, Any], Decided]:
-    """Return the test figures of the model of each seed, their mean and standard deviation.
+) -> tuple[dict[str, Any], Decisions]:
+    """Return the test metrics of the model of each seed, their mean and standard deviation.
 
-    ``validation`` and ``test`` are of the main model, trained with ``seed``; those of `study.seeds`
-    lie in its ``folder``. Where there are several: the deviation, of a sample (n - 1), and what
-    their mean probabilities reach, ``together`` (deep ensembles, arXiv 1612.01474). Each model and
-    all together follow ``rule`` by a choice of their own; the second result is what was chosen.
+    ``validation`` and ``test`` are of the main model, trained with ``seed``; the models of
+    `study.seeds` are in its ``folder``. With several seeds: the sample standard deviation (n - 1),
+    and the metrics of their ``ensemble``, by mean probabilities (deep ensembles, arXiv 1612.01474).
+    Temperature and threshold are fitted by ``rule`` for each model and for the ensemble; the second
+    result holds these decisions.
     """
-    said = {str(seed): (validation, test)}
-    decided: Decided = [(test.decided, [folder / WEIGHTS])]
+    splits = {str(seed): (validation, test)}
+    decisions: Decisions = [(test.decision, [folder / WEIGHTS])]
     for path in classifier.further_seeds(folder):
         other = classifier.load(path)
-        said[path.name] = decide(rule, predict(other, "validation", validation.table, path.name),
-                                 predict(other, "test", test.table, path.name))  # fmt: skip
-        decided.append((said[path.name][1].decided, [path / WEIGHTS]))
-    each = {name: of_test.headline(bins) for name, (_, of_test) in said.items()}
-    columns = {name: [figures[name] for figures in each.values()] for name in each[str(seed)]}
-    found: dict[str, Any] = {"seeds": each,
-                             "mean": {k: float(np.mean(v)) for k, v in columns.items()}}  # fmt: skip
+        splits[path.name] = fit_decision(rule, predict(other, "validation", validation.table, path.name),
+                                         predict(other, "test", test.table, path.name))  # fmt: skip
+        decisions.append((splits[path.name][1].decision, [path / WEIGHTS]))
+    each = {name: of_test.headline(bins) for name, (_, of_test) in splits.items()}
+    columns = {name: [values[name] for values in each.values()] for name in each[str(seed)]}
+    result: dict[str, Any] = {"seeds": each,
+                              "mean": {k: float(np.mean(v)) for k, v in columns.items()}}  # fmt: skip
     if len(each) > 1:
-        found["standard_deviation"] = {k: float(np.std(v, ddof=1)) for k, v in columns.items()}
-        on_validation, on_test = decide(rule, *(
-            replace(splits[0], logits=metrics.mean_logits([split.logits for split in splits]))
-            for splits in zip(*said.values(), strict=True)
+        result["standard_deviation"] = {k: float(np.std(v, ddof=1)) for k, v in columns.items()}
+        on_validation, on_test = fit_decision(rule, *(
+            replace(same[0], logits=metrics.mean_logits([split.logits for split in same]))
+            for same in zip(*splits.values(), strict=True)
         ))  # fmt: skip
-        decided.append((on_test.decided, [path for _, weights in decided for path in weights]))
-        found["together"] = on_test.headline(bins)
-        found["together_intervals"] = on_test.intervals(bins)
-        found["together_on_validation"] = on_validation.headline(bins)
-    return found, decided
+        decisions.append((on_test.decision, [path for _, weights in decisions for path in weights]))
+        result["ensemble"] = on_test.headline(bins)
+        result["ensemble_intervals"] = on_test.intervals(bins)
+        result["ensemble_on_validation"] = on_validation.headline(bins)
+    return result, decisions
 
 
 def compare(rule: Decision, name: str, validation: Split, test: Split, bins: int) -> dict[str, Any]:
-    """Return a baseline's figures and how the model does against it on the same documents.
+    """Return a baseline's metrics and the paired comparison of the model with it.
 
-    Its temperature and threshold follow ``rule`` on validation, as those of the model do.
+    Its temperature and threshold are fitted by ``rule`` on validation, as the model's are.
     """
-    _, theirs = decide(rule, *read_baseline(name, validation, test))
-    ahead = confidence_intervals.paired_difference(
-        test.labels, test.predicted, theirs.predicted, test.groups
+    _, baseline = fit_decision(rule, *read_baseline(name, validation, test))
+    difference = confidence_intervals.paired_difference(
+        test.labels, test.predicted, baseline.predicted, test.groups
     )
     return (
-        theirs.headline(bins)
-        | {"temperature": theirs.decided.temperature, "threshold": theirs.decided.threshold}
-        | {"model_ahead_by": ahead}
-        | confidence_intervals.mcnemar(test.right, theirs.right, test.groups)
+        baseline.headline(bins)
+        | {"temperature": baseline.decision.temperature, "threshold": baseline.decision.threshold}
+        | {"model_ahead_by": difference}
+        | confidence_intervals.mcnemar(test.right, baseline.right, test.groups)
     )

@@ -1,13 +1,12 @@
-"""Confidence intervals and paired tests, for documents of which some may be copies of one another.
+"""Confidence intervals and paired tests for test sets that contain copies of documents.
 
-Every interval is one of nominal 95 % that covers the value of all documents like these in 92 to
-98 % of the test sets; ``python -m studies.interval_coverage`` counts it. Where none does, the result is
-None. A value's variance is that of its influence function (the infinitesimal jackknife: Jaeckel
-1972; Efron and Tibshirani 1993, chapter 21), summed over each group of copies, as copies are no
-independent evidence (Obuchowski 1997 does so for the AUC).
+The nominal level of every interval is 95 %; its coverage is 92 to 98 %, as measured by
+``python -m studies.interval_coverage``. Where no interval reaches that, the result is None. A value's variance is that of its influence function (the infinitesimal jackknife: Jaeckel
+1972; Efron and Tibshirani 1993, chapter 21), summed over each group of copies, which are
+not independent (Obuchowski 1997 does so for the AUC).
 
 Arrays are as in ``cleantune.evaluation.metrics``; ``predicted`` holds classes, (n,), and ``groups`` a
-number for each document, (n,), the same for copies.
+number for each document, (n,), equal for copies.
 """
 
 from dataclasses import dataclass
@@ -20,14 +19,14 @@ from cleantune.evaluation import metrics
 
 Interval = list[float] | None
 Z = float(norm.ppf(0.975))
-FEWEST = 10  # copies counted once; see `intervals` and `paired_difference`
-WIDEST = 1024.0  # multiple of the bins' gaps that is tried
-DRAWS = 1000  # of the bins' accuracies, for each trial value of the ECE
+MIN_DOCUMENTS = 10  # copies count once; see `intervals` and `paired_difference`
+MAX_SCALE = 1024.0  # greatest multiple of the bins' gaps that is tried
+RESAMPLES = 1000  # of the bins' accuracies, for each trial value of the ECE
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its influence function (n,), which sums to 0, and the least variance it may have."""
+    """A value, its influence function (n,), which sums to 0, and a lower bound of its variance."""
 
     value: float
     influence: np.ndarray
@@ -38,28 +37,27 @@ def intervals(
     labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int,
     groups: np.ndarray,
 ) -> dict[str, Interval]:  # fmt: skip
-    """Return the interval of each headline figure.
+    """Return the interval of each headline metric.
 
-    Shares: Wilson's (1927), with the number of documents that their variance amounts to. ROC-AUC:
-    DeLong's variance (1988), on the scale of log-odds, Student's t with the degrees of freedom that
-    the variance is known by (Satterthwaite 1946). NLL and Brier score: Hall's (1992), corrected for
-    skewness. Those of macro averages are None where a class has fewer than ``FEWEST`` documents.
+    Proportions: Wilson (1927), with the effective number of documents. ROC-AUC: DeLong's variance
+    (1988), on the log-odds scale, with Student's t and Satterthwaite's degrees of freedom (1946).
+    NLL and Brier score: Hall (1992), corrected for skewness. Those of macro averages are None where a class has fewer than ``MIN_DOCUMENTS`` documents.
     """
     here = np.bincount(labels, minlength=probabilities.shape[1]) > 0
     rarest = min(_size(groups[labels == k]) for k in np.flatnonzero(here))
     losses = {"nll": metrics.losses(labels, probabilities),
               "brier": metrics.squared_errors(labels, probabilities)}  # fmt: skip
-    found: dict[str, Interval] = {"accuracy": share(predicted == labels, groups)}
+    result: dict[str, Interval] = {"accuracy": share(predicted == labels, groups)}
     for name, estimate in shares(labels, predicted, here / here.sum(), groups).items():
-        found[f"macro_{name}"] = _averaged(estimate, groups) if rarest >= FEWEST else None
+        result[f"macro_{name}"] = _averaged(estimate, groups) if rarest >= MIN_DOCUMENTS else None
     area = _area(labels, probabilities, groups)
-    found["roc_auc_ovr"] = _log_odds(area, groups) if rarest >= FEWEST else None
-    found |= {name: _hall(values, groups) for name, values in losses.items()}
-    return found | {"ece": _ece(labels, probabilities, predicted, bins, groups)}
+    result["roc_auc_ovr"] = _log_odds(area, groups) if rarest >= MIN_DOCUMENTS else None
+    result |= {name: _hall(values, groups) for name, values in losses.items()}
+    return result | {"ece": _ece(labels, probabilities, predicted, bins, groups)}
 
 
 def share(right: np.ndarray, groups: np.ndarray) -> Interval:
-    """Return the interval of the share of documents, bool (n,), that are ``right``."""
+    """Return the interval of the share of true values in ``right``, bool (n,)."""
     return _wilson(float(right.mean()), _size(groups)) if len(right) else None
 
 
@@ -68,7 +66,7 @@ def of_class(
 ) -> dict[str, Interval]:
     """Return the intervals of precision, recall and F1 of class ``k``; None where undefined.
 
-    That of F1 is None where it has fewer than ``FEWEST`` documents.
+    That of F1 is None where it has fewer than ``MIN_DOCUMENTS`` documents.
     """
     own, chosen = labels == k, predicted == k
     weights = (np.arange(max(labels.max(), predicted.max(), k) + 1) == k).astype(float)
@@ -76,7 +74,7 @@ def of_class(
     return {
         "precision": share(own[chosen], groups[chosen]),
         "recall": share(chosen[own], groups[own]),
-        "f1": _averaged(f1, groups) if _size(groups[own]) >= FEWEST else None,
+        "f1": _averaged(f1, groups) if _size(groups[own]) >= MIN_DOCUMENTS else None,
     }
 
 
@@ -85,8 +83,8 @@ def shares(
 ) -> dict[str, Estimate]:
     """Return precision, recall and F1, averaged over classes by ``weights`` (classes,).
 
-    A class that is right always, or never, has no variance among its documents. As half a document
-    more of each kind would show some, that is the least which each class has.
+    A class that is always or never right has no variance in the sample; the lower bound is the
+    variance with half a document more of each kind.
     """
     right, classes = (labels == predicted).astype(float), range(len(weights))
     hits = np.bincount(labels, right, len(weights))
@@ -97,7 +95,7 @@ def shares(
     def averaged(counts: np.ndarray, sizes: np.ndarray, *parts: np.ndarray) -> Estimate:
         """Average ``hits / counts``; ``parts`` hold the classes in whose counts a document is."""
         each = hits / np.maximum(counts, 1e-9)
-        # The mean is that of the same documents: their spread about it is too small by 1 in n.
+        # Bessel's correction: the mean is of the same documents.
         known = np.maximum(sizes - 1, 0.5)
         scale = weights * len(right) / np.maximum(counts, 1) * np.sqrt(sizes / known)
         influence = sum(scale[k] * (right - each[k]) / len(parts) for k in parts)
@@ -114,13 +112,13 @@ def shares(
 
 
 def _size(groups: np.ndarray) -> float:
-    """Return how many documents without copies these are worth (Kish 1965)."""
+    """Return the effective number of independent documents (Kish 1965)."""
     counts = np.unique(groups, return_counts=True)[1].astype(float)
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
 
 
 def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the sum over each group of ``values`` (n,), scaled so that their mean stays."""
+    """Return the sum over each group of ``values`` (n,), scaled to keep their mean."""
     totals = np.bincount(np.unique(groups, return_inverse=True)[1], values)
     return totals * len(totals) / len(values)
 
@@ -148,7 +146,7 @@ def _area(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> 
     here = [k for k in range(probabilities.shape[1]) if 0 < (labels == k).sum() < n]
     for k in here:
         own, scores = labels == k, probabilities[:, k]
-        below = np.zeros(n)  # share of the other side that a document is on the right side of
+        below = np.zeros(n)  # share of the other class that a document is ranked correctly against
         rank = rankdata(scores)
         for side, sign in ((own, 1), (~own, -1)):
             other = (rank[side] - rankdata(scores[side])) / (~side).sum()
@@ -191,37 +189,36 @@ def _hall(losses: np.ndarray, groups: np.ndarray) -> Interval:
 def _ece(
     labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int, groups: np.ndarray
 ) -> Interval:  # fmt: skip
-    """Return the values of ECE under which the one found would not be extreme.
+    """Return the interval of the ECE, by inverting a test (Carpenter 1999).
 
-    Chance alone makes the ECE of a calibrated model positive, and resampling adds that bias again.
-    So the test is inverted (Carpenter 1999): with the bins' gaps between confidence and accuracy
-    scaled up and down, which true ECE gives, in more than 2.5 % of the draws, one as high as the
-    one found, which one as low? At a scale of 0 that is the test of calibration by resampled labels
-    of Bröcker and Smith (2007).
+    The ECE is biased upwards, and resampling adds the bias again. So the bins' gaps between
+    confidence and accuracy are scaled: the interval holds the true ECEs that give, in at least
+    2.5 % of the resamples each, one as high and one as low as observed. At a scale of 0 that is the
+    calibration test by resampled labels of Bröcker and Smith (2007).
     """
     confidence = probabilities[np.arange(len(labels)), predicted]
-    share, sure, accuracy = metrics.reliability(labels, probabilities, predicted, bins)
+    share, mean_confidence, accuracy = metrics.reliability(labels, probabilities, predicted, bins)
     at = metrics.bin_of(confidence, bins)
     filled = np.flatnonzero(share)
-    share, sure, accuracy = share[filled], sure[filled], accuracy[filled]
+    share, mean_confidence, accuracy = share[filled], mean_confidence[filled], accuracy[filled]
     sizes = np.array([_size(groups[at == b]) for b in filled])
-    found = (share * np.abs(sure - accuracy)).sum()
-    # Two documents more of each kind: a bin that is always right could be wrong at times.
-    gap = sure - (accuracy * sizes + 2) / (sizes + 4)
+    observed = (share * np.abs(mean_confidence - accuracy)).sum()
+    # Two documents more of each kind (Agresti-Coull): a bin without errors may still make some.
+    gap = mean_confidence - (accuracy * sizes + 2) / (sizes + 4)
     total = max(1, round(sizes.sum()))
-    seen = np.random.default_rng(0).multinomial(total, sizes / sizes.sum(), size=DRAWS)
+    seen = np.random.default_rng(0).multinomial(total, sizes / sizes.sum(), size=RESAMPLES)
     worth = share / sizes  # of one document of a bin
 
     def truth(scale: float) -> tuple[np.ndarray, float]:
-        accurate = np.clip(sure - scale * gap, 0, 1)
-        return accurate, float((share * np.abs(sure - accurate)).sum())
+        accurate = np.clip(mean_confidence - scale * gap, 0, 1)
+        return accurate, float((share * np.abs(mean_confidence - accurate)).sum())
 
     def extreme(scale: float) -> tuple[float, float]:
         hits = np.random.default_rng(1).binomial(seen, truth(scale)[0])
-        drawn = (worth * np.abs(seen * sure - hits)).sum(axis=1)
-        return float((drawn >= found - 1e-12).mean()), float((drawn <= found + 1e-12).mean())
+        drawn = (worth * np.abs(seen * mean_confidence - hits)).sum(axis=1)
+        return float((drawn >= observed - 1e-12).mean()), float((drawn <= observed + 1e-12).mean())
 
-    # The smallest scale that reaches what was found, and the largest that does not exceed it.
+    # The smallest scale that reaches the observed ECE, and the largest that does not exceed it.
     ends = []
     for side in (0, 1):
 
@@ -229,7 +226,7 @@ def _ece(
             return extreme(scale)[side] >= 0.025
 
         low, high = 0.0, 1.0
-        while fits(high) == (side == 1) and high < WIDEST:
+        while fits(high) == (side == 1) and high < MAX_SCALE:
             low, high = high, 2 * high
         if side == 0 and fits(0):
             low = high = 0.0
@@ -257,21 +254,21 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> dic
 def paired_difference(
     labels: np.ndarray, a: np.ndarray, b: np.ndarray, groups: np.ndarray
 ) -> dict[str, Interval]:
-    """Return the intervals of accuracy and macro-F1 of A less those of B.
+    """Return the intervals of the differences in accuracy and macro-F1, A minus B.
 
     ``a`` and ``b`` are the classes that each predicts, (n,). None where fewer than
-    ``FEWEST`` texts are right by one of them alone.
+    ``MIN_DOCUMENTS`` texts are classified correctly by only one of them.
     """
     here = np.bincount(labels, minlength=int(max(labels.max(), a.max(), b.max())) + 1) > 0
     rarest = min(_size(groups[labels == k]) for k in np.flatnonzero(here))
     net = (a == labels).astype(float) - (b == labels)
-    if _size(groups[net != 0]) < FEWEST:
+    if _size(groups[net != 0]) < MIN_DOCUMENTS:
         return {"accuracy": None, "macro_f1": None}
     f1, theirs = (shares(labels, x, here / here.sum(), groups)["f1"] for x in (a, b))
     macro = Estimate(f1.value - theirs.value, f1.influence - theirs.influence)
     accuracy = Estimate(float(net.mean()), net - net.mean())
     return {"accuracy": _normal(accuracy, groups),
-            "macro_f1": _normal(macro, groups) if rarest >= FEWEST else None}  # fmt: skip
+            "macro_f1": _normal(macro, groups) if rarest >= MIN_DOCUMENTS else None}  # fmt: skip
 
 
 def _normal(estimate: Estimate, groups: np.ndarray) -> Interval:

@@ -7,30 +7,30 @@ import torch
 
 from cleantune.models.classifier import Classifier
 
-STEPS = (24, 64)  # of the integral; the second, where the first leaves more of the sum unexplained
-UNEXPLAINED = 0.02  # than this share of the difference in score, and a hundredth of a logit
-AT_ONCE = 32  # steps in one pass of the model
+STEPS = (24, 64)  # of the integral; the second if the error of the first is too large
+MAX_ERROR = 0.02  # relative to the difference in score, plus 0.01 logits
+BATCH_SIZE = 32  # steps in one pass of the model
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What each part of a text added to the score of one class."""
+    """The attribution of the score of one class to the words of a text."""
 
     target: int
     spans: list[tuple[int, int, float]]
     """Start and end in the text, in characters, and the attribution, in logits; words in order."""
     special: float
-    """What falls to tokens without text, such as the one for the start."""
+    """The attribution of tokens without text, such as the start token."""
     difference: float
-    """The score of the text less that without its words: what all attributions sum to."""
+    """Score of the text minus score of the baseline: the sum of all attributions."""
 
 
 def explain(model: Classifier, text: str, target: int | None = None) -> Explanation:
     """Attribute the score of class ``target`` (by default the predicted one) to the words.
 
-    The path goes from a text whose words are all ``absent`` to this one, in embedding space. Tokens
-    of one word are added up. ``special`` and the spans sum to ``difference`` but for the integral's
-    error (Sundararajan's completeness), which decides how many steps are taken.
+    The baseline is the text with every word replaced by the ``baseline_token``; the path is in embedding
+    space. The tokens of a word are summed. ``special`` and the spans sum to ``difference`` up to the
+    error of the integral (completeness), which decides the number of steps.
     """
     from captum.attr import LayerIntegratedGradients  # of the extra `explain`
 
@@ -39,13 +39,13 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
         readable, truncation=True, max_length=model.max_length, return_offsets_mapping=True,
         return_special_tokens_mask=True,
     )  # fmt: skip
-    if not encoded["input_ids"]:  # an empty text, of a tokenizer that adds no token of its own
-        found = int(model.logits([[]])[0].argmax())
-        return Explanation(found if target is None else target, [], 0.0, 0.0)
+    if not encoded["input_ids"]:  # an empty text, with a tokenizer that adds no special tokens
+        predicted = int(model.logits([[]])[0].argmax())
+        return Explanation(predicted if target is None else target, [], 0.0, 0.0)
     device = model.model.device
     ids = torch.tensor([encoded["input_ids"]], device=device)
     fixed = torch.tensor([encoded["special_tokens_mask"]], dtype=torch.bool, device=device)
-    empty = torch.where(fixed, ids, torch.full_like(ids, absent(model)))
+    empty = torch.where(fixed, ids, torch.full_like(ids, baseline_token(model)))
     mask = torch.ones_like(ids)
 
     def scores(tokens: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
@@ -55,8 +55,8 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
     model.model.eval()
     embeddings = model.model.get_input_embeddings()
     with torch.no_grad():
-        # As on the path, only the vectors are others: from the numbers of padding RoBERTa would count
-        # places, and GPT-2 would find where the text ends.
+        # Change only the embeddings, as on the path: from padding token ids RoBERTa would compute
+        # other positions, and GPT-2 another end of the text.
         path = embeddings(torch.cat([ids, empty]))
         hook = embeddings.register_forward_hook(lambda *_: path)
         ends = scores(ids.expand(2, -1), mask.expand(2, -1))
@@ -66,19 +66,19 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
     method = LayerIntegratedGradients(scores, embeddings)
     for steps in STEPS:
         parts = method.attribute(ids, empty, target=chosen, additional_forward_args=(mask,),
-                                 n_steps=steps, internal_batch_size=AT_ONCE)  # fmt: skip
+                                 n_steps=steps, internal_batch_size=BATCH_SIZE)  # fmt: skip
         each = parts.sum(dim=-1)[0].detach().double().cpu().numpy()
-        if abs(each.sum() - difference) <= UNEXPLAINED * abs(difference) + 0.01:
+        if abs(each.sum() - difference) <= MAX_ERROR * abs(difference) + 0.01:
             break
     spans, special = _by_word(encoded, each)
     return Explanation(chosen, spans, special, difference)
 
 
-def absent(model: Classifier) -> int:
-    """Return the token that stands for no word: padding, or another one if its vector is zero.
+def baseline_token(model: Classifier) -> int:
+    """Return the token id of the baseline: padding, or another special token if its embedding is zero.
 
-    From zero there is no path for a model that adds nothing to a word's vector but norms it, as
-    DeBERTa: all that counts happens right at its start.
+    A path from zero does not work for models that normalise the word embedding alone, such as
+    DeBERTa: the whole change happens at its start.
     """
     reader = model.tokenizer
     vectors = model.model.get_input_embeddings().weight
@@ -88,7 +88,7 @@ def absent(model: Classifier) -> int:
 
 
 def _by_word(encoded: "object", each: np.ndarray) -> tuple[list[tuple[int, int, float]], float]:
-    """Add up the tokens of each word; return words by place and what is left to the rest."""
+    """Sum the attributions of each word's tokens; return the words in order, and the rest."""
     spans: dict[int, tuple[int, int, float]] = {}
     special = 0.0
     offsets, words = encoded["offset_mapping"], encoded.word_ids()  # type: ignore[index,attr-defined]

@@ -1,8 +1,8 @@
-"""Figures of a classifier: how often it is right, how well it ranks, whether its probabilities hold.
+"""Metrics of a classifier: accuracy, ranking, calibration.
 
 Everywhere ``labels`` is an int array of shape (n,), ``probabilities`` a float array of shape
-(n, classes) whose rows sum to one, and ``predicted`` an int array of shape (n,), the classes that
-follow from them (``cleantune.evaluation.threshold``). What is undefined, such as the recall of a class
+(n, classes) whose rows sum to one, and ``predicted`` an int array of shape (n,), the predicted
+classes (``cleantune.evaluation.threshold``). What is undefined, such as the recall of a class
 without documents, is NaN.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 TINY = 1e-12  # keeps the logarithm of a probability finite
 
 
@@ -42,10 +42,10 @@ def mean_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
 
 def headline(
     labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int
-) -> Figures:
+) -> Metrics:
     """Return accuracy, macro precision, recall, F1 and ROC-AUC, NLL, Brier score and ECE.
 
-    Macro figures average over the classes that occur among ``labels``; a class that is never
+    Macro averages are over the classes that occur among ``labels``; a class that is never
     predicted has precision 0, as in scikit-learn with ``zero_division=0``. ROC-AUC is one class
     against the rest; NaN where only one occurs.
     """
@@ -65,8 +65,8 @@ def headline(
     }
 
 
-def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> Figures:
-    """Return accuracy and macro-F1 of the likeliest classes by ``logits`` (n, classes)."""
+def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """Return accuracy and macro-F1 of the argmax of ``logits`` (n, classes)."""
     counts = confusion(labels, logits.argmax(axis=1), logits.shape[1])
     f1 = precision_recall_f1(counts)[2]
     return {"accuracy": float(np.trace(counts) / len(labels)),
@@ -75,7 +75,7 @@ def accuracy_and_f1(logits: np.ndarray, labels: np.ndarray) -> Figures:
 
 def by_class(
     labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: Sequence[str]
-) -> dict[str, Figures]:
+) -> dict[str, Metrics]:
     """Return per class n, precision, recall, F1, ROC-AUC, average precision; then weighted means.
 
     The weights of ``weighted`` are the classes' shares among ``labels``; ``macro`` counts each of
@@ -113,8 +113,8 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 def precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each class's precision, recall and F1 from a confusion matrix; 0 where undefined."""
     right = np.diag(counts).astype(float)
-    guessed, true = counts.sum(axis=0), counts.sum(axis=1)
-    return _ratio(right, guessed), _ratio(right, true), _ratio(2 * right, guessed + true)
+    predicted, true = counts.sum(axis=0), counts.sum(axis=1)
+    return _ratio(right, predicted), _ratio(right, true), _ratio(2 * right, predicted + true)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def roc_curve(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.
 def precision_recall_curve(
     positive: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return recall and precision, from the surest prediction to all."""
+    """Return recall and precision, from the highest score to all documents."""
     _, true, false = cumulated(positive, scores)
     return true[1:] / max(true[-1], 1), true[1:] / (true[1:] + false[1:])
 
@@ -198,15 +198,15 @@ def reliability(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return, per confidence bin of equal width, share of documents, mean confidence, accuracy.
 
-    Confidence is the probability of the predicted class. An empty bin has share 0 and, as nothing
-    can be said, confidence and accuracy 0.
+    Confidence is the probability of the predicted class. An empty bin has share,
+    confidence and accuracy 0.
     """
-    sure = probabilities[np.arange(len(labels)), predicted]
+    confidences = probabilities[np.arange(len(labels)), predicted]
     right = predicted == labels
-    at = bin_of(sure, bins)
+    at = bin_of(confidences, bins)
     size = np.bincount(at, minlength=bins)
     safe = np.where(size > 0, size, 1)
-    confidence = np.bincount(at, weights=sure, minlength=bins) / safe
+    confidence = np.bincount(at, weights=confidences, minlength=bins) / safe
     accuracy = np.bincount(at, weights=right, minlength=bins) / safe
     return size / size.sum(), confidence, accuracy
 
@@ -223,7 +223,7 @@ def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
 def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """Return the temperature, 0.05 to 20, that minimises the NLL (Guo et al. 2017).
 
-    Where no document is classified wrongly there is no minimum, ever colder is ever better: then 1.
+    1 where no document is misclassified: the NLL then has no minimum.
     """
     if (logits.argmax(axis=1) == labels).all():
         return 1.0
@@ -240,9 +240,9 @@ def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def rounded(value: Any) -> Any:
-    """Round floats to six significant digits: what follows differs between processors.
+    """Round floats to six significant digits: further digits differ between processors.
 
-    NaN, a value that is undefined, becomes None, the null of JSON.
+    NaN, an undefined value, becomes None, null in JSON.
     """
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}

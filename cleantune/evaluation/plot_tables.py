@@ -1,4 +1,4 @@
-"""The tables behind `dvc plots`: small CSV files with a header, one row a point."""
+"""The tables for `dvc plots`: small CSV files with a header, one row per point."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from cleantune import files
 from cleantune.evaluation import metrics
 
-POINTS = 200  # of a curve at most; more are not seen
+POINTS = 200  # of a curve at most; more would not be visible
 Row = Sequence[Any]
 
 
@@ -33,7 +33,7 @@ def write_curves(
     bins: int,
     reliability: Mapping[str, np.ndarray],
 ) -> None:
-    """Write the tables that follow from the test documents alone; no curve of a class without any.
+    """Write the tables of the test set, without curves of classes that have no test documents.
 
     ``probabilities`` has shape (documents, classes), and so have those of ``reliability``, by
     temperature; ``predicted`` has (documents,).
@@ -78,7 +78,7 @@ def read_history(path: Path) -> list[dict[str, str]]:
 
 
 def write_training(folder: Path, history: list[dict[str, str]]) -> None:
-    """Write loss and F1 by step from finetune's history (a row a step, epochs' ends filled in)."""
+    """Write loss and F1 by step from finetune's history (one row per step, validation metrics at the end of each epoch)."""
     write(folder / "loss.csv", ("step", "series", "loss"), (
         (int(row["step"]), split, float(row[column])) for split, column in
         (("train", "loss"), ("validation", "validation_loss")) for row in history if row[column]
@@ -93,7 +93,7 @@ def thinned(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
     """Return at most ``POINTS`` points of a curve, ends included, evenly along its length."""
     if len(x) == 0:
         return []
-    way = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-    keep = np.searchsorted(way, np.linspace(0, way[-1], POINTS)) if way[-1] else [0]
+    distance = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    keep = np.searchsorted(distance, np.linspace(0, distance[-1], POINTS)) if distance[-1] else [0]
     keep = np.union1d(np.asarray(keep), [0, len(x) - 1])
     return [(float(a), float(b)) for a, b in zip(x[keep], y[keep], strict=True)]

@@ -13,35 +13,35 @@ from cleantune.errors import UserError
 from cleantune.evaluation import confidence_intervals, metrics
 from cleantune.evaluation.explanations import explain
 from cleantune.evaluation.report.page import Mistake
-from cleantune.evaluation.threshold import UNDECIDED, Decision
+from cleantune.evaluation.threshold import DEFAULT, Decision
 from cleantune.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class Split:
-    """Documents, what a model says of them, and the truth."""
+    """Documents of a split, their labels, and a model's logits for them."""
 
     table: pd.DataFrame
     labels: np.ndarray
     logits: np.ndarray
     names: Sequence[str]
-    decided: Decision = UNDECIDED
+    decision: Decision = DEFAULT
 
     @cached_property
     def probabilities(self) -> np.ndarray:
         """The probability of each class, (documents, classes)."""
-        return self.decided.probabilities(self.logits)
+        return self.decision.probabilities(self.logits)
 
     @cached_property
     def predicted(self) -> np.ndarray:
         """The class of each document, (documents,)."""
-        return self.decided.predicted(self.probabilities, self.names)
+        return self.decision.predicted(self.probabilities, self.names)
 
     @property
     def confidence(self) -> np.ndarray:
         """The probability of the class that is predicted, (documents,)."""
-        sure: np.ndarray = self.probabilities[np.arange(len(self.labels)), self.predicted]
-        return sure
+        confidence: np.ndarray = self.probabilities[np.arange(len(self.labels)), self.predicted]
+        return confidence
 
     @property
     def right(self) -> np.ndarray:
@@ -61,8 +61,8 @@ class Split:
         counts = np.bincount(self.groups)
         return int(counts[counts > 1].sum()), int((counts > 1).sum())
 
-    def headline(self, bins: int) -> metrics.Figures:
-        """Return the headline figures."""
+    def headline(self, bins: int) -> metrics.Metrics:
+        """Return the headline metrics."""
         return metrics.headline(self.labels, self.probabilities, self.predicted, bins)
 
     def intervals(self, bins: int) -> dict[str, confidence_intervals.Interval]:
@@ -72,14 +72,14 @@ class Split:
         )
 
 
-def decide(rule: Decision, validation: Split, test: Split) -> tuple[Split, Split]:
-    """Return both splits of one model with what ``rule`` chooses on the first."""
-    decided = rule.fitted(validation.labels, validation.logits, validation.names)
-    return replace(validation, decided=decided), replace(test, decided=decided)
+def fit_decision(rule: Decision, validation: Split, test: Split) -> tuple[Split, Split]:
+    """Return both splits of one model with temperature and threshold fitted on validation by ``rule``."""
+    decision = rule.fitted(validation.labels, validation.logits, validation.names)
+    return replace(validation, decision=decision), replace(test, decision=decision)
 
 
-def refuse_overlap(splits: dict[str, pd.DataFrame]) -> None:
-    """Raise ``UserError`` when an id or a text of ``test`` stands in a split learned from."""
+def raise_on_leakage(splits: dict[str, pd.DataFrame]) -> None:
+    """Raise ``UserError`` on train/test leakage: an id or a text of ``test`` in train or validation."""
 
     def keys(table: pd.DataFrame) -> list[str]:
         return [tables.comparable(text) for text in tables.full_text(table)]
@@ -94,20 +94,20 @@ def refuse_overlap(splits: dict[str, pd.DataFrame]) -> None:
             for key, name in zip(keys(table), table["id"], strict=True)
             if key in texts
         ]
-        found = [f"{i} is in both" for i in shared] or [
-            f"{a} reads like {split}'s {b}" for a, b in same
+        leaks = [f"{i} is in both" for i in shared] or [
+            f"{a} has the same text as {b} in {split}" for a, b in same
         ]
-        if found:
+        if leaks:
             raise UserError(
-                f"the test set is no test: {len(found)} of its documents stand in {split} "
-                f"({'; '.join(found[:3])}). Run `dvc repro clean`, which takes leaks out of train."
+                f"train/test leakage: {len(leaks)} test documents also appear in {split} "
+                f"({'; '.join(leaks[:3])}). Run `dvc repro clean`, which drops them from train."
             )
 
 
 def predict(model: Classifier, split: str, table: pd.DataFrame, seed: str = "") -> Split:
-    """Return what ``model`` says of a split, from the tokens that tokenize_text stored.
+    """Return the predictions of ``model`` for a split, from the token ids that tokenize_text stored.
 
-    ``seed`` is only said: that of a model trained beside the main one.
+    ``seed``, for display only, is that of a model of ``study.seeds``.
     """
     path = tables.TOKENS / f"{split}.parquet"
     tokens = tables.read_table(path, ("id", "input_ids"))
@@ -120,7 +120,7 @@ def predict(model: Classifier, split: str, table: pd.DataFrame, seed: str = "") 
 
 
 def read_baseline(name: str, validation: Split, test: Split) -> tuple[Split, Split]:
-    """Return what a baseline says of the same documents as the splits of the model."""
+    """Return a baseline's predictions for the same documents."""
     path = tables.BASELINES / f"{name}.parquet"
     table = tables.read_table(path)
     if list(table["id"]) != [*validation.table["id"], *test.table["id"]]:
@@ -132,16 +132,16 @@ def read_baseline(name: str, validation: Split, test: Split) -> tuple[Split, Spl
 
 
 def worst_mistakes(model: Classifier, test: Split, texts: list[str], count: int) -> list[Mistake]:
-    """Return the ``count`` wrong predictions with the highest confidence, surest first, explained."""
-    predicted, sure = test.predicted, test.confidence
+    """Return the ``count`` wrong predictions with the highest confidence, highest first, explained."""
+    predicted, confidence = test.predicted, test.confidence
     wrong = np.flatnonzero(~test.right)
-    chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     return [
         Mistake(
             id=str(test.table["id"].iloc[i]),
             label=model.labels[test.labels[i]],
             predicted=model.labels[predicted[i]],
-            confidence=float(sure[i]),
+            confidence=float(confidence[i]),
             text=texts[i],
             explanation=explain(model, texts[i], int(predicted[i])),
         )

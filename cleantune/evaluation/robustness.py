@@ -1,4 +1,4 @@
-"""Texts as they come in from elsewhere: mistyped, shouted, unpunctuated, cut off."""
+"""Robustness to perturbed texts (typos, case, punctuation, truncation) and to label noise."""
 
 import string
 from dataclasses import replace
@@ -12,24 +12,24 @@ from cleantune.evaluation import confidence_intervals
 from cleantune.evaluation.predictions import Split, read_baseline
 from cleantune.models.classifier import Classifier
 
-_BESIDE = (
+_ADJACENT = (
     "qwsz vghn xdfv ersfcx wsdr rtgdvc tyfhbv yugjnb uojk uikhmn ijlom opk njk bhjm ipkl ol wa "
     "etdf awedxz ryfg yihj cfgb qase zsdc tugh asx"
 )
-NEIGHBOURS = dict(zip(string.ascii_lowercase, _BESIDE.split(), strict=True))
-"""Letters beside each one on a QWERTY keyboard."""
+NEIGHBOURS = dict(zip(string.ascii_lowercase, _ADJACENT.split(), strict=True))
+"""Adjacent letters on a QWERTY keyboard."""
 SPACED = str.maketrans(string.punctuation, " " * len(string.punctuation))
 
 
 def typos(text: str, rng: np.random.Generator, share: float = 0.05) -> str:
-    """Swap, drop, double or mistype ``share`` of the letters, one such slip per letter."""
+    """Swap, drop, double or mistype ``share`` of the letters, one error per letter."""
     out: list[str] = []
-    slips = rng.random(len(text)) < share
+    errors = rng.random(len(text)) < share
     kinds = rng.integers(4, size=len(text))
     picks = rng.random(len(text))
     for i, letter in enumerate(text):
         near = NEIGHBOURS.get(letter.lower())
-        if not (slips[i] and near):
+        if not (errors[i] and near):
             out.append(letter)
         elif kinds[i] == 0 and out:
             out.insert(-1, letter)
@@ -41,7 +41,7 @@ def typos(text: str, rng: np.random.Generator, share: float = 0.05) -> str:
 
 
 def without_punctuation(text: str) -> str:
-    """Put a space for every punctuation mark."""
+    """Replace every punctuation mark by a space."""
     return " ".join(text.translate(SPACED).split())
 
 
@@ -52,7 +52,7 @@ def first_half(text: str) -> str:
 
 
 def perturbed(texts: list[str], seed: int) -> dict[str, list[str]]:
-    """Return the texts in each disguise; the typos are drawn from ``seed``."""
+    """Return the texts under each perturbation; the typos are drawn from ``seed``."""
     rng = np.random.default_rng(seed)
     return {
         "typos in 5 % of letters": [typos(text, rng) for text in texts],
@@ -67,19 +67,18 @@ def perturbed(texts: list[str], seed: int) -> dict[str, list[str]]:
 def measure_robustness(
     model: Classifier, test: Split, texts: list[str], count: int, seed: int
 ) -> dict[str, Any]:
-    """Return the accuracy on a sample of test texts, as they are and in each disguise.
+    """Return the accuracy on a sample of test texts, original and perturbed, with 95 % intervals.
 
-    With it, by name, its 95 % interval. What reaches the model as the same tokens twice,
-    such as another case if it knows none, is predicted once.
+    Texts that give the same tokens, such as another case for an uncased model, are predicted once.
     """
     count = min(count, len(texts))
     rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:count])
     originals = [texts[i] for i in rows]
-    versions = {"as it is": originals} | perturbed(originals, seed)
+    versions = {"original": originals} | perturbed(originals, seed)
     tokens = {k: [tuple(ids) for ids in model.encode(version)] for k, version in versions.items()}
-    known = dict(zip(tokens["as it is"], test.predicted[rows], strict=True))
+    known = dict(zip(tokens["original"], test.predicted[rows], strict=True))
     new = list(dict.fromkeys(t for version in tokens.values() for t in version if t not in known))
-    with console.Bar("predicting disturbed texts", len(new)) as bar:
+    with console.Bar("predicting perturbed texts", len(new)) as bar:
         logits = model.logits(new, bar.advance)
     predicted = replace(test, logits=logits).predicted
     known |= dict(zip(new, predicted, strict=True))
@@ -92,9 +91,9 @@ def measure_robustness(
 
 
 def measure_flipped(validation: Split, test: Split) -> dict[str, float]:
-    """Return tfidf's accuracy by share of training labels flipped, as far as baselines went.
+    """Return tfidf's accuracy by share of training labels flipped, for the shares that baselines ran.
 
-    It takes the likeliest class: nothing is chosen on validation for those trained on flipped ones.
+    By argmax: no threshold is fitted for the models trained on flipped labels.
     """
     path = tables.BASELINES / tables.FLIPPED
     if not path.is_file():

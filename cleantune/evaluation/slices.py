@@ -1,4 +1,4 @@
-"""Parts of the test set on which a model may do better or worse than on the whole."""
+"""Accuracy on slices of the test set."""
 
 import re
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ AGENCIES = {
     "other sources in brackets": r"\((?!Reuters|AP\b|AFP)[A-Z][\w .]+\) *-",
 }  # fmt: skip
 ARTIFACTS = re.compile(r"&\w+;|#\d+;|\bquot;|<[^>]+>|\\|https?://|www\.")
-"""What releases leave in texts: entities, tags, backslashes, addresses."""
+"""Markup left in released texts: entities, tags, backslashes, URLs."""
 
 Slice = tuple[str, str, np.ndarray]
 """Kind, name, and which documents belong to it, bool of shape (documents,)."""
 
 
 def slices(texts: list[str], raw: list[str], confidence: np.ndarray) -> Iterator[Slice]:
-    """Yield each slice that holds a document.
+    """Yield each slice that is not empty.
 
     ``texts`` are as the model reads them, ``raw`` as released, ``confidence`` is the probability
     of the predicted class, of shape (documents,).
@@ -33,10 +33,10 @@ def slices(texts: list[str], raw: list[str], confidence: np.ndarray) -> Iterator
     yield from _bands("length", words, LENGTHS, " words")
     named = np.zeros(len(raw), dtype=bool)
     for name, pattern in AGENCIES.items():
-        found = np.array([bool(re.search(pattern, text)) for text in raw])
-        yield from _named("agency", name, found & ~named)
-        named |= found
-    if named.any():  # else the corpus is no news, or has no agencies in it
+        matches = np.array([bool(re.search(pattern, text)) for text in raw])
+        yield from _named("agency", name, matches & ~named)
+        named |= matches
+    if named.any():  # otherwise the corpus is not news, or names no agencies
         yield from _named("agency", "none named", ~named)
     artifacts = np.array([bool(ARTIFACTS.search(text)) for text in raw])
     yield from _named("artifacts as released", "with", artifacts)
@@ -58,39 +58,39 @@ def _bands(kind: str, values: np.ndarray, edges: tuple[float, ...], unit: str) -
 def near_duplicates(
     test: pd.DataFrame, train: pd.DataFrame, dropped: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which test documents have a near-duplicate in train, and which of them a doubtful label.
+    """Return which test documents have a near-duplicate in train, and which a conflicting label there.
 
-    Those in train may have been dropped as leaks (``dropped.duplicate_of``) or still stand there
-    under the same ``group``. A label is doubtful when any of them has another one.
+    The near-duplicates may have been dropped from train as leaks (``dropped.duplicate_of``) or be
+    in it with the same ``group``. The label conflicts when any of them has another one.
     """
-    kin = pd.concat([
+    duplicates = pd.concat([
         dropped[["duplicate_of", "label"]].set_axis(["key", "label"], axis=1),
         train[["group", "label"]].set_axis(["key", "label"], axis=1),
     ])  # fmt: skip
-    labels_of = kin.groupby("key")["label"].agg(set).to_dict()
-    found, doubtful = [], []
+    labels_of = duplicates.groupby("key")["label"].agg(set).to_dict()
+    duplicated, conflicting = [], []
     for name, group, label in zip(test["id"], test["group"], test["label"], strict=True):
         others = labels_of.get(name, set()) | labels_of.get(group, set())
-        found.append(bool(others))
-        doubtful.append(bool(others - {label}))
-    return np.array(found, dtype=bool), np.array(doubtful, dtype=bool)
+        duplicated.append(bool(others))
+        conflicting.append(bool(others - {label}))
+    return np.array(duplicated, dtype=bool), np.array(conflicting, dtype=bool)
 
 
 def measure_slices(
     test: Split, train: pd.DataFrame, dropped: pd.DataFrame, texts: list[str], raw: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return n and accuracy, with its 95 % interval, of each part of the test set, by kind and name."""
+    """Return n and accuracy, with its 95 % interval, of each slice of the test set, by kind and name."""
     right = test.right
-    known, doubtful = near_duplicates(test.table, train, dropped)
+    duplicated, conflicting = near_duplicates(test.table, train, dropped)
     everything = np.ones(len(right), dtype=bool)
-    found = [
+    all_slices = [
         ("test set", "as released", everything),
-        ("test set", "without near-duplicates of train", ~known),
-        ("test set", "without those whose duplicates disagree in label", ~doubtful),
+        ("test set", "without near-duplicates of train", ~duplicated),
+        ("test set", "without near-duplicates with another label", ~conflicting),
         *slices(texts, raw, test.confidence),
     ]
     parts: dict[str, dict[str, Any]] = {}
-    for kind, name, where in found:
+    for kind, name, where in all_slices:
         if where.any():
             parts.setdefault(kind, {})[name] = {
                 "n": int(where.sum()),

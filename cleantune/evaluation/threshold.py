@@ -1,10 +1,10 @@
-"""How a class and its probability follow from a model's scores: a temperature, then a threshold.
+"""Temperature scaling and the decision threshold for binary classification.
 
-The temperature makes probabilities less or more sure, where validation says that this helps. Of two
-classes the positive one may be taken from another probability on than 0.5: a class that is rare, or
-dearer to miss than to suspect, wants that; of more classes the likeliest is always taken.
-evaluate chooses both on validation, by each model's own scores, and leaves them beside the models;
-whatever counts or prints predictions reads them there.
+The temperature calibrates probabilities, where it clearly improves the NLL on validation. With two
+classes the threshold of the positive one may differ from 0.5, which helps where that class is rare,
+or where false negatives cost more than false positives; with more classes the prediction is the
+argmax. evaluate fits both on validation, for each model, and saves them beside the models; whatever
+counts or prints predictions reads them there.
 """
 
 from collections.abc import Sequence
@@ -21,33 +21,33 @@ from cleantune.params.sections import Evaluate
 FILE = "decision.json"
 WEIGHTS = "model.safetensors"
 FOLDS, REPEATS = 5, 5  # of the cross-validation of a temperature
-CLEARLY = 2  # standard errors that the NLL has to be better by
+MIN_GAIN = 2  # standard errors by which a temperature has to improve the NLL
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was chosen for one model."""
+    """Temperature and decision threshold of one model."""
 
     rule: str = "argmax"
     """argmax, f1 or precision, as ``evaluate.threshold``; argmax is a threshold of 0.5."""
     positive: str | None = None
     """The class that the threshold is for; None where there are more than two."""
     precision: float | None = None
-    """What the rule ``precision`` asks for."""
+    """The precision that the rule ``precision`` requires."""
     threshold: float | None = None
-    """A document is of the positive class where its probability is over this."""
+    """The prediction is the positive class where its probability is above this."""
     temperature: float = 1.0
-    """What the scores are divided by before they become probabilities."""
+    """The divisor of the logits before the softmax."""
     tried_temperature: float = 1.0
-    """The best one on all validation documents, taken or not."""
+    """The best one on all validation documents, applied or not."""
     nll_gain: float = 0.0
-    """What a temperature betters the NLL by on documents that it was not fitted on."""
+    """The cross-validated improvement of the NLL by a temperature."""
     nll_gain_error: float = 0.0
-    """The standard error of that."""
+    """Its standard error."""
     documents: int = 0
-    """How many of validation all this was chosen on; 0 where nothing was chosen."""
+    """The number of validation documents it was fitted on; 0 if not fitted."""
     validation_sha256: str | None = None
-    """That of their table."""
+    """Of the table of these documents."""
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return the probability of each class from ``logits``, both (documents, classes)."""
@@ -56,35 +56,37 @@ class Decision:
     def predicted(self, probabilities: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Return the class of each row of ``probabilities`` (documents, classes), (documents,)."""
         if self.threshold is None or self.rule == "argmax":
-            likeliest: np.ndarray = probabilities.argmax(axis=1)
-            return likeliest
+            argmax: np.ndarray = probabilities.argmax(axis=1)
+            return argmax
         k = list(names).index(str(self.positive))
         return np.where(probabilities[:, k] > self.threshold, k, 1 - k)
 
     def fitted(self, labels: np.ndarray, logits: np.ndarray, names: Sequence[str]) -> "Decision":
-        """Return temperature and threshold by the same rule for a model's validation scores.
+        """Return temperature and threshold by the same rule, fitted on a model's validation logits.
 
-        ``labels`` is (n,), ``logits`` (n, classes). The temperature is the one of lowest NLL if
-        cross-validation says that one is clearly better than none. ``f1`` takes the threshold with
-        the highest F1, of several the one nearest to 0.5; ``precision`` the one with the highest
-        recall among those of at least that precision, or, where there is none, of the highest.
+        ``labels`` is (n,), ``logits`` (n, classes). The temperature minimises the NLL; it is applied
+        if cross-validation shows a clear improvement. ``f1`` takes the threshold with the highest
+        F1, of several the one nearest to 0.5; ``precision`` the one with the highest recall among
+        those of at least that precision or, if there is none, of the highest precision.
         Raises ``UserError`` when no document is of the positive class.
         """
         tried = round(metrics.temperature(labels, logits), 4)
         gain, error = temperature_gain(labels, logits)
-        found = replace(
-            self, temperature=tried if gain > CLEARLY * error else 1.0, tried_temperature=tried,
+        decision = replace(
+            self, temperature=tried if gain > MIN_GAIN * error else 1.0, tried_temperature=tried,
             nll_gain=round(gain, 6), nll_gain_error=round(error, 6), documents=len(labels),
         )  # fmt: skip
         if self.rule == "argmax":
-            return replace(found, threshold=0.5 if self.positive else None)
+            return replace(decision, threshold=0.5 if self.positive else None)
         k = list(names).index(str(self.positive))
         if not (labels == k).any():
             raise UserError(
                 f"No validation document is of the class {self.positive}: evaluate.threshold: "
-                f"{self.rule} has nothing to go by. Raise clean.validation_share, or set argmax."
+                f"{self.rule} cannot be fitted. Raise clean.validation_share, or set argmax."
             )
-        return replace(found, threshold=self._best(labels == k, found.probabilities(logits)[:, k]))
+        return replace(
+            decision, threshold=self._best(labels == k, decision.probabilities(logits)[:, k])
+        )
 
     def _best(self, positive: np.ndarray, probabilities: np.ndarray) -> float:
         scores, true, false = metrics.cumulated(positive, probabilities)
@@ -99,44 +101,47 @@ class Decision:
             best = enough[true[1:][enough] == true[1:][enough].max()][:1]
         return float(between[best[np.abs(between[best] - 0.5).argmin()]])
 
-    def in_words(self) -> list[str]:
-        """Say what is unusual about the classes, and whether the probabilities are calibrated."""
-        how = {"f1": "best F1", "precision": "the precision asked for"}.get(self.rule)
-        lines = [f"{self.positive} where its probability is over {self.threshold:.3f} "
+    def describe(self) -> list[str]:
+        """Return sentences on the threshold, if it is not argmax, and on calibration."""
+        how = {"f1": "best F1", "precision": "the required precision"}.get(self.rule)
+        lines = [f"decision threshold for {self.positive}: {self.threshold:.3f} "
                  f"({how} on validation)"] if how else []  # fmt: skip
         if not self.documents:
             return [
                 *lines,
-                "probabilities are not calibrated: nothing was chosen for these weights",
+                "probabilities are not calibrated: nothing was fitted for these weights",
             ]
         on = f"{self.documents:,} validation documents"
         if self.calibrated:
             return [
                 *lines,
-                f"probabilities are calibrated: temperature {self.temperature:g}, from {on}",
+                f"probabilities are calibrated: temperature {self.temperature:g}, fitted on {on}",
             ]
-        return [*lines, f"probabilities are not calibrated: on {on} no temperature clearly helps"]
+        return [
+            *lines,
+            f"probabilities are not calibrated: on {on} no temperature clearly improves the NLL",
+        ]
 
     @property
     def calibrated(self) -> bool:
-        """Whether the probabilities are other than the model's own."""
+        """Whether a temperature other than 1 is applied."""
         return self.temperature != 1
 
     def follows(self, other: "Decision") -> bool:
-        """Whether this was chosen by the same rule and on the same documents as ``other``."""
+        """Whether this was fitted by the same rule and on the same documents as ``other``."""
         names = ("rule", "positive", "precision", "documents", "validation_sha256")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
-UNDECIDED = Decision()
+DEFAULT = Decision()
 
 
-def asked(
+def from_settings(
     settings: Evaluate, names: Sequence[str], validation_sha256: str | None = None
 ) -> Decision:
-    """Return the rule that ``settings`` ask for, nothing chosen yet.
+    """Return the decision rule of ``settings``, not fitted yet.
 
-    Raises ``UserError`` when they ask for what these classes do not have.
+    Raises ``UserError`` when it does not apply to these classes.
     """
     if len(names) > 2:
         for key, value, usual in (("threshold", settings.threshold, "argmax"),
@@ -149,16 +154,16 @@ def asked(
         return Decision(validation_sha256=validation_sha256)
     if settings.positive is not None and settings.positive not in names:
         raise UserError(
-            f"evaluate.positive: {settings.positive!r} is no class; allowed: {', '.join(names)}, "
+            f"evaluate.positive: {settings.positive!r} is not a class; allowed: {', '.join(names)}, "
             "or null for the last of them."
         )
-    wanted = settings.threshold_precision if settings.threshold == "precision" else None
-    return Decision(settings.threshold, settings.positive or names[-1], wanted,
+    precision = settings.threshold_precision if settings.threshold == "precision" else None
+    return Decision(settings.threshold, settings.positive or names[-1], precision,
                     validation_sha256=validation_sha256)  # fmt: skip
 
 
 def temperature_gain(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
-    """Return what a temperature betters the NLL by on documents it was not fitted on, and the error.
+    """Return the cross-validated improvement of the NLL by a temperature, and its standard error.
 
     The mean over repeated random splits into folds, and the standard error of the mean over
     documents; ``labels`` is (n,), ``logits`` (n, classes).
@@ -171,34 +176,34 @@ def temperature_gain(labels: np.ndarray, logits: np.ndarray) -> tuple[float, flo
     for _ in range(REPEATS):
         fold = rng.permutation(len(labels)) % FOLDS
         for held in (fold == k for k in range(FOLDS)):
-            heat = metrics.temperature(labels[~held], logits[~held])
-            scaled = metrics.losses(labels[held], metrics.softmax(logits[held], heat))
+            fitted = metrics.temperature(labels[~held], logits[~held])
+            scaled = metrics.losses(labels[held], metrics.softmax(logits[held], fitted))
             gains[held] += (plain[held] - scaled) / REPEATS
     return float(gains.mean()), float(gains.std(ddof=1) / len(gains) ** 0.5)
 
 
 def write(path: Path, decisions: Sequence[tuple[Decision, Sequence[Path]]]) -> None:
-    """Write each decision with the sha256 of the weights, one file or several, that it is of."""
+    """Write each decision with the sha256 of its weights, one file or several."""
     files.write_json(path, {"decisions": [
-        {"weights_sha256": sorted(map(files.sha256, weights))} | asdict(decided)
-        for decided, weights in decisions
+        {"weights_sha256": sorted(map(files.sha256, weights))} | asdict(decision)
+        for decision, weights in decisions
     ]})  # fmt: skip
 
 
 def read(folder: Path, *weights: Path) -> Decision:
-    """Return what was decided for ``weights``, by default those in ``folder``.
+    """Return the decision of ``weights``, by default those in ``folder``.
 
-    An export has its record within; that of models/finetuned and of its seeds stands in models.
-    ``UNDECIDED`` where there is no record of these weights. ``UserError`` when one cannot be read.
+    An export contains its record; that of models/finetuned and of its seeds is in models.
+    ``DEFAULT`` where there is no record of these weights. ``UserError`` when one cannot be read.
     """
     of = sorted(map(files.sha256, weights or [folder / WEIGHTS]))
-    for place in (folder, *folder.absolute().parents[:3]):
-        if not (place / FILE).is_file():
+    for parent in (folder, *folder.absolute().parents[:3]):
+        if not (parent / FILE).is_file():
             continue
         try:
-            for record in files.read_json(place / FILE)["decisions"]:
+            for record in files.read_json(parent / FILE)["decisions"]:
                 if record.pop("weights_sha256") == of:
                     return Decision(**record)
         except (KeyError, TypeError, AttributeError) as error:
-            raise files.damaged(place / FILE, error) from None
-    return UNDECIDED
+            raise files.damaged(parent / FILE, error) from None
+    return DEFAULT

@@ -1,1 +1,1 @@
-"""Wrong labels: finding, reviewing and correcting them."""
+"""Label errors: finding, reviewing and correcting them."""

@@ -1,10 +1,10 @@
-"""How far each label can be trusted: probabilities from models that did not see it.
+"""Out-of-fold probabilities of the true label of each document: confident learning.
 
-In this module and in those beside it n is the number of documents and c the number of classes that occur among
+In this package n is the number of documents and c the number of classes that occur among
 them; ``labels`` are int (n,) from 0 to c - 1, logits and probabilities float64 (n, c).
 
-The method is confident learning's (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068), out
-of fold, with what people's errors need beyond it: several unlike models, a known class prior, one
+Confident learning (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068), extended for the
+errors that human annotators make: an ensemble of different label models, a known class prior, one
 round of training on cleaned labels, and a noise rate that does not assume that errors depend on
 the class alone.
 """
@@ -25,14 +25,12 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Features = Any
 """A dense or sparse matrix, (n, size)."""
-View = Callable[[Ints, Ints, Floats], Floats]
-"""Fits on some rows and judges others: (rows to fit, k rows to judge, targets (n, c)) -> (k, c)."""
+LabelModel = Callable[[Ints, Ints, Floats], Floats]
+"""Fits on some rows, predicts others: (rows to fit, k held-out rows, targets (n, c)) -> (k, c)."""
 
 SHARPNESS = 2.0  # a model fit on noisy labels is under-confident about the true class
-FLOOR = 1e-6  # of a probability before its logarithm
-BALANCED = (
-    0.13  # classes no further than this on the way from equal sizes to a single class are equal
-)
+FLOOR = 1e-6  # least probability, before taking logarithms
+BALANCED = 0.13  # greatest imbalance, 0 (equal sizes) to 1 (a single class), taken as balanced
 
 
 def fold_numbers(labels: Ints, groups: Any, folds: int, seed: int) -> Ints:
@@ -68,17 +66,16 @@ def class_prior(labels: Ints, prior: str) -> Floats:
     """
     given = np.bincount(labels) / len(labels)
     uniform = np.full(len(given), 1 / len(given))
-    way = (
-        np.abs(given - uniform).sum() / 2 / (1 - 1 / len(given))
-    )  # total variation over its maximum
-    return uniform if prior == "uniform" or (prior == "auto" and way < BALANCED) else given
+    # total variation distance, relative to its maximum
+    imbalance = np.abs(given - uniform).sum() / 2 / (1 - 1 / len(given))
+    return uniform if prior == "uniform" or (prior == "auto" and imbalance < BALANCED) else given
 
 
 def match_prior(logits: Floats, prior: Floats, iterations: int = 500) -> Floats:
     """Return probabilities whose mean is ``prior``, by adding one bias a class to ``logits``.
 
-    People take some classes for others more often than the reverse, and a model learns it from
-    them; where the true shares are known, this undoes it (Saerens et al. 2002,
+    Annotators confuse some classes with others more often than the reverse, and models learn it
+    from their labels; where the true shares are known, this corrects it (Saerens et al. 2002,
     https://doi.org/10.1162/089976602753284446, run towards a known prior).
     """
     bias = np.zeros(logits.shape[1])
@@ -92,7 +89,7 @@ def match_prior(logits: Floats, prior: Floats, iterations: int = 500) -> Floats:
 
 
 def true_label_probabilities(
-    views: Sequence[View],
+    label_models: Sequence[LabelModel],
     labels: Ints,
     prior: Floats,
     fold: Ints,
@@ -102,47 +99,44 @@ def true_label_probabilities(
 ) -> list[Floats]:
     """Return, round by round, the probability of each class being the true one (n, c).
 
-    It comes from models blind to the document. The first round fits on the given labels, later ones
-    on the probabilities of the one before; labels of ``trusted`` rows (n,) stay as given. A trace of
-    a document's own label comes back to it that way, through its neighbours.
-    ``fold`` comes from ``fold_numbers``. ``advance`` is called rounds x views x folds times.
+    The predictions are out-of-fold. The first round fits on the given labels, later ones on the
+    probabilities of the round before; labels of ``trusted`` rows (n,) stay as given. In later rounds
+    a document's own label leaks a little into its prediction, through its neighbours.
+    ``fold`` comes from ``fold_numbers``. ``advance`` is called rounds x models x folds times.
     """
     given = np.eye(len(prior))[labels]
-    found: list[Floats] = []
+    probabilities: list[Floats] = []
     trusted = np.zeros(len(labels), bool) if trusted is None else trusted
     for _ in range(rounds):
-        targets = np.where(trusted[:, None], given, found[-1] if found else given)
+        targets = np.where(trusted[:, None], given, probabilities[-1] if probabilities else given)
         targets = targets * (prior * len(labels) / np.maximum(targets.sum(axis=0), FLOOR))
         logits = []
-        for view in views:
+        for label_model in label_models:
             held = np.empty_like(given)
             for number in np.unique(fold):
                 rows = np.flatnonzero(fold == number)
-                # one thread: the matrices are small, and sums come out the same on any machine
+                # one thread: the matrices are small, and sums are the same on any machine
                 with threadpool_limits(1, user_api="blas"):
-                    held[rows] = view(np.flatnonzero(fold != number), rows, targets)
+                    held[rows] = label_model(np.flatnonzero(fold != number), rows, targets)
                 advance()
             logits.append(np.log(np.clip(held, FLOOR, 1.0)))
-        found.append(match_prior(SHARPNESS * fuse(logits), prior))
-    return found
+        probabilities.append(match_prior(SHARPNESS * fuse(logits), prior))
+    return probabilities
 
 
-def over_rounds(found: Sequence[Floats], prior: Floats) -> Floats:
-    """Return what several rounds say together: the geometric mean of their probabilities (n, c).
+def average_rounds(rounds: Sequence[Floats], prior: Floats) -> Floats:
+    """Return the geometric mean of the probabilities of several rounds (n, c).
 
-    The later ones know people's errors better, the first has no trace of a document's own label.
+    Later rounds detect human errors better; in the first no document's own label leaks.
     """
-    return match_prior(np.mean([np.log(np.clip(p, FLOOR, 1.0)) for p in found], axis=0), prior)
+    return match_prior(np.mean([np.log(np.clip(p, FLOOR, 1.0)) for p in rounds], axis=0), prior)
 
 
 def fuse(logits: Sequence[Floats]) -> Floats:
-    """Return the mean of several views' logits, each brought to one spread first.
+    """Return the mean logits of several label models, each scaled to the same spread first.
 
-    Word counts give flat probabilities and embeddings steep ones, for no better reason.
+    Models on TF-IDF features are less confident than models on embeddings, but not less accurate.
     """
-    centred = [view - view.mean(axis=1, keepdims=True) for view in logits]
-    mean: Floats = 1.5 * np.mean([v / max(float(v.std()), FLOOR) for v in centred], axis=0)
+    centred = [each - each.mean(axis=1, keepdims=True) for each in logits]
+    mean: Floats = 1.5 * np.mean([each / max(float(each.std()), FLOOR) for each in centred], axis=0)
     return mean
-
-
-# ---- what follows for the given labels

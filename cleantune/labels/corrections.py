@@ -5,11 +5,10 @@ One row a document, sorted by dataset and id, so that a review is a small `git d
     dataset,id,text_sha256,old_label,new_label,note
     ag_news,train-4a1c0be77f20d5e3,9f86d081884c7d65,World,Business,about the bank
 
-``dataset`` is the entry of ``datasets`` in params.yaml; rows about another one than the data at
-hand are passed over, and kept. ``text_sha256`` is the first 16 hex digits of the SHA-256 of the
+``dataset`` is the entry of ``datasets`` in params.yaml; rows about another dataset are ignored, and kept. ``text_sha256`` is the first 16 hex digits of the SHA-256 of the
 document as data/raw has it (see ``fingerprints``); ``old_label`` is its label there. Both must
-still hold, so a file made for another version of the data is recognised instead of relabelling
-strangers. A row whose labels are equal says that a person looked and found the label right.
+still match, so that a file made for another version of the data is refused instead of relabelling
+other documents. A row with two equal labels confirms the label.
 """
 
 import csv
@@ -28,7 +27,7 @@ CORRECTIONS = Path("data/corrections.csv")
 COLUMNS = ("dataset", "id", "text_sha256", "old_label", "new_label", "note")
 
 Problem = tuple[int, str, str]
-"""Line in the file, what is wrong there, and the way out."""
+"""Line in the file, what is wrong there, and how to fix it."""
 
 
 def fingerprints(documents: pd.DataFrame) -> list[str]:
@@ -46,24 +45,22 @@ def read_corrections(
 
     ``documents`` has at least ``id``, ``title``, ``text`` and ``label``, as in
     data/raw/train.parquet, before any repair; they are those of ``dataset``. Rows about another
-    dataset are passed over and counted on the console; with ``alone`` they are a fault. Returns
+    dataset are ignored and counted on the console; with ``alone`` they are an error. Returns
     ``COLUMNS`` sorted by id, the labels as positions in ``names``.
-    Raises ``UserError`` naming file, line and mend for a missing or
-    unreadable file, wrong columns, an unknown id or label, an id that stands twice, a document
-    whose text or label is no longer what the row was made for, and a note over several lines.
+    Raises ``UserError`` naming file, line and fix for a missing or unreadable file, wrong columns,
+    an unknown id or label, a duplicate id, a document whose text or label is no longer what the row
+    was made for, and a note over several lines.
     """
-    found = _read_rows(path)
-    rows = [(line, row) for line, row in found if row[0] == dataset]
-    about_others = [(line, row[0]) for line, row in found if row[0] != dataset]
+    all_rows = _read_rows(path)
+    rows = [(line, row) for line, row in all_rows if row[0] == dataset]
+    other_datasets = [(line, row[0]) for line, row in all_rows if row[0] != dataset]
     if alone:
         what = "is about the dataset {!r}, and data/raw holds {!r}"
         _stop_at(path, [(line, what.format(name, dataset), OTHER_DATASET)
-                        for line, name in about_others], len(found))  # fmt: skip
-    elif about_others:
-        listed = ", ".join(sorted({name for _, name in about_others}))
-        console.say(
-            f"{path}: rows about other datasets, passed over: {len(about_others):,} ({listed})"
-        )
+                        for line, name in other_datasets], len(all_rows))  # fmt: skip
+    elif other_datasets:
+        listed = ", ".join(sorted({name for _, name in other_datasets}))
+        console.say(f"{path}: ignored {len(other_datasets):,} rows about other datasets ({listed})")
     known = documents.set_index("id")
     ids = [row[1] for _, row in rows]
     about = known[known.index.isin(ids)]
@@ -71,32 +68,34 @@ def read_corrections(
     given = {name: names[label] for name, label in about["label"].items()}
     first: dict[str, int] = {}
     unknown: list[Problem] = []
-    twice: list[Problem] = []
+    duplicates: list[Problem] = []
     labels: list[Problem] = []
     other: list[Problem] = []
     notes: list[Problem] = []
     for line, (_, name, sha, old, new, note) in rows:
         if name in first:
-            twice.append((line, f"id {name} stands on line {first[name]} too", "Keep one of them."))
+            duplicates.append(
+                (line, f"id {name} is on line {first[name]} too", "Keep one of them.")
+            )
         first.setdefault(name, line)
         if name not in prints:
-            # of the problems of a kind the first is shown, and looking for a text takes time
-            said = ("", "") if unknown else _unknown(name, sha, documents)
-            unknown.append((line, *said))
+            # only the first problem of a kind is shown, and searching for a text takes time
+            problem = ("", "") if unknown else _unknown(name, sha, documents)
+            unknown.append((line, *problem))
             continue
         for label in (old, new):
             if label not in names:
-                mend = f"Use one of: {', '.join(names)}."
-                labels.append((line, f"unknown label {label!r}", mend))
+                fix = f"Use one of: {', '.join(names)}."
+                labels.append((line, f"unknown label {label!r}", fix))
         if sha != prints[name]:
-            what = f"{name} has another text now (fingerprint {prints[name]}, the file says {sha})"
+            what = f"the text of {name} has changed: its fingerprint is {prints[name]}, in the file {sha}"
             other.append((line, what, ELSEWHERE))
         elif old in names and old != given[name]:
-            what = f"{name} is labelled {given[name]} in the data, the file says {old}"
+            what = f"{name} is labelled {given[name]} in the data, {old} in the file"
             other.append((line, what, ELSEWHERE))
         if re.search(r"[\r\n]", note):
             notes.append((line, "the note has a line break", "Write it on one line."))
-    for problems in (unknown, twice, labels, other, notes):
+    for problems in (unknown, duplicates, labels, other, notes):
         _stop_at(path, problems, len(rows))
     table = pd.DataFrame([row for _, row in rows], columns=list(COLUMNS), dtype=object)
     for column in ("old_label", "new_label"):
@@ -107,8 +106,8 @@ def read_corrections(
 def apply(documents: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     """Return ``documents`` with the corrected labels; rows, order and other columns unchanged.
 
-    ``corrections`` comes from ``read_corrections``. Ids that ``documents`` no longer has, dropped
-    as duplicates say, are passed over: that they existed in the raw data has been checked.
+    ``corrections`` comes from ``read_corrections``. Ids that ``documents`` no longer has (dropped
+    as duplicates, for example) are ignored: ``read_corrections`` has checked them against the raw data.
     """
     new = dict(zip(corrections["id"], corrections["new_label"], strict=True))
     labels = [
@@ -121,9 +120,9 @@ def apply(documents: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
 def write_corrections(
     path: Path, corrections: pd.DataFrame, names: list[str], dataset: str
 ) -> None:
-    """Write a table as ``read_corrections`` returns it in place of what ``path`` says of ``dataset``.
+    """Replace the rows of ``dataset`` in ``path`` by a table as ``read_corrections`` returns it.
 
-    What it says of other datasets stays. Sorted by dataset and id, in one rename.
+    Rows of other datasets stay. Sorted by dataset and id, written in one rename.
     """
     rows = [row for _, row in _read_rows(path) if row[0] != dataset] if path.exists() else []
     for name, sha, old, new, note in corrections[list(COLUMNS[1:])].itertuples(index=False):
@@ -141,7 +140,7 @@ def as_csv(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _unknown(name: str, sha: str, documents: pd.DataFrame) -> tuple[str, str]:
-    """Say what is wrong with a row whose id no document has, and the way out."""
+    """Return what is wrong with a row whose id no document has, and how to fix it."""
     what = f"no training document has the id {name}"
     ids = documents["id"][[print_ == sha for print_ in fingerprints(documents)]].to_list()
     if not ids:
@@ -156,7 +155,7 @@ def _unknown(name: str, sha: str, documents: pd.DataFrame) -> tuple[str, str]:
 OTHER_DATASET = "Rebuild with that one first: `dvc repro` after setting `dataset` in params.yaml."
 ELSEWHERE = (
     "The file was made for another version of the data: `dvc repro` with the dataset it belongs to, "
-    "or export it again from a review of this data. To go on without it, put it aside and leave "
+    "or export it again from a review of this data. To go on without it, move it away and leave "
     "only the header line."
 )
 
@@ -193,15 +192,15 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
             start = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{path}, line {reader.line_num}: not CSV ({error}). Mend the quotes."
+            f"{path}, line {reader.line_num}: not CSV ({error}). Fix the quotes."
         ) from None
     return rows
 
 
 def _stop_at(path: Path, problems: list[Problem], rows: int) -> None:
-    """Raise ``UserError`` for the first problem, saying how many rows have one of its kind."""
+    """Raise ``UserError`` for the first problem, with the number of rows that have one of its kind."""
     if not problems:
         return
-    line, what, mend = problems[0]
-    more = f" ({len(problems):,} of {rows:,} rows have this fault)" if len(problems) > 1 else ""
-    raise UserError(f"{path}, line {line}: {what}{more}. {mend}")
+    line, what, fix = problems[0]
+    more = f" ({len(problems):,} of {rows:,} rows have this problem)" if len(problems) > 1 else ""
+    raise UserError(f"{path}, line {line}: {what}{more}. {fix}")

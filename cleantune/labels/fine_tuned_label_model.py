@@ -1,8 +1,7 @@
-"""Fine-tune the encoder once for each fold, and ask each model about the fold it has not seen.
+"""Out-of-fold predictions of the encoder, fine-tuned once for each fold.
 
-On the project's own engine, in one process, on a GPU if there is one. The unit of work is a fold:
-what a finished one said is kept in ``.checkpoints/label_noise/``, and a run that was interrupted
-goes on with the next.
+It uses the project's own trainer, in one process, on a GPU if there is one. The predictions for each
+finished fold are kept in ``.checkpoints/label_noise/``; an interrupted run continues with the next.
 """
 
 import gc
@@ -36,17 +35,16 @@ from cleantune.training import (
 )
 from cleantune.training.trainer import ZeroTrainer
 
-STAGE = "label_noise"  # whose folder under .checkpoints keeps the finished folds
-OPTIONS = training_arguments.PLAIN.model_copy(
-    update={"checkpoint_steps": 2**30}
-)  # none within a fold
+STAGE = "label_noise"  # its folder under .checkpoints keeps the finished folds
+# no checkpoints within a fold
+OPTIONS = training_arguments.PLAIN.model_copy(update={"checkpoint_steps": 2**30})
 
 
 class FoldTrainer(ZeroTrainer):
-    """Learns from all folds but one, and says after each epoch what it takes that one for.
+    """Trains on all folds but one, and predicts the held-out fold after each epoch.
 
-    No epoch is chosen by how well it agrees with the labels in doubt: all count alike. Early ones
-    have not yet learnt single errors by heart, late ones know the task better.
+    All epochs are averaged; none is selected by its agreement with labels that may be wrong. Early
+    epochs have not memorised single label errors yet, late ones are more accurate.
     """
 
     memory_params: ClassVar = {"batch": "label_noise.batch_size"}
@@ -57,12 +55,12 @@ class FoldTrainer(ZeroTrainer):
         self.epoch_logits: list[NDArray[np.float32]] = []
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Keep what the model says of the fold it has not seen, (documents, classes)."""
+        """Keep the logits of the held-out fold, (documents, classes)."""
         self.epoch_logits.append(self.predict_all())
         return {}
 
     def _save_checkpoint(self, *_: Any) -> None:
-        """Stop when told to; a fold in the middle is not worth keeping."""
+        """Stop on request; an unfinished fold is not worth keeping."""
         self.stop.raise_if_stopped("stopped; the same command goes on with this fold")
 
 
@@ -77,15 +75,15 @@ def probabilities(
 ) -> NDArray[np.float64]:
     """Return the probability of each class by a model fine-tuned on the other folds, (n, classes).
 
-    ``labels`` (n,) count from 0, ``fold`` (n,) says where each document lies, ``folder`` holds the
-    base model. The logits of all epochs are averaged.
+    ``labels`` (n,) count from 0, ``fold`` (n,) is each document's fold, ``folder`` holds the base
+    model. The logits of all epochs are averaged.
     Raises ``UserError`` when the base model cannot be loaded or the loss is not finite.
     """
     connection.prepare(seed)
     tokenizer = encoder.load_tokenizer(folder)
-    decides = json.dumps([list(texts), labels.tolist(), fold.tolist(), seed, max_length])
+    inputs = json.dumps([list(texts), labels.tolist(), fold.tolist(), seed, max_length])
     params = {name: getattr(settings, name) for name in ("epochs", "lr", "batch_size")}
-    params["data"] = hashlib.sha256(decides.encode()).hexdigest()
+    params["data"] = hashlib.sha256(inputs.encode()).hexdigest()
     run = fingerprint.of_run(params, [folder, deepspeed_config.CONFIG])
     unfinished = checkpoints.Checkpoints(STAGE, run)
     with _loading(folder):
@@ -98,18 +96,18 @@ def probabilities(
         kept = unfinished.folder / f"fold-{number}.npy"
         held_out = np.flatnonzero(fold == number)
         if not kept.is_file():
-            learnt = np.flatnonzero(fold != number)
-            data = [_dataset(tokens, labels, rows) for rows in (learnt, held_out)]
-            console.say(f"fold {number}: {len(learnt):,} documents to learn from")
+            train = np.flatnonzero(fold != number)
+            data = [_dataset(tokens, labels, rows) for rows in (train, held_out)]
+            console.say(f"fold {number}: {len(train):,} training documents")
             trainer = _trainer(data, folder, tokenizer, result.shape[1], settings,
                              seed + int(number), unfinished)  # fmt: skip
             trainer.fit()
-            room = unfinished.room("what a fold's model says")
-            with room, files.atomic_file(kept) as part, part.open("wb") as out:
+            guard = unfinished.full_disk_error("the predictions for a fold")
+            with guard, files.atomic_file(kept) as part, part.open("wb") as out:
                 np.save(out, np.mean(trainer.epoch_logits, axis=0))
             trainer.raise_if_stopped()
             del trainer
-            gc.collect()  # DeepSpeed's engine refers to itself: its memory would stay for a while
+            gc.collect()  # DeepSpeed's engine is in reference cycles, which would keep its memory
         result[held_out] = np.load(kept)
     return np.asarray(softmax(result, axis=1), np.float64)
 
@@ -141,12 +139,12 @@ def _trainer(
     seed: int,
     unfinished: checkpoints.Checkpoints,
 ) -> FoldTrainer:
-    """Return the engine that learns ``data[0]`` and judges ``data[1]``, with a fresh head."""
-    # accelerate takes the plugin of one DeepSpeed run a process; transformers resets it so, too
+    """Return the trainer that fits ``data[0]`` and predicts ``data[1]``, with a fresh head."""
+    # accelerate keeps the plugin of the first DeepSpeed run in a process; transformers resets it so, too
     AcceleratorState._reset_state()
     args = training_arguments.build(
         unfinished.folder, OPTIONS, seed=seed, lr=settings.lr, epochs=settings.epochs,
-        batch_size=settings.batch_size, zero_stage=0,  # one process shares its optimizer with nobody
+        batch_size=settings.batch_size, zero_stage=0,  # nothing to partition in one process
     )  # fmt: skip
     set_seed(seed)
     with _loading(folder):

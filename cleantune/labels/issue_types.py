@@ -1,8 +1,8 @@
-"""What else cleanlab's Datalab notices about documents and their labels.
+"""Other issues that cleanlab's Datalab finds in documents and labels.
 
-Datalab itself (and the ``datasets`` package that it cannot do without) rather than our own code:
-its thresholds are documented and known (https://docs.cleanlab.ai/stable/cleanlab/datalab/guide/).
-It gets our probabilities, and our neighbours, computed in blocks, so that memory grows linearly.
+Datalab itself (and the ``datasets`` package that it requires) rather than our own code, because its
+thresholds are documented (https://docs.cleanlab.ai/stable/cleanlab/datalab/guide/). It gets our
+probabilities and neighbours, computed in blocks so that memory grows linearly.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from cleantune import console
 from cleantune.labels.review_page import neighbours
 
 NEIGHBOURS = 10  # Datalab's default
-GROUP = 150  # documents in a cluster, on average: enough to tell a poor one from bad luck
-POOR = 0.8  # a cluster whose labels the model finds this much less likely than the average one
+GROUP = 150  # documents in a cluster, on average: enough for a reliable mean
+POOR = 0.8  # a cluster underperforms below this share of the average label probability
 
 MEANING = {
-    "label": "cleanlab's own rule takes the label for wrong (it misses most errors of people)",
+    "label": "label error by cleanlab's default rule (it misses most human errors)",
     "outlier": "unlike every other document",
     "near_duplicate": "nearly the same as another document",
-    "class_imbalance": "of a class with less than a tenth of an equal share",
-    "underperforming_group": "in the group of like documents whose labels the models find least likely",
+    "class_imbalance": "of a rare class, under a tenth of an equal share",
+    "underperforming_group": "in the cluster whose labels the models find least probable",
 }
 
 
@@ -38,8 +38,8 @@ def find_issue_types(
     """Return for each document and issue type whether it has the issue, and a score.
 
     ``labels`` (n,) count from 0, ``probabilities`` (n, classes) come from models that have not seen
-    the document. Columns: for each of ``MEANING`` that could be looked for, ``is_TYPE`` (bool) and
-    ``TYPE_score`` (0, surely, to 1). Without ``vectors`` (n, size), or with few documents, that is
+    the document. Columns: for each of ``MEANING`` that could be checked, ``is_TYPE`` (bool) and
+    ``TYPE_score`` (0, severe, to 1). Without ``vectors`` (n, size), or with few documents, that is
     the label and the class imbalance only. ``nearest`` is the position of the nearest other
     document, with vectors.
     """
@@ -53,7 +53,7 @@ def find_issue_types(
         k = near.shape[1]
         ends = np.arange(0, k * n + 1, k)
         graph = csr_matrix(((1 - similarity).ravel(), near.ravel(), ends), shape=(n, n))
-        # Datalab would cluster by the density of the graph, which finds one cluster in all texts
+        # Datalab's own clustering, by density of the graph, finds a single cluster in texts
         means = MiniBatchKMeans(n // GROUP, random_state=seed, n_init=1)
         with threadpool_limits(1):
             clusters = means.fit_predict(vectors)
@@ -62,17 +62,17 @@ def find_issue_types(
         nearest = {"nearest": near[:, 0]}
     lab = Datalab({"label": labels}, label_name="label", verbosity=0)
     lab.find_issues(pred_probs=probabilities, knn_graph=graph, issue_types=wanted)
-    found = lab.get_issues()
+    result = lab.get_issues()
     columns: dict[str, Any] = {}
     for name in MEANING:
-        if f"is_{name}_issue" in found:
-            columns[f"is_{name}"] = found[f"is_{name}_issue"].to_numpy()
-            columns[f"{name}_score"] = found[f"{name}_score"].to_numpy().round(6)
+        if f"is_{name}_issue" in result:
+            columns[f"is_{name}"] = result[f"is_{name}_issue"].to_numpy()
+            columns[f"{name}_score"] = result[f"{name}_score"].to_numpy().round(6)
     return pd.DataFrame(columns | nearest)
 
 
 def counts(issues: pd.DataFrame) -> dict[str, int]:
-    """Return how many documents have each issue that was looked for."""
+    """Return how many documents have each issue that was checked."""
     return {name: int(issues[f"is_{name}"].sum()) for name in MEANING if f"is_{name}" in issues}
 
 
@@ -80,28 +80,31 @@ def show(issues: pd.DataFrame) -> None:
     """Print how many documents have each issue, and what it means."""
     rows = [(name, count, MEANING[name]) for name, count in counts(issues).items()]
     console.table(
-        "what cleanlab's Datalab notices", ("issue", "documents", "meaning"), rows, ["meaning"]
+        "other issues found by cleanlab's Datalab",
+        ("issue", "documents", "meaning"),
+        rows,
+        ["meaning"],
     )
 
 
 def in_words(issues: pd.DataFrame, rows: Any, ids: Sequence[str]) -> list[list[str]]:
-    """Return for each position in ``rows`` what a reviewer should know beside the label.
+    """Return for each position in ``rows`` the issues found, as sentences for the reviewer.
 
     ``issues`` comes from ``find_issue_types``, ``ids`` (n,) names the documents.
     """
-    said: list[list[str]] = []
+    reasons: list[list[str]] = []
     for row in rows:
         issue = issues.iloc[row]
-        reasons = [] if not issue["is_label"] else ["cleanlab's own rule takes the label for wrong"]
+        found = ["It is a label error by cleanlab's default rule"] if issue["is_label"] else []
         if issue.get("is_outlier"):
-            reasons.append("It is an outlier: unlike every other document, so it may fit no class")
+            found.append("It is an outlier: unlike every other document, so it may fit no class")
         if issue.get("is_near_duplicate"):
-            reasons.append(f"It is nearly the same as {ids[issue['nearest']]}")
+            found.append(f"It is nearly the same as {ids[issue['nearest']]}")
         if issue["is_class_imbalance"]:
-            reasons.append("Its class is rare: the models know little about it")
+            found.append("Its class is rare, so the models are less reliable for it")
         if issue.get("is_underperforming_group"):
             share = issue["underperforming_group_score"]
-            reasons.append("It lies in the group of like documents whose labels the models doubt "
-                           f"most: {share:.0%} of the average confidence")  # fmt: skip
-        said.append(reasons)
-    return said
+            found.append("It is in the cluster of documents whose labels the models find least "
+                         f"probable: {share:.0%} of the average confidence")  # fmt: skip
+        reasons.append(found)
+    return reasons

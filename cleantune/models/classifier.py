@@ -73,8 +73,8 @@ class Classifier:
     @property
     def unknown_id(self) -> int | None:
         """The token for what the vocabulary lacks; None where it lacks nothing."""
-        found: int | None = self.tokenizer.unk_token_id
-        return found
+        token_id: int | None = self.tokenizer.unk_token_id
+        return token_id
 
     @property
     def pad_id(self) -> int:
@@ -124,7 +124,7 @@ def load(folder: Path = tables.FINETUNED) -> Classifier:
     labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
     encoder.set_padding(model.config, tokenizer)
     first_token.answer_from_first_token(model)
-    # a tokenizer that knows no limit says 1e30
+    # tokenizers without a limit report 1e30
     limits = [tokenizer.model_max_length, encoder.position_limit(model.config)]
     max_length = min([int(n) for n in limits if n and n < 1e9], default=512)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -26,7 +26,7 @@ AGAIN = "dvc repro --force --single-item fetch_models"
 RECORD = "pretraining.json"
 PINNED = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")  # a model on the Hub, and its commit
 
-COUNT_FROM_PADDING = (  # RoBERTa's family: a text's first token has the place after that of padding
+COUNT_FROM_PADDING = (  # RoBERTa's family: the first position is padding_idx + 1
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta",
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
@@ -166,7 +166,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def position_limit(config: Any) -> int | None:
-    """Return how many tokens a model can read at once; None where places are relative only."""
+    """Return the maximum input length in tokens; None where positions are only relative."""
     config = config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or getattr(config, "position_biased_input", True) is False:  # DeBERTa
@@ -226,7 +226,7 @@ def refuse_longer(key: str, length: int, folder: Path) -> None:
 def vectors(
     texts: Sequence[str], folder: Path, max_length: int, bf16: bool = False, batch: int = 64
 ) -> NDArray[np.float32]:
-    """Return a unit vector for each text, (texts, size), as the model says: see ``pooling``.
+    """Return a unit vector for each text, (texts, size), pooled as the model defines it: see ``pooling``.
 
     The encoder in ``folder`` is used as it is, on the GPU if there is one; texts are cut at
     ``max_length`` tokens and sorted by length, so that next to nothing is padding. ``bf16``
@@ -257,10 +257,10 @@ def vectors(
             some = [torch.tensor(tokens[i], dtype=torch.long) for i in rows]
             ids, mask = (part.to(device) for part in pad(some, padding_id))
             states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            found = torch.nn.functional.normalize(pool(states, mask[:, :, None]), dim=1)
+            pooled = torch.nn.functional.normalize(pool(states, mask[:, :, None]), dim=1)
             if not result.size:
-                result = np.zeros((len(texts), found.shape[1]), np.float32)
-            result[rows] = found.cpu().numpy()
+                result = np.zeros((len(texts), pooled.shape[1]), np.float32)
+            result[rows] = pooled.cpu().numpy()
             bar.advance(len(rows))
     return result
 

@@ -29,7 +29,7 @@ class FirstTokenLayer(nn.Module):
         *_: Any,  # a decoder's
         **rest: Any,
     ) -> torch.Tensor:
-        """Return what the whole layer would say of the first token of each document."""
+        """Return the output of the whole layer for the first token of each document."""
         layer: Any = self
         attention = layer.attention.self
         first = hidden_states[:, :1]

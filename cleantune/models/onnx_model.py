@@ -56,7 +56,7 @@ class OnnxClassifier:
 def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
     """Load ``graph`` of a folder that ``tools.export`` or ``tools.predict --int8`` made.
 
-    It runs on as many threads as ``OMP_NUM_THREADS`` says, by default one a core.
+    It runs on as many threads as ``OMP_NUM_THREADS`` sets, by default one per core.
     Raises ``UserError`` when a file is missing or damaged.
     """
     for path in (graph, Path("config.json"), Path("tokenizer.json")):
@@ -81,10 +81,10 @@ def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
         raise _unusable(folder, str(error).splitlines()[0]) from None
     limit = tokenizer.truncation
     if limit is None:
-        raise _unusable(folder, "tokenizer.json does not say how long a text may be")
+        raise _unusable(folder, "tokenizer.json does not set a maximum length")
     padding = tokenizer.padding
     if padding is None:
-        raise _unusable(folder, "tokenizer.json does not say what to pad with")
+        raise _unusable(folder, "tokenizer.json does not set the padding token")
     tokenizer.no_padding()
     unknown = getattr(tokenizer.model, "unk_token", None)
     return OnnxClassifier(session, tokenizer, labels, limit["max_length"],

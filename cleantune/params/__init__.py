@@ -1,1 +1,1 @@
-"""params.yaml: its schema, reading it, and what it says of a mistake."""
+"""params.yaml: schema, reading, error messages."""

@@ -1,4 +1,4 @@
-"""What is wrong with the content of params.yaml, in words."""
+"""Error messages for params.yaml."""
 
 import difflib
 from collections.abc import Iterable
@@ -61,12 +61,12 @@ def _schema_at(keys: Iterable[int | str]) -> dict[str, Any]:
 def _deref(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in schema:
         return schema
-    found: dict[str, Any] = root["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
-    return found
+    definition: dict[str, Any] = root["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
+    return definition
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """Say in words what a JSON schema admits."""
+    """Describe the values that a JSON schema allows."""
     if "anyOf" in schema:
         return " or ".join(_allowed(branch) for branch in schema["anyOf"])
     if "enum" in schema:

@@ -2,8 +2,8 @@
 
 A stage names the top-level keys it reads and gets an object that has these and no others::
 
-    READS = ("seed", "clean")
-    params = read_params(READS)
+    PARAMS = ("seed", "clean")
+    params = read_params(PARAMS)
 
 dvc.yaml lists the same keys, and a test holds the two together, so a stage that reads a key DVC
 does not know of fails at once. The whole file is checked every time: a wrong value stops a run
@@ -23,8 +23,8 @@ from cleantune.params.sections import Params
 PARAMS_FILE = Path("params.yaml")
 
 
-def read_params(reads: Iterable[str], path: Path = PARAMS_FILE) -> Params:
-    """Check all of ``path`` and return only the keys in ``reads``.
+def read_params(keys: Iterable[str], path: Path = PARAMS_FILE) -> Params:
+    """Check all of ``path`` and return only the top-level ``keys``.
 
     Any other key is absent from the result: reading it raises ``AttributeError``.
     Raises ``UserError`` naming each wrong key, its value and what is allowed.
@@ -39,4 +39,4 @@ def read_params(reads: Iterable[str], path: Path = PARAMS_FILE) -> Params:
     if wrong:
         raise UserError(f"{path}:\n" + "\n".join(f"  {p}" for p in wrong))
     params = Params.model_validate(content)
-    return Params.model_construct(**{key: getattr(params, key) for key in reads})
+    return Params.model_construct(**{key: getattr(params, key) for key in keys})

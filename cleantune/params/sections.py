@@ -1,4 +1,4 @@
-"""The sections of params.yaml that say what the stages do."""
+"""The sections of params.yaml, with the allowed values."""
 
 from typing import Annotated, Literal
 
@@ -9,10 +9,10 @@ from cleantune.params.sources import Dataset, Model
 
 
 class TextSteps(Section):
-    """What is done to every text, in training and in use alike."""
+    """Preprocessing of every text, the same in training and inference."""
 
     repair: bool
-    """Before the other steps; else a text stays as it was released, markup and all."""
+    """Before the other steps; otherwise texts keep their markup."""
     ag_news_artifacts: Literal["auto"] | bool
     """Whether repair undoes AG News' own artifacts too: entities that lost their ampersand
     (`` #39;``), backslashes for line breaks, runs of blanks. auto: if three of the training documents
@@ -28,39 +28,39 @@ class Clean(TextSteps):
     near_duplicate_jaccard: Annotated[float, Field(gt=0, le=1)]
     """Jaccard similarity of word 3-shingles."""
     drop_near_duplicates: bool
-    """Else they stay, in one group, which is never divided between training and validation."""
+    """Otherwise they are kept in one group, which is never split between training and validation."""
     validation_share: Annotated[float, Field(gt=0, le=0.5)]
     """Of the training documents."""
 
 
 class LabelNoise(Section):
-    """Finding wrong labels and what to do about them."""
+    """Detection of label errors, and the action on flagged labels."""
 
     model: Literal["tfidf", "encoder", "ensemble", "finetuned"]
     encoder: str
-    """Of its own, so that another ``model`` leaves the labels as they are; ``fetch_models`` finds it,
+    """Separate from ``model``, so that changing that does not change the labels; ``fetch_models`` finds it,
     unless ``label_noise.model`` is tfidf."""
     epochs: Annotated[int, Field(ge=1, le=1000)]
     """Of the fine-tuning in each fold, as the next two; ``finetune`` has its own, so that another
-    learning rate there leaves the labels as they are."""
+    learning rate there does not change the labels."""
     lr: Annotated[float, Field(gt=0, le=1)]
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     folds: Annotated[int, Field(ge=2, le=20)]
     prior: Literal["auto", "uniform", "given"]
-    """True share of each class. ``uniform`` and ``auto`` are claims about the truth: where the classes
-    are not equal, models matched to equal shares flag correct labels of the larger ones. With
-    ``given``, errors that change the classes' shares are taken for right: of the labels that people
-    gave to AG News, a fifth of them wrong, the noise rate sees hardly one, with ``uniform`` nearly all."""
+    """True share of each class. ``uniform`` and ``auto`` are assumptions: if the true classes are not of
+    equal size, correct labels of the larger ones are flagged. With ``given``, errors that change the
+    class shares are not detected: of human labels of AG News, a fifth of them wrong, the estimated
+    noise rate is close to 0, with ``uniform`` close to the true rate."""
     precision: Annotated[float, Field(gt=0, le=1)] | None
     """Expected share of wrong labels among the flagged ones; not a promise."""
     action: Literal["keep", "drop", "relabel", "weight"]
-    """What becomes of the flagged labels. All but ``keep`` change what is trained on unseen by a
-    person, which helped where a fifth of the labels was wrong and did harm where a twentieth was
+    """What happens to the flagged labels. All but ``keep`` change the training set without review,
+    which helped with a fifth of the labels wrong and did harm with a twentieth
     (docs/results/ag-news.md)."""
 
 
 class Pretrain(Section):
-    """Masked-language training on the training documents' text."""
+    """Masked-language-model pretraining on the training documents."""
 
     epochs: Annotated[int, Field(ge=0, le=1000)]
     lr: Annotated[float, Field(gt=0, le=1)]
@@ -87,17 +87,17 @@ class Pretrain(Section):
 
 
 class Augment(Section):
-    """Changed copies of training documents, or tokens hidden in training."""
+    """Changed copies of training documents, or token cutoff."""
 
     method: Literal["none", "swap", "synonyms", "masked", "cutoff"]
     copies: Annotated[int, Field(ge=1, le=100)]
-    """Of each document; ``cutoff`` makes none and hides other tokens in each epoch instead."""
+    """Of each document; ``cutoff`` makes none and cuts other tokens in each epoch instead."""
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of a document's words, or of its tokens for ``cutoff``; one at least."""
+    """Of a document's words, or of its tokens for ``cutoff``; at least one."""
 
 
 class Baselines(Section):
-    """The models that the fine-tuned one is compared with."""
+    """The baselines for comparison."""
 
     models: list[Literal["ngram", "tfidf", "rnn", "lstm"]]
     """Which to train; the order is that of the tables."""
@@ -114,7 +114,7 @@ class Baselines(Section):
     hidden: Annotated[int, Field(ge=1, le=4096)]
     """Units of the recurrent layer, in each direction."""
     epochs: Annotated[int, Field(ge=1, le=1000)]
-    """Passes of the recurrent models; the weights of the one with the lowest validation loss stay."""
+    """Passes of the recurrent models; the one with the lowest validation loss is kept."""
 
 
 class Finetune(Section):
@@ -139,9 +139,9 @@ class Finetune(Section):
     lora_rank: Annotated[int, Field(ge=0)]
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)]
     max_gradient_norm: Annotated[float, Field(ge=0)]
-    """Of all gradients together; 0 does not clip."""
+    """Global norm of the gradients; 0 does not clip."""
     micro_batch_size: Annotated[int, Field(ge=1)] | None
-    """Documents one process computes at once; what a step needs beyond is accumulated."""
+    """Documents per process and forward pass; the rest of a step uses gradient accumulation."""
     checkpoint_steps: Annotated[int, Field(ge=1)]
     offload: Literal["none", "optimizer", "all"]
     """What DeepSpeed keeps in the host's memory; ``all`` (with ZeRO-3) adds the parameters."""
@@ -162,20 +162,20 @@ class Finetune(Section):
 
 
 class Study(Section):
-    """What else is trained to see how far figures depend on chance."""
+    """Further seeds, to measure the variance of the metrics."""
 
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]]
-    """Seeds to fine-tune with beside ``seed``; evaluate reports mean and spread."""
+    """Seeds to fine-tune with beside ``seed``; evaluate reports mean and standard deviation."""
 
 
 class Evaluate(Section):
-    """How the final figures are made."""
+    """How the final metrics are computed."""
 
     threshold: Literal["argmax", "f1", "precision"]
-    """Chosen on validation for each model by its own scores; for two classes, of which it answers the
-    positive one where its probability is over it. All figures and ``tools.predict`` follow it."""
+    """Decision threshold for binary classification, fitted on validation for each model. All metrics
+    and ``tools.predict`` use it."""
     threshold_precision: Annotated[float, Field(gt=0, le=1)]
-    """That the positive class has on validation, with threshold ``precision``."""
+    """Required of the positive class on validation, with threshold ``precision``."""
     positive: Text | None
     """Name of the positive class; null: the last one."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)]
@@ -183,7 +183,7 @@ class Evaluate(Section):
     robustness_documents: Annotated[int, Field(ge=1)]
     """Test documents that are predicted again with typos, in lower case, and so on."""
     explained_mistakes: Annotated[int, Field(ge=0, le=1000)]
-    """The most confident ones, shown on the page with the words that drove them."""
+    """The most confident ones, shown in the report with the words that contributed to them."""
 
 
 class Params(Section):
@@ -227,7 +227,7 @@ class Params(Section):
         if classes > 2 and self.evaluate.threshold != "argmax":
             raise ValueError(
                 f"evaluate.threshold: {self.evaluate.threshold!r} is not allowed; allowed: argmax, for "
-                f"{self.dataset} has {classes} classes and a threshold tells two apart"
+                f"{self.dataset} has {classes} classes and a threshold is for two"
             )
         return self
 

@@ -26,7 +26,7 @@ POOL = 50
 
 
 def plan(lengths: Ints, batch_size: int, seed: int, epoch: int) -> list[Ints]:
-    """Return an epoch's global batches as positions in ``lengths``; each document stands in one.
+    """Return an epoch's global batches as positions in ``lengths``; each document is in exactly one.
 
     Shuffled, sorted by length in pools of ``POOL`` batches, cut, and the batches shuffled again.
     The last batch cut may be smaller; none is dropped, nothing repeats.

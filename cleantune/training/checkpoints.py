@@ -1,9 +1,9 @@
 """Checkpoints of unfinished training, in ``.checkpoints/<stage>/<fingerprint>/``.
 
 A run resumes only from checkpoints of its own fingerprint (``cleantune.training.fingerprint``). A
-checkpoint is written beside its place, listed with the hash of every file and of the best weights so
+checkpoint is written to a temporary folder, listed with the hash of every file and of the best weights so
 far, which are in a folder of their own, and takes its name in one rename. The last two are kept, and
-the best weights that they name; one that does not match its list is passed over, and removed when
+the best weights that they name; one that does not match its list is skipped, and removed when
 the next one is complete.
 """
 
@@ -33,7 +33,7 @@ class Checkpoints:
         self._best: dict[str, str] = {}  # hashes of the best weights, as a checkpoint lists them
 
     def steps(self) -> list[int]:
-        """Return the steps of the checkpoints that stand, oldest first."""
+        """Return the steps of the complete checkpoints, oldest first."""
         return sorted(int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*"))
 
     def path(self, step: int) -> Path:
@@ -41,9 +41,9 @@ class Checkpoints:
         return self.folder / f"step-{step}"
 
     def latest(self) -> Path | None:
-        """Return the newest undamaged checkpoint, or None; say which ones were passed over.
+        """Return the newest undamaged checkpoint, or None; print which ones were skipped.
 
-        Rank 0 looks, for all: processes that went on from different ones would not fit together.
+        Rank 0 decides, so that all processes resume from the same one.
         """
         newest = ranks.gather(self._newest() if ranks.rank() == 0 else None)[0]
         if newest is None:
@@ -52,7 +52,7 @@ class Checkpoints:
         return self.path(newest)
 
     def _newest(self) -> int | None:
-        """Return the newest undamaged checkpoint's step; take their names from those passed over."""
+        """Return the newest undamaged checkpoint's step; rename damaged ones."""
         for step in reversed(self.steps()):
             fault = _fault(self.path(step))
             if fault is None:
@@ -73,7 +73,7 @@ class Checkpoints:
         """
         part = self.folder / f".step-{step}.part"
         first = ranks.rank() == 0
-        with self.room(f"the checkpoint of step {step}", part):
+        with self.full_disk_error(f"the checkpoint of step {step}", part):
             if first:
                 files.clear_up(self.path(step))
                 part.mkdir()
@@ -85,11 +85,11 @@ class Checkpoints:
             ranks.barrier()
 
     @contextmanager
-    def room(self, what: str, part: Path | None = None) -> Iterator[None]:
-        """Turn the many errors of a full disk into one ``UserError``; remove the unfinished ``part``."""
+    def full_disk_error(self, what: str, part: Path | None = None) -> Iterator[None]:
+        """Turn all errors of a full disk into one ``UserError``; remove the unfinished ``part``."""
         try:
             yield
-        except Exception as error:  # torch and safetensors have kinds of their own
+        except Exception as error:  # torch and safetensors have exception classes of their own
             if not _disk_is_full(error, self.folder):
                 raise
             if part:
@@ -126,26 +126,26 @@ class Checkpoints:
 
         It stays as long as one of them is kept. Raises ``UserError`` when the disk is full.
         """
-        room = self.room(f"the weights of step {step}")
-        with room, files.atomic_folder(self.best(step)) as part:
+        guard = self.full_disk_error(f"the weights of step {step}")
+        with guard, files.atomic_folder(self.best(step)) as part:
             yield part
             self._best = {f"../{self.best(step).name}/{name}": sha256
                           for name, sha256 in _durable(part).items()}  # fmt: skip
         sync(self.folder)
 
     def discard(self) -> None:
-        """Remove all checkpoints of this run: it has ended well."""
+        """Remove all checkpoints of this run, after it has succeeded."""
         if ranks.rank() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _durable(folder: Path) -> dict[str, str]:
-    """Make the files of a folder survive a loss of power; return their hashes by name."""
-    found = {}
+    """Sync the files of a folder to disk; return their hashes by name."""
+    hashes = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        found[path.relative_to(folder).as_posix()] = files.sha256(path)
+        hashes[path.relative_to(folder).as_posix()] = files.sha256(path)
         sync(path)
-    return found
+    return hashes
 
 
 def _listing(checkpoint: Path) -> dict[str, str]:
@@ -154,12 +154,12 @@ def _listing(checkpoint: Path) -> dict[str, str]:
 
 
 def _beside(checkpoint: Path) -> dict[str, str]:
-    """Return what a checkpoint lists of the best weights."""
+    """Return the hashes of the best weights in a checkpoint's list."""
     return {name: sha for name, sha in _listing(checkpoint).items() if name.startswith("../")}
 
 
 def _fault(checkpoint: Path) -> str | None:
-    """Say what is wrong with a checkpoint, None when nothing is."""
+    """Return what is wrong with a checkpoint, or None."""
     try:
         for name, sha256 in _listing(checkpoint).items():
             if files.sha256(checkpoint / name) != sha256:
@@ -172,14 +172,14 @@ def _fault(checkpoint: Path) -> str | None:
 def _disk_is_full(error: BaseException, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # torch's own message of a failed write says nothing of the disk.
+    # torch's message for a failed write does not mention the disk.
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    unsaid = isinstance(error, OSError | RuntimeError) and shutil.disk_usage(there).free < 2**20
-    return unsaid or "No space left" in str(error)
+    unreported = isinstance(error, OSError | RuntimeError) and shutil.disk_usage(there).free < 2**20
+    return unreported or "No space left" in str(error)
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a loss of power."""
+    """Sync a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

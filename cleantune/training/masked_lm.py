@@ -1,4 +1,4 @@
-"""Masked-language training: packed blocks of text, which tokens to hide, and how to learn them."""
+"""Masked-language-model pretraining: packed blocks of text, masking, and the trainer."""
 
 import math
 import string
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from cleantune.training import batches
 from cleantune.training.trainer import ZeroTrainer
 
-IGNORED = -100  # the label of a token that is not to be guessed
+IGNORED = -100  # the label of tokens outside the loss, as in torch
 
 
 def pack(tokens: list[list[int]], block_length: int, masked_share: float) -> batches.TokenDataset:
     """Join documents and cut them into blocks; the last block may be shorter.
 
-    A block weighs as much in the loss as tokens are hidden in it, so that every hidden token
-    counts the same however the blocks are shared out.
+    The weight of a block in the loss is its number of masked tokens, so that every masked token
+    counts the same however blocks are distributed.
     """
     stream = [token for document in tokens for token in document]
     blocks = [stream[i : i + block_length] for i in range(0, len(stream), block_length)]
@@ -31,19 +31,19 @@ def pack(tokens: list[list[int]], block_length: int, masked_share: float) -> bat
                 "id": [f"block-{i}" for i in range(len(blocks))],
                 "input_ids": blocks,
                 "label": 0,
-                "weight": [float(hidden_count(len(block), masked_share)) for block in blocks],
+                "weight": [float(masked_count(len(block), masked_share)) for block in blocks],
             }
         )
     )
 
 
-def hidden_count(length: int, masked_share: float) -> int:
-    """Return how many tokens of a block are hidden: at least one."""
+def masked_count(length: int, masked_share: float) -> int:
+    """Return how many tokens of a block are masked: at least one."""
     return max(1, round(length * masked_share))
 
 
 def continuing(pieces: list[str]) -> list[bool]:
-    """Tell of each piece of a vocabulary whether it goes on with the word of the piece before.
+    """Return for each piece of a vocabulary whether it continues the word of the previous piece.
 
     WordPiece marks such pieces (##). Byte-level BPE (Ġ) and SentencePiece (▁) mark those that begin
     a word; there punctuation begins one, too. A vocabulary without marks has whole words only.
@@ -59,11 +59,11 @@ def continuing(pieces: list[str]) -> list[bool]:
 
 
 class Masker:
-    """Collates blocks and hides tokens: others in each epoch, the same in any number of processes.
+    """Collates blocks and masks tokens: others in each epoch, the same in any number of processes.
 
-    After BERT (arXiv 1810.04805): of the hidden tokens 80 % are replaced by the mask, 10 % by a
-    random token, 10 % stay. With ``whole_words`` the pieces of a word are hidden together, up to
-    the same number of tokens.
+    As in BERT (arXiv 1810.04805): of the masked tokens 80 % are replaced by the mask token, 10 % by a
+    random token, 10 % stay. With ``whole_words`` all pieces of a word are masked, up to the same
+    number of tokens.
     """
 
     def __init__(
@@ -85,25 +85,25 @@ class Masker:
         self._pad = batches.Collator(dataset, tokenizer.pad_token_id)
 
     def __call__(self, documents: list[batches.Document]) -> dict[str, Any]:
-        """Return a padded batch whose ``labels`` (blocks, tokens) are ``IGNORED`` but where hidden."""
+        """Return a padded batch whose ``labels`` (blocks, tokens) are ``IGNORED`` where not masked."""
         batch = self._pad(documents)
         labels = torch.full_like(batch["input_ids"], IGNORED)
         for i, (row, _, epoch) in enumerate(documents):
             ids = self._dataset.input_ids[row].numpy()
             rng = np.random.default_rng([self._seed, epoch + 1, row])
-            hidden = self._choose(ids, rng)
-            labels[i, hidden] = torch.from_numpy(ids[hidden])
-            fate = rng.random(len(hidden))
-            replaced = np.where(fate < 0.8, self._mask, ids[hidden])
-            anything = rng.integers(0, self._vocabulary, len(hidden))
-            replaced = np.where((fate >= 0.8) & (fate < 0.9), anything, replaced)
-            batch["input_ids"][i, hidden] = torch.from_numpy(replaced)
+            masked = self._choose(ids, rng)
+            labels[i, masked] = torch.from_numpy(ids[masked])
+            draw = rng.random(len(masked))
+            replaced = np.where(draw < 0.8, self._mask, ids[masked])
+            random = rng.integers(0, self._vocabulary, len(masked))
+            replaced = np.where((draw >= 0.8) & (draw < 0.9), random, replaced)
+            batch["input_ids"][i, masked] = torch.from_numpy(replaced)
         return {**batch, "labels": labels}
 
     def _choose(self, ids: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions to hide."""
-        count = hidden_count(len(ids), self._share)
-        words = np.cumsum(~self._continues[ids])  # pieces of one word carry one number
+        """Return the positions to mask."""
+        count = masked_count(len(ids), self._share)
+        words = np.cumsum(~self._continues[ids])  # pieces of a word have the same number
         allowed = np.flatnonzero(~np.isin(ids, self._special))
         if not len(allowed):
             return np.arange(min(1, len(ids)))
@@ -115,10 +115,10 @@ class Masker:
 
 
 @contextmanager
-def hidden_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
-    """Let the model's last layer score hidden tokens alone: logits become (hidden, vocabulary).
+def masked_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
+    """Apply the output layer to masked tokens only: logits become (masked, vocabulary).
 
-    One token in seven is hidden, and that layer is half of a small model's arithmetic.
+    One token in seven is masked, and that layer is half of the computation of a small model.
     """
 
     def choose(_layer: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
@@ -133,12 +133,12 @@ def hidden_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
 
 
 def mean_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return each block's mean cross-entropy, (blocks,), from its hidden tokens' (hidden, vocabulary)."""
-    hidden = labels != IGNORED
-    losses = torch.nn.functional.cross_entropy(logits.float(), labels[hidden], reduction="none")
-    block = hidden.nonzero()[:, 0]
+    """Return each block's mean cross-entropy, (blocks,), from logits (masked, vocabulary)."""
+    masked = labels != IGNORED
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels[masked], reduction="none")
+    block = masked.nonzero()[:, 0]
     sums = torch.zeros(len(labels), device=logits.device).index_add(0, block, losses)
-    return sums / hidden.sum(1).clamp(min=1)
+    return sums / masked.sum(1).clamp(min=1)
 
 
 class MaskedLMTrainer(ZeroTrainer):
@@ -153,23 +153,23 @@ class MaskedLMTrainer(ZeroTrainer):
     instability_hint = "Lower pretrain.lr or set precision: fp32"
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """Return this micro-batch's part of the mean loss over the step's hidden tokens."""
+        """Return this micro-batch's part of the mean loss over the step's masked tokens."""
         losses = mean_losses(self.logits(model, inputs), inputs["labels"])
         loss: torch.Tensor = (losses * inputs["weights"]).sum()
         return loss
 
     def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """Return the scores of every hidden token: (hidden, vocabulary)."""
-        with hidden_only(self.model, inputs["labels"]):
-            found = super().logits(model, inputs)
-        return found if found.dim() == 2 else found[inputs["labels"] != IGNORED]
+        """Return the logits of every masked token: (masked, vocabulary)."""
+        with masked_only(self.model, inputs["labels"]):
+            result = super().logits(model, inputs)
+        return result if result.dim() == 2 else result[inputs["labels"] != IGNORED]
 
     def kept_values(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-        """Return the mean loss of each block, (blocks, 1): all logits would fill the memory."""
+        """Return the mean loss of each block, (blocks, 1): all logits would not fit in memory."""
         return mean_losses(logits, inputs["labels"])[:, None]
 
     def validate(self) -> dict[str, float]:
-        """Return the loss and the perplexity over all hidden tokens, each counted once."""
+        """Return the loss and the perplexity over all masked tokens, each counted once."""
         loss = float(np.average(self.predict_all()[:, 0], weights=self.validation.weights))
         return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
 

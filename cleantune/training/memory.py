@@ -37,7 +37,7 @@ def device_bytes() -> int:
 
 
 def _limits(own: Path, root: Path) -> Iterator[int]:
-    """Yield what a container, a job's scheduler or systemd lets this process and its kin have.
+    """Yield what a container, a job's scheduler or systemd allows this process and those in the same group.
 
     ``own`` lists the control groups that it is in, which lie under ``root``; those above limit too.
     """
@@ -119,14 +119,17 @@ def zero_stage(
     """
     if wanted != "auto":
         idle = offload != "none" and wanted == 0
-        return wanted, "zero_stage asks for it" + (", and it offloads nothing" if idle else "")
+        return wanted, "set by zero_stage" + (", and it offloads nothing" if idle else "")
     processes = ranks.world_size()
-    room = min(ranks.gather(device_bytes())) * ROOM_FOR_STATES
+    available = min(ranks.gather(device_bytes())) * ROOM_FOR_STATES
     for stage in {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "all": (3,)}[offload]:
         need = states_bytes(stage, model, processes, offload)
-        if need <= room or stage == 3:
-            fits = "fit" if need <= room else "do not fit"
-            return stage, f"{need / 1e9:.2f} GB of states {fits} in {room / 1e9:.1f} GB a process"
+        if need <= available or stage == 3:
+            fits = "fit" if need <= available else "do not fit"
+            return (
+                stage,
+                f"{need / 1e9:.2f} GB of states {fits} in {available / 1e9:.1f} GB per process",
+            )
     raise AssertionError
 
 

@@ -20,11 +20,11 @@ def depths(model: Any) -> dict[str, int]:
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # with adapters
     body = whole.base_model
     layers = _layers(body)
-    found: dict[int, int] = {}  # by the parameter's id
+    known: dict[int, int] = {}  # by the parameter's id
 
     def put(module: nn.Module, depth: int) -> None:
         for parameter in module.parameters():
-            found.setdefault(id(parameter), depth)
+            known.setdefault(id(parameter), depth)
 
     words = body.get_input_embeddings()
     put(words, 0)
@@ -45,9 +45,9 @@ def depths(model: Any) -> dict[str, int]:
     for parameter in body.parameters():
         if id(parameter) in inside:
             break
-        found.setdefault(id(parameter), 0)
+        known.setdefault(id(parameter), 0)
     head = count_layers(whole) + 1
-    return {name: found.get(id(p), head) for name, p in model.named_parameters()}
+    return {name: known.get(id(p), head) for name, p in model.named_parameters()}
 
 
 def count_layers(model: Any) -> int:
@@ -98,15 +98,15 @@ def groups(
     """
     levels = depths(model) if layer_lr_decay < 1 else {}
     head = max(levels.values(), default=0)
-    found: dict[tuple[int, bool], dict[str, Any]] = {}
+    by_rate: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             level = levels.get(name, head)
             decay = decays(name, parameter)
             group = {"params": [], "lr": lr * layer_lr_decay ** (head - level),
                      "weight_decay": weight_decay if decay else 0.0}  # fmt: skip
-            found.setdefault((level, decay), group)["params"].append(parameter)
-    return [found[key] for key in sorted(found)]
+            by_rate.setdefault((level, decay), group)["params"].append(parameter)
+    return [by_rate[key] for key in sorted(by_rate)]
 
 
 def build(model: nn.Module, lr: float, options: Finetune) -> torch.optim.Optimizer:

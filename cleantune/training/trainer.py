@@ -110,7 +110,7 @@ class ZeroTrainer(Trainer):
             self.history, self.best, self.before = (
                 record[k] for k in ("history", "best", "before")
             )
-            console.say(f"going on from the checkpoint of step {self.history[-1]['step']}")
+            console.say(f"resuming from the checkpoint of step {self.history[-1]['step']}")
         total = int(self.steps_per_epoch * self.args.num_train_epochs)
         try:
             with self.stop.watched(), console.Bar("training", total) as self.bar:
@@ -283,10 +283,10 @@ class ZeroTrainer(Trainer):
 
     def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Return the model's logits for a batch: (documents, classes)."""
-        found: torch.Tensor = model(
+        logits: torch.Tensor = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).logits
-        return found
+        return logits
 
     def kept_values(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
         """Return what validation keeps of a prediction: (documents, values)."""
@@ -306,7 +306,7 @@ class ZeroTrainer(Trainer):
 
     @property
     def best_folder(self) -> Path:
-        """Where the weights of the best epoch so far stand."""
+        """The folder with the weights of the best epoch so far."""
         return self.checkpoints.best(int(self.best["step"]))
 
     def _keep_best(self) -> None:

@@ -1,4 +1,4 @@
-"""What this project tells transformers' Trainer: how to learn, and to leave the rest to ``ZeroTrainer``."""
+"""Arguments of transformers' Trainer; saving, validation and logging are done by ``ZeroTrainer``."""
 
 import math
 from pathlib import Path
@@ -18,10 +18,10 @@ PLAIN = Finetune(
     checkpoint_steps=100, offload="none", gradient_checkpointing=False, deterministic=True,
     tensorboard=False, profiler=False,
 )  # fmt: skip
-"""What pretraining and the judges of labels do alike, whatever ``finetune`` of params.yaml says."""
+"""Options of pretraining and label models, independent of ``finetune`` in params.yaml."""
 
 QUIET: dict[str, Any] = {
-    # Everything that Trainer would write, print, log or choose by itself is done by ZeroTrainer.
+    # ZeroTrainer writes, prints, logs and selects instead of Trainer.
     "save_strategy": "no",
     "eval_strategy": "no",
     "logging_strategy": "no",
@@ -46,12 +46,12 @@ def build(
     epochs: int,
     batch_size: int,
     zero_stage: int,
-    judged_at_once: int = 64,
+    eval_batch_size: int = 64,
 ) -> TrainingArguments:
-    """Return Trainer's arguments for ``batch_size`` rows a step over all processes together.
+    """Return Trainer's arguments for ``batch_size`` rows per step over all processes.
 
-    ``judged_at_once`` is the rows a process evaluates at once where ``options`` doesn't say. What is
-    not here keeps transformers' default.
+    ``eval_batch_size`` is the rows per process and evaluation step, unless ``options`` sets it. Other arguments
+    keep transformers' defaults.
     """
     share = math.ceil(batch_size / ranks.world_size())
     micro = min(share, options.micro_batch_size or share)
@@ -60,7 +60,7 @@ def build(
         seed=seed,
         num_train_epochs=epochs,
         per_device_train_batch_size=micro,
-        per_device_eval_batch_size=options.micro_batch_size or judged_at_once,
+        per_device_eval_batch_size=options.micro_batch_size or eval_batch_size,
         gradient_accumulation_steps=math.ceil(share / micro),
         learning_rate=lr,
         lr_scheduler_type=SCHEDULERS[options.scheduler],

@@ -1,6 +1,6 @@
-"""Looking into a training run while it goes: TensorBoard's curves, PyTorch's profiler.
+"""Monitoring of a training run: TensorBoard, PyTorch's profiler.
 
-All write below ``.logs/``, outside what DVC tracks, and change nothing of the result.
+All write below ``.logs/``, which DVC does not track, and do not affect the result.
 """
 
 import csv
@@ -19,11 +19,11 @@ ROOT = Path(".logs")
 HISTORY_COLUMNS = ("step", "epoch", "learning_rate", "loss", "gradient_norm", "validation_loss",
                    "validation_accuracy", "validation_macro_f1")  # fmt: skip
 PROFILED = {"skip_first": 2, "wait": 1, "warmup": 2, "active": 3, "repeat": 1}
-"""Steps: the first ones still allocate and compile, three show what all others are like."""
+"""Steps: the first ones allocate and compile; three are representative of the rest."""
 
 
 def as_csv(history: list[dict[str, float]]) -> str:
-    """Return the history as CSV: one row a step, validation figures on each epoch's last."""
+    """Return the history as CSV: one row per step, validation metrics at the end of each epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -32,7 +32,7 @@ def as_csv(history: list[dict[str, float]]) -> str:
 
 
 class TensorBoard(TrainerCallback):
-    """Write each step's figures as they come; rank 0 alone. Look with ``tensorboard --logdir``."""
+    """Writes each step's metrics, on rank 0. View with ``tensorboard --logdir``."""
 
     def __init__(self, folder: Path, latest: Callable[[], dict[str, float]]) -> None:
         self._folder = folder
@@ -52,11 +52,11 @@ class TensorBoard(TrainerCallback):
         self._write(("loss", "learning_rate", "gradient_norm", "epoch"))
 
     def on_evaluate(self, *_: Any, **__: Any) -> None:
-        """Write what validation said."""
+        """Write the validation metrics."""
         self._write([name for name in self._latest() if name.startswith("validation_")])
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Close the log and say where it is."""
+        """Close the log and print its folder."""
         if self._writer:
             self._writer.close()
             console.say(f"curves: tensorboard --logdir {ROOT}")

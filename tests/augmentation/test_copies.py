@@ -128,7 +128,7 @@ def test_synonyms_are_neighbours_in_the_case_of_the_word():
 
 def test_masked_replaces_the_share_asked_for_by_other_words(inputs):
     tokenizer = AutoTokenizer.from_pretrained("base")
-    guesser = copies.Guesser(Path("base"), tokenizer, share=0.2, max_length=64)
+    guesser = copies.MaskedWordReplacer(Path("base"), tokenizer, share=0.2, max_length=64)
     given = [*texts("train"), "w1, (W2) w3!", "3 4", ""]
     found = guesser(given, [np.random.default_rng(i) for i in range(len(given))])
     for before, after in zip(given[:DOCUMENTS], found[:DOCUMENTS], strict=True):
@@ -146,7 +146,7 @@ def test_masked_is_refused_where_the_model_guesses_no_words(inputs):
     pointer = encoder.pointer_to("base", None, Path("base"))
     files.write_json(Path("models/pretrained/base_model.json"), pointer)
     with pytest.raises(
-        UserError, match=r"(?s)base has no head.*pretrain\.epochs.*synonyms or swap"
+        UserError, match=r"(?s)base has no masked-language head.*pretrain\.epochs.*synonyms or swap"
     ):
         tokenize(inputs, augment__method="masked")
     assert {p.stem: files.sha256(p) for p in tables.TOKENS.iterdir()} == before

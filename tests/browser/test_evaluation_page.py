@@ -58,8 +58,8 @@ def test_a_hostile_text_is_shown_and_does_nothing(page):
 def test_every_section_and_chart_is_there_and_fits_a_narrow_screen(page):
     opened, _ = page
     for heading in ("Against the baselines", "By class", "Can its confidence be believed?", "The data",
-                    "Where it does better and worse", "The most confident mistakes", "Wrong labels in training",
-                    "What it should not be used for"):  # fmt: skip
+                    "Slices and robustness", "The most confident mistakes", "Label noise in training",
+                    "Out-of-scope use"):  # fmt: skip
         assert opened.get_by_role("heading", name=heading, exact=True).count() == 1
     charts = opened.locator("figure svg")
     assert charts.count() == 18

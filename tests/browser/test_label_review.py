@@ -1,4 +1,4 @@
-"""The review page in headless Chromium: by keyboard alone, with hostile texts, with 5,000 suspects.
+"""The review page in headless Chromium: by keyboard alone, with hostile texts, with 5,000 flagged labels.
 
 Needs Chromium (Debian's package ``chromium``); skipped, and saying so, where there is none.
 """
@@ -107,7 +107,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def write_page(count: int, text: str = "") -> tuple[pd.DataFrame, Path]:
-    """Write raw data and a page of ``count`` suspects, the hostile texts first; into the folder."""
+    """Write raw data and a page of ``count`` flagged labels, the hostile texts first; into the folder."""
     texts = [HOSTILE[i] if i < len(HOSTILE) else f"document {i} {text}" for i in range(count)]
     raw = pd.DataFrame(
         {
@@ -121,7 +121,7 @@ def write_page(count: int, text: str = "") -> tuple[pd.DataFrame, Path]:
     files.write_json(tables.SOURCE, {"dataset": "custom", "labels": NAMES})
     at = np.arange(count)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), count)
-    suspects = review_page.Suspects(
+    flagged = review_page.FlaggedLabels(
         rows=at,
         suggested=(at + 1) % 4,
         quality=at / count,
@@ -131,7 +131,7 @@ def write_page(count: int, text: str = "") -> tuple[pd.DataFrame, Path]:
         reasons=[[f"because of {HOSTILE[0]}"]] * count,
     )
     none = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
-    review_page.write_page(review_page.PAGE, "custom", NAMES, raw, raw, suspects, none)
+    review_page.write_page(review_page.PAGE, "custom", NAMES, raw, raw, flagged, none)
     return raw, review_page.PAGE
 
 
@@ -174,16 +174,16 @@ def test_a_review_by_keyboard_alone_ends_in_data_corrections(workspace, context,
     reviewer.press("s")  # train-4: skipped
     reviewer.press("a", "u")  # train-5: decided and undone
     assert reviewer.where() == ("6 of 12", "train-5")
-    assert reviewer.text("#counts") == "4 of 12 decided · 3 changed · 1 kept · 1 skipped"
+    assert reviewer.text("#counts") == "4 of 12 reviewed · 3 changed · 1 kept · 1 skipped"
 
     reviewer.open()  # as after closing the browser
-    assert reviewer.text("#counts") == "4 of 12 decided · 3 changed · 1 kept · 1 skipped"
+    assert reviewer.text("#counts") == "4 of 12 reviewed · 3 changed · 1 kept · 1 skipped"
     assert reviewer.where() == ("6 of 12", "train-5")
     reviewer.press("ArrowUp", "ArrowUp")
     assert reviewer.page.input_value("#note").startswith('a "note"')
     reviewer.press("u", "u")  # the skip, then train-3, a reload ago
     assert reviewer.where() == ("4 of 12", "train-3")
-    assert reviewer.text("#counts") == "3 of 12 decided · 2 changed · 1 kept"
+    assert reviewer.text("#counts") == "3 of 12 reviewed · 2 changed · 1 kept"
     reviewer.press("1")
     exported = reviewer.export(tmp_path / "exported.csv")
     reviewer.check()
@@ -196,7 +196,7 @@ def test_a_review_by_keyboard_alone_ends_in_data_corrections(workspace, context,
     assert table["note"].tolist() == ["", "", "", 'a "note", 3 <b> akus1']
 
 
-def test_five_thousand_suspects_cost_the_page_no_more_than_sixty(workspace, context):
+def test_five_thousand_flagged_labels_cost_the_page_no_more_than_sixty(workspace, context):
     def nodes(reviewer: Reviewer) -> int:
         count: int = reviewer.page.evaluate("document.querySelectorAll('*').length")
         return count
@@ -233,18 +233,18 @@ def test_five_thousand_suspects_cost_the_page_no_more_than_sixty(workspace, cont
 def test_filter_sort_and_clear(workspace, context):
     _, path = write_page(40)
     reviewer = Reviewer(context, path)
-    reviewer.press("f", "ArrowDown", "Escape")  # the first pair, of ten suspects
+    reviewer.press("f", "ArrowDown", "Escape")  # the first pair, of ten flagged labels
     assert reviewer.where()[0] == "1 of 10"
     pairs = {row.inner_text() for row in reviewer.page.locator(".row .pair").all()}
     assert len(pairs) == 1
     reviewer.press("a", "k", "s", "w", "ArrowDown", "Escape")  # to do
     assert reviewer.where()[0] == "1 of 7"
-    reviewer.press("w", "ArrowDown", "Escape")  # decided
+    reviewer.press("w", "ArrowDown", "Escape")  # reviewed
     assert len(reviewer.listed()) == 2
     reviewer.press("u")  # what was undone is no longer listed, so the filters go
     assert reviewer.where()[0].endswith("of 40")
     reviewer.press("o", "ArrowDown", "Escape", "Home")  # surest suggestion
-    assert reviewer.page.input_value("#sort") == "sure"
+    assert reviewer.page.input_value("#sort") == "confident"
     shares = []
     for _ in range(40):
         shares.append(reviewer.page.text_content(".label:has(.role:text('suggested')) .share"))
@@ -253,7 +253,7 @@ def test_filter_sort_and_clear(workspace, context):
     assert values == sorted(values, reverse=True)
     reviewer.press("/")
     reviewer.type("no such words")
-    assert reviewer.text("#title") == "Nothing matches"
+    assert reviewer.text("#title") == "No match"
     reviewer.press("Escape", "Escape")
     assert reviewer.where()[0].endswith("of 40")
     reviewer.check()
@@ -366,23 +366,23 @@ def test_a_key_held_down_decides_once(workspace, context):
     reviewer.page.keyboard.up("a")
 
 
-def test_no_suspects_is_a_page_too(workspace, context):
+def test_no_flagged_labels_is_a_page_too(workspace, context):
     write_page(12)
     raw = tables.read_table(tables.RAW / "train.parquet")
-    none = review_page.Suspects(*(np.zeros(0, int),) * 2, np.zeros(0), np.zeros((0, 4)),
+    none = review_page.FlaggedLabels(*(np.zeros(0, int),) * 2, np.zeros(0), np.zeros((0, 4)),
                                 np.zeros((0, 5), int), np.zeros((0, 5)))  # fmt: skip
     empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     review_page.write_page(review_page.PAGE, "custom", NAMES, raw, raw, none, empty)
     reviewer = Reviewer(context, review_page.PAGE)
     reviewer.press("a", "k", "1", "s", "u", "ArrowDown", "End", "g", "e")
-    assert reviewer.text("#title") == "No suspect labels"
+    assert reviewer.text("#title") == "No flagged labels"
     reviewer.check()
 
 
-def test_round_trip_from_suspects_to_corrected_labels(workspace, context, tmp_path):
+def test_round_trip_from_flagged_to_corrected_labels(workspace, context, tmp_path):
     """label_noise -> page -> decisions -> export -> apply -> clean -> label_noise.
 
-    The suspects are dropped from training (label_noise.action), unless a person decided on them.
+    The flagged documents are dropped from training (label_noise.action), unless a person reviewed them.
     """
     params = workspace / "params.yaml"
     text, changed = re.subn(r"^  action: \w+", "  action: drop", params.read_text(), flags=re.M)
@@ -408,7 +408,7 @@ def test_round_trip_from_suspects_to_corrected_labels(workspace, context, tmp_pa
 
     reviewer = Reviewer(context, review_page.PAGE)
     issues = tables.read_table(tables.LABELS / "issues.parquet")
-    found = issues[issues["suspect"]]
+    found = issues[issues["flagged"]]
     assert len(set(found["id"]) & {ids[i] for i in wrong}) >= 6
     decided = {}
     for i in range(len(found)):
@@ -435,7 +435,7 @@ def test_round_trip_from_suspects_to_corrected_labels(workspace, context, tmp_pa
     cleaned = dict(zip(table["id"], table["label"], strict=True))
     assert {name: names[cleaned[name]] for name in decided if name in cleaned} == decided
     issues = tables.read_table(tables.LABELS / "issues.parquet")
-    assert not set(issues.loc[issues["suspect"], "id"]) & set(decided)
+    assert not set(issues.loc[issues["flagged"], "id"]) & set(decided)
     trained = tables.read_table(tables.LABELS / "train.parquet")
     assert insisted in {*trained["id"]} | {
         *tables.read_table(tables.CLEAN / "validation.parquet")["id"]

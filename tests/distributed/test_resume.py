@@ -83,7 +83,7 @@ def test_a_signal_saves_stops_and_the_next_run_goes_on(runner, tmp_path, undistu
     assert checkpoints(folder)[-1].name == "step-5"
     assert not (folder / "models/finetuned").exists()
     run = runner.start(folder)
-    assert "going on from the checkpoint of step 5" in run.output
+    assert "resuming from the checkpoint of step 5" in run.output
     assert outputs(folder) == undisturbed
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(runner, tmp_path, und
     damage(kept[-1], "*.pt")
     run = runner.start(folder)
     assert "checkpoint of step 6 is damaged" in run.output
-    assert "going on from the checkpoint of step 4" in run.output
+    assert "resuming from the checkpoint of step 4" in run.output
     assert outputs(folder) == undisturbed
 
 
@@ -134,7 +134,7 @@ def test_damaged_best_weights_fall_back_to_the_checkpoint_before(runner, tmp_pat
     damage(checkpoints(folder)[-1].parent / "best-8", "model.safetensors")
     run = runner.start(folder)
     assert "checkpoint of step 8 is damaged" in run.output
-    assert "going on from the checkpoint of step 6" in run.output
+    assert "resuming from the checkpoint of step 6" in run.output
     assert outputs(folder) == undisturbed
 
 
@@ -174,7 +174,7 @@ def test_a_run_that_is_only_looked_at_in_another_way_goes_on(runner, tmp_path, u
     run = runner.start(folder, finetune__checkpoint_steps=3, finetune__tensorboard=True,
                        finetune__profiler=True, processes=1)  # fmt: skip
     assert run.statuses == [0], run.output
-    assert "going on from the checkpoint of step 6" in run.output
+    assert "resuming from the checkpoint of step 6" in run.output
     assert outputs(folder) == undisturbed
 
 
@@ -228,7 +228,7 @@ def test_a_full_disk_says_so_and_keeps_the_last_good_checkpoint(runner, tmp_path
     assert [p.name for p in checkpoints(folder)] == ["step-2", "step-4"]
     assert not list(folder.glob(".checkpoints/finetune/*/.*")), "a half-written one is left"
     run = runner.start(folder)
-    assert "going on from the checkpoint of step 4" in run.output
+    assert "resuming from the checkpoint of step 4" in run.output
     assert outputs(folder) == undisturbed
 
 
@@ -253,7 +253,7 @@ def test_a_disk_that_is_really_full_loses_nothing(runner, tmp_path, undisturbed,
         assert not (folder / "models/finetuned").exists()
         ballast.unlink()
         run = runner.start(folder)
-        assert "going on from the checkpoint of step" in run.output
+        assert "resuming from the checkpoint of step" in run.output
         assert outputs(folder) == undisturbed
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -326,7 +326,7 @@ def test_a_signal_to_the_command_waits_for_its_processes_checkpoint(tmp_path):
     wait_for(lambda: checkpoints(folder)[-1].name != f"step-{step}", command)
     command.send_signal(signal.SIGINT)
     assert command.wait(60) == 130, output.read_text()
-    assert f"going on from the checkpoint of step {step}" in output.read_text()
+    assert f"resuming from the checkpoint of step {step}" in output.read_text()
 
 
 def test_a_signal_at_the_end_of_a_run_keeps_the_next_seed_from_beginning(runner, tmp_path):
@@ -414,7 +414,7 @@ def test_kills_of_one_process_or_of_both_change_nothing(runner, tmp_path):
         victim = (None, 0, 1)[len(kills) % 3]
         moment = moments.uniform(0, 0.8 * run.seconds)
         killed = runner.start(folder, processes=2, kill_after=moment, victim=victim)
-        resumed += "going on from" in killed.output
+        resumed += "resuming from" in killed.output
         if killed.statuses == [0, 0]:  # over before: once more from nothing
             assert outputs(folder) == whole
             shutil.rmtree(folder / "models/finetuned")

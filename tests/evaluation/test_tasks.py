@@ -174,7 +174,7 @@ def test_every_figure_counts_the_answers_of_predict(spam, tool):
         "test": measured("test")["accuracy"],
         "seed": measured("seeds")["seeds"]["42"]["accuracy"],
         "slices": measured("slices")["test set"]["as released"]["accuracy"],
-        "robustness": measured("robustness")["accuracy"]["as it is"],
+        "robustness": measured("robustness")["accuracy"]["original"],
         "plots": pd.read_csv(evaluate.PLOTS / "baselines.csv").set_index("model")["accuracy"]["fine-tuned"],
         "McNemar": baselines["tfidf"]["accuracy"] + (
             baselines["tfidf"]["only_model_right"] - baselines["tfidf"]["only_baseline_right"]
@@ -198,7 +198,7 @@ def test_every_figure_counts_the_answers_of_predict(spam, tool):
 
     # Each seed and all together by what was chosen for them
     for arguments, figures in ((("--model", str(other)), measured("seeds")["seeds"]["7"]),
-                               (("--seeds",), measured("seeds")["together"])):  # fmt: skip
+                               (("--seeds",), measured("seeds")["ensemble"])):  # fmt: skip
         guesses, shares = answered(*arguments)
         assert figures["accuracy"] == pytest.approx((guesses == truth).mean(), abs=2e-6)
         assert figures["nll"] == pytest.approx(metrics.nll(truth, shares), abs=1e-3)
@@ -234,7 +234,7 @@ def test_int8_has_a_choice_of_its_own_where_the_same_validation_is_at_hand(spam,
     (graph.parent / threshold.FILE).unlink()
     answer, said = tool(*command)
     assert "is not at hand: no threshold and no temperature is chosen for int8" in said
-    assert "probabilities are not calibrated: nothing was chosen" in said
+    assert "probabilities are not calibrated: nothing was fitted" in said
     assert not json.loads(answer)["calibrated"]
 
 
@@ -278,10 +278,10 @@ def test_a_threshold_or_class_that_the_task_does_not_have_is_refused(made, tmp_p
     tiny.set_params(tmp_path, evaluate__positive="neutral")
     with pytest.raises(UserError, match=r"neutral is for two classes; these are 3: negative, neu"):
         evaluate.main()
-    with pytest.raises(UserError, match="'Spam' is no class; allowed: ham, spam, or null"):
-        threshold.asked(SETTINGS.model_copy(update={"positive": "Spam"}), ["ham", "spam"])
+    with pytest.raises(UserError, match="'Spam' is not a class; allowed: ham, spam, or null"):
+        threshold.from_settings(SETTINGS.model_copy(update={"positive": "Spam"}), ["ham", "spam"])
     with pytest.raises(UserError, match=r"threshold: f1 is for two classes; these are 3: a, b, c"):
-        threshold.asked(SETTINGS.model_copy(update={"threshold": "f1"}), ["a", "b", "c"])
+        threshold.from_settings(SETTINGS.model_copy(update={"threshold": "f1"}), ["a", "b", "c"])
 
 
 # ---- class weights

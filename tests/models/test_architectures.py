@@ -444,9 +444,7 @@ def test_a_model_that_cannot_guess_hidden_tokens_is_refused(prepared, runner, tm
     run(runner, folder, "stages.fetch_models", model="base")
     done = runner.start(folder, module="stages.pretrain", pretrain__epochs=1)
     assert done.statuses == [1]
-    assert (
-        "pretrain.epochs: 1 asks base to guess hidden tokens, which a gpt2 does not" in done.output
-    )
+    assert "pretrain.epochs: 1 needs a masked language model, and base (gpt2) has no" in done.output
     assert not (folder / "models/pretrained").exists()
 
 

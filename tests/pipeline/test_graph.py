@@ -79,7 +79,7 @@ def test_a_stage_lists_the_params_it_reads_and_no_others(name):
         if isinstance(dep, ParamsDependency)
         for key in dep.params
     }
-    assert listed == set(importlib.import_module(f"stages.{name}").READS)
+    assert listed == set(importlib.import_module(f"stages.{name}").PARAMS)
 
 
 def test_a_module_imports_from_its_own_room_or_from_floors_below():

@@ -77,7 +77,7 @@ def test_a_killed_repro_goes_on_and_ends_in_the_same_lock(built, clones):
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     output = other.dvc("repro", "finetune")
-    assert "going on from the checkpoint of step" in output
+    assert "resuming from the checkpoint of step" in output
     assert lock.read_text() == undisturbed
     lock.write_text(before[0])
     kept.write_text(before[1])

@@ -375,7 +375,7 @@ def test_a_correction_changes_a_label_before_anything_is_split_or_dropped(worksp
 def test_corrections_for_other_data_stop_before_anything_is_written(workspace):
     write_raw(corpus_of(40), corpus_of(3, seed=9))
     correct([("train-1", "0" * 16, "class 0", "class 1")])
-    with pytest.raises(UserError, match="train-1 has another text"):
+    with pytest.raises(UserError, match="the text of train-1 has changed"):
         clean.main()
     assert not tables.CLEAN.exists()
 
@@ -389,7 +389,7 @@ def test_corrections_of_another_dataset_are_passed_over_with_a_word(workspace, c
     capsys.readouterr()
     clean.main()
     said = " ".join(capsys.readouterr().out.split())
-    assert "rows about other datasets, passed over: 1 (another)" in said
+    assert "ignored 1 rows about other datasets (another)" in said
     assert {path.name: path.read_bytes() for path in tables.CLEAN.iterdir()} == before
 
 

@@ -1,4 +1,4 @@
-"""The figures against scikit-learn and by their properties; the stage on a small trained model."""
+"""The metrics against scikit-learn and by their properties; the stage on a small trained model."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def scored(seed: int, n: int = 60, classes: int = 3) -> tuple[np.ndarray, np.nda
 
 @given(seeds)
 @settings(max_examples=40, deadline=None)
-def test_figures_are_those_of_scikit_learn(seed):
+def test_metrics_are_those_of_scikit_learn(seed):
     labels, p = scored(seed)
     found = metrics.headline(labels, p, p.argmax(axis=1), bins=10)
     precision, recall, f1, _ = reference.precision_recall_fscore_support(
@@ -118,7 +118,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in paths}
 
 
-def test_headline_figures_are_the_ones_promised_and_those_of_the_model(project):
+def test_headline_metrics_are_the_ones_promised_and_those_of_the_model(project):
     found = json.loads((project / "metrics/test.json").read_text())
     assert list(found) == ["n", "distinct_texts", "accuracy", "macro_precision", "macro_recall", "macro_f1",
                            "roc_auc_ovr", "nll", "ece", "labels"]  # fmt: skip
@@ -200,7 +200,7 @@ def test_a_test_set_of_one_class_is_measured_as_far_as_that_goes(project):
     assert intervals["accuracy"]
 
 
-def test_figures_of_several_seeds_are_averaged_and_their_spread_is_told(project):
+def test_metrics_of_several_seeds_are_averaged_and_their_spread_is_told(project):
     alone = json.loads((project / "metrics/seeds.json").read_text())
     assert list(alone["seeds"]) == ["42"]
     assert "standard_deviation" not in alone
@@ -221,10 +221,10 @@ def test_figures_of_several_seeds_are_averaged_and_their_spread_is_told(project)
     tokens = models[0].encode(tables.full_text(table))
     mean = np.mean([metrics.softmax(model.logits(tokens)) for model in models], axis=0)
     right = mean.argmax(axis=1) == table["label"]
-    assert found["together"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
+    assert found["ensemble"]["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
     loss = metrics.nll(table["label"].to_numpy(), mean)
-    assert found["together"]["nll"] == pytest.approx(loss, abs=1e-5)
-    low, high = found["together_intervals"]["accuracy"]
+    assert found["ensemble"]["nll"] == pytest.approx(loss, abs=1e-5)
+    low, high = found["ensemble_intervals"]["accuracy"]
     assert low < right.mean() < high
     for page in ("evaluation.html", "model_card.md"):
         assert "Trained 2 times" in (project / "reports" / page).read_text()
@@ -293,7 +293,7 @@ def test_a_test_document_that_was_learned_from_stops_the_evaluation(project, spl
     tables.write_table(path, table, tuple(table.columns))
     before = outputs(project)
     with pytest.raises(
-        UserError, match=rf"test-5 .*{split}|no test: 1 of its documents stand in {split}"
+        UserError, match=rf"test-5 .*{split}|leakage: 1 test documents also appear in {split}"
     ):
         evaluate.main()
     assert outputs(project) == before
@@ -318,7 +318,7 @@ def test_a_missing_or_damaged_input_is_named(project, damage, says):
         evaluate.main()
 
 
-def test_disturbed_texts_are_scored_as_if_each_were_predicted_alone(project):
+def test_perturbed_texts_are_scored_as_if_each_were_predicted_alone(project):
     model = classifier.load()
     with (
         torch.no_grad()

@@ -321,10 +321,7 @@ def test_training_goes_on_while_the_loss_falls_though_no_class_is_told_apart_yet
     assert falling == sorted(falling, reverse=True)
     assert len(judged) == 5
     steps = len(tiny.history(folder))
-    assert (
-        f"note: few steps to learn from, {steps} in all; epochs={math.ceil(500 / steps)} "
-        in run.output
-    )
+    assert f"note: only {steps} optimizer steps; epochs={math.ceil(500 / steps)} " in run.output
 
 
 def test_training_stops_early_and_the_best_epoch_is_kept(folder, runner):

@@ -85,7 +85,7 @@ def test_the_share_asked_for_is_hidden_and_no_special_token(tokenizer):
     batch = mask([(i, 1.0, 0) for i in range(len(data))])
     for i, (labels, ids) in enumerate(zip(batch["labels"], data.input_ids, strict=True)):
         hidden = labels[labels != masked_lm.IGNORED]
-        assert len(hidden) == masked_lm.hidden_count(len(ids), 0.15) == data.weights[i]
+        assert len(hidden) == masked_lm.masked_count(len(ids), 0.15) == data.weights[i]
         assert not set(hidden.tolist()) & {0, 1, 2, 3, 4}
 
 
@@ -164,7 +164,7 @@ def test_hidden_tokens_alone_are_scored_and_as_ever(tokenizer):
     ids = torch.randint(5, 20, (3, 12))
     labels = torch.where(torch.rand(3, 12) < 0.3, ids, masked_lm.IGNORED)
     whole = model(input_ids=ids).logits
-    with masked_lm.hidden_only(model, labels):
+    with masked_lm.masked_only(model, labels):
         few = model(input_ids=ids).logits
     assert few.shape == (int((labels != masked_lm.IGNORED).sum()), len(tokenizer))
     torch.testing.assert_close(few, whole[labels != masked_lm.IGNORED])
@@ -205,7 +205,7 @@ def test_a_killed_run_ends_in_the_same_bytes(folder, runner):
     run = runner.start(folder, module="stages.pretrain", before="signal_at_step",
                        environment={"AT": "5", "SIGNAL": "15"})  # fmt: skip
     assert run.statuses == [143], run.output
-    assert "going on from the checkpoint of step 5" in pretrain(folder, runner).output
+    assert "resuming from the checkpoint of step 5" in pretrain(folder, runner).output
     assert contents(folder) == undisturbed
 
 

@@ -59,12 +59,12 @@ def test_drawn_labels_follow_the_other_half_of_the_people_alone(made, number):
 def test_figures_of_a_perfect_and_of_a_blind_detector():
     wrong = np.arange(2000) % 5 == 0
     nothing = np.zeros((2000, 2))
-    perfect = label_detection.figures(
-        label_detection.Found(wrong * 1.0, wrong, 0.2, nothing), wrong
+    perfect = label_detection.metrics(
+        label_detection.Detection(wrong * 1.0, wrong, 0.2, nothing), wrong
     )
     assert perfect.split() == [*["1.000"] * 3, "0.800", "0.400", *["1.000"] * 3, "0.200"]
-    blind = label_detection.figures(
-        label_detection.Found(np.ones(2000), ~wrong, 0.8, nothing), wrong
+    blind = label_detection.metrics(
+        label_detection.Detection(np.ones(2000), ~wrong, 0.8, nothing), wrong
     )
     assert blind.split()[:2] == ["0.500", "0.200"]
     assert blind.split()[5:] == ["0.000", "0.000", "0.000", "0.800"]
@@ -86,7 +86,7 @@ def test_the_whole_table_on_the_sample(tmp_path, monkeypatch, capsys):
     label_detection.main()
     _, said = capsys.readouterr().out.split("== uniform: 600 documents, ")
     table = {line[:40].strip(): line[40:].split() for line in said.splitlines()[2:]}
-    found = {name: float(cells[0]) for name, cells in table.items() if len(cells) == len(label_detection.FIGURES)}  # fmt: skip
+    found = {name: float(cells[0]) for name, cells in table.items() if len(cells) == len(label_detection.METRICS)}  # fmt: skip
     assert set(found) == {"cleanlab, TF-IDF", "TF-IDF + encoder, prediction differs", "ours, tfidf, prior given",
                           "ours, encoder, prior given", "ours, ensemble, prior given", "(ensemble that learnt the true labels)"}  # fmt: skip
     assert all(auroc > 0.8 for auroc in found.values()), found

@@ -155,7 +155,7 @@ def test_augmentation_gives_every_method_as_many_documents_and_steps(study, ran)
     methods = ["none", "swap"]
     words = ("--seeds=0", "--documents=16,48", "--epochs=4,2")
     said = study(augmentation, f"--methods={','.join([*methods, 'masked'])}", *words)
-    assert "masked is left out." in " ".join(" ".join(said).split())
+    assert "masked is skipped." in " ".join(" ".join(said).split())
     rows = cells(said)
     assert [row[:2] for row in rows] == [[size, m] for size in ("16", "48") for m in methods]
     assert all(0 <= share <= 1 for share in shares(" ".join(said)))
@@ -179,7 +179,7 @@ def test_pretraining_compares_two_starts_on_the_same_documents(study, ran):
     words = ("--documents=24", "--epochs=1", "--lr=1e-2")
     said = study(pretraining, *words, "--seeds=0,1")
     text = " ".join(" ".join(said).split())
-    assert re.search(r"perplexity of hidden validation tokens: [\d.]+ before, [\d.]+ after", text)
+    assert re.search(r"perplexity of masked validation tokens: [\d.]+ before, [\d.]+ after", text)
     assert "accuracy after fine-tuning on 24 documents, 2 seed(s)" in text
     rows = {name: [shares(cell)[0] for cell in found] for name, *found in cells(said)}
     assert list(rows) == ["base model", "pretrained"]
@@ -206,7 +206,7 @@ def test_pretraining_compares_two_starts_on_the_same_documents(study, ran):
 
 @pytest.mark.slow
 def test_label_cost_says_how_costs_grow(study):
-    said = study(label_detection_cost, "--documents=24,48", "--judged=0")
+    said = study(label_detection_cost, "--documents=24,48", "--finetuned=0")
     rows = cells(said)
     assert [row[0] for row in rows] == ["24", "48"]
     assert all(float(row[1]) >= 1 for row in rows), "seconds of a process, its imports among them"
@@ -221,13 +221,13 @@ def test_label_cost_has_a_fine_tuned_label_model_beside_fine_tuning(study, ran, 
     models = []
 
     def forked(stage, folder):
-        params = read_params(label_noise.READS, folder / "params.yaml")
+        params = read_params(label_noise.PARAMS, folder / "params.yaml")
         models.append((stage, params.label_noise.model))
         stage_runs.run(stage, folder)
         return 10**9
 
     monkeypatch.setattr(label_detection_cost, "most_memory", forked)
-    said = study(label_detection_cost, "--documents=24", "--judged=30")
+    said = study(label_detection_cost, "--documents=24", "--finetuned=30")
     assert models == [("label_noise", "tfidf"), ("label_noise", "finetuned")]
     judged = re.search(r"finetuned on 30 documents: (\d+) s; fine-tuning on 15: \d+ s; "
                        r"2 times that: ([\d.]+)", " ".join(said))  # fmt: skip
@@ -248,7 +248,7 @@ def test_label_cost_has_a_fine_tuned_label_model_beside_fine_tuning(study, ran, 
         (augmentation, "--documents=all --epochs=3", "--epochs: an even number"),
         (pretraining, "--epochs=0", "--epochs: 1 or more"),
         (pretraining, "--documents=55", "--documents: 1 to 54"),
-        (label_detection_cost, "--documents=20,55", "--documents, --judged: .* has 54"),
+        (label_detection_cost, "--documents=20,55", "--documents, --finetuned: .* has 54"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_a_stage_runs(study, ran, module, words, message):

@@ -122,7 +122,7 @@ def test_a_graph_of_other_weights_is_refused(inside):
         other.model.classifier.weight.mul_(1.01)
     test = tables.read_table(export.TEST)
     with pytest.raises(UserError, match="does not compute what the model does"):
-        export.check(other, OUT, (onnx_model.FP32,), test, threshold.UNDECIDED)
+        export.check(other, OUT, (onnx_model.FP32,), test, threshold.DEFAULT)
 
 
 def test_what_is_not_ours_is_not_replaced(inside, monkeypatch, tmp_path):

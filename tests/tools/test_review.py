@@ -119,14 +119,14 @@ def test_the_command_says_what_is_wrong_and_fails(raw):
 
 
 def test_status_counts_what_is_left(raw, capsys):
-    issues = pd.DataFrame({"id": raw["id"], "suspect": [True, True, True, False, False, False]})
-    tables.write_table(tables.LABELS / "issues.parquet", issues, ("id", "suspect"))
+    issues = pd.DataFrame({"id": raw["id"], "flagged": [True, True, True, False, False, False]})
+    tables.write_table(tables.LABELS / "issues.parquet", issues, ("id", "flagged"))
     review.apply_file(export(HEADER + rows(raw, train_1="Sports", train_4="World")))
     capsys.readouterr()
     review.status()
     said = " ".join(capsys.readouterr().out.split())
     assert "2 reviewed, 1 changed, 1 kept" in said
-    assert "3 suspects, 2 left to review" in said
+    assert "3 flagged labels, 2 left to review" in said
 
 
 def test_the_page_is_served_alone_and_on_loopback(raw):
@@ -155,11 +155,11 @@ def test_the_page_is_served_alone_and_on_loopback(raw):
 # ---- the file
 
 
-def suspects(raw: pd.DataFrame, positions: list[int]) -> page.Suspects:
+def flagged(raw: pd.DataFrame, positions: list[int]) -> page.FlaggedLabels:
     at = np.array(positions)
     near, similarity = neighbours.by_words(tables.full_text(raw), at, 3)
     shares = np.full((len(at), 3), 1 / 3)
-    return page.Suspects(at, np.zeros(len(at), int), shares[:, 0], shares, near, similarity)
+    return page.FlaggedLabels(at, np.zeros(len(at), int), shares[:, 0], shares, near, similarity)
 
 
 def embedded(path: Path) -> Any:
@@ -173,16 +173,16 @@ def embedded(path: Path) -> Any:
 def test_texts_are_embedded_as_they_are_and_hold_no_markup(raw):
     empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     for _ in range(2):
-        page.write_page(page.PAGE, "custom", NAMES, raw, raw, suspects(raw, [4, 1]), empty)
+        page.write_page(page.PAGE, "custom", NAMES, raw, raw, flagged(raw, [4, 1]), empty)
         written = page.PAGE.read_bytes()
     assert page.PAGE.read_bytes() == written
     data = embedded(page.PAGE)
-    assert [data["documents"][s["document"]]["id"] for s in data["suspects"]] == [
+    assert [data["documents"][s["document"]]["id"] for s in data["flagged"]] == [
         "train-4",
         "train-1",
     ]
-    assert data["documents"][data["suspects"][1]["document"]]["title"] == HOSTILE
-    assert data["suspects"][1]["sha"] == corrections.fingerprints(raw)[1]
+    assert data["documents"][data["flagged"][1]["document"]]["title"] == HOSTILE
+    assert data["flagged"][1]["sha"] == corrections.fingerprints(raw)[1]
     assert page.PAGE.read_text().count("<script") == 2
 
 
@@ -198,17 +198,17 @@ def test_the_page_of_other_data_has_another_key(raw):
 def test_a_long_text_is_cut_and_says_so(raw):
     long = raw.assign(text="x" * 1_000_000)
     empty = corrections.read_corrections(corrections.CORRECTIONS, long, NAMES, "custom")
-    page.write_page(page.PAGE, "custom", NAMES, long, long, suspects(long, [0]), empty)
+    page.write_page(page.PAGE, "custom", NAMES, long, long, flagged(long, [0]), empty)
     data = embedded(page.PAGE)
     for document in data["documents"]:
         assert len(document["text"]) + document["more"] == 1_000_000
     assert page.PAGE.stat().st_size < 100_000
 
 
-def test_a_suspect_without_raw_document_is_refused(raw):
+def test_a_flagged_label_without_raw_document_is_refused(raw):
     empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     with pytest.raises(ValueError, match="train-4"):
-        page.write_page(page.PAGE, "custom", NAMES, raw, raw.iloc[:4], suspects(raw, [4]), empty)
+        page.write_page(page.PAGE, "custom", NAMES, raw, raw.iloc[:4], flagged(raw, [4]), empty)
 
 
 @pytest.mark.parametrize("count", [1, 4, 50])

@@ -1,4 +1,4 @@
-"""Charts of the evaluation page: SVG that takes its colours from the page, light or dark.
+"""Charts of the evaluation report: SVG with the colours of the page, light or dark.
 
 Drawn with matplotlib in placeholder colours, which are then replaced by the page's CSS variables.
 The same numbers give the same bytes: no date, no random ids.
@@ -18,7 +18,7 @@ COLOURS = {"#010101": "var(--ink)", "#020202": "var(--soft)", "#030303": "var(--
            "#040404": "var(--accent)", "#050505": "var(--sheet)"}  # fmt: skip
 INK, SOFT, LINE, ACCENT, SHEET = COLOURS
 SERIES = {f"#0607{k:02x}": f"var(--c{k})" for k in range(8)}
-"""One colour a class; from the ninth class on they come again."""
+"""One colour per class; from the ninth class on they repeat."""
 SERIES_COLOURS = tuple(SERIES)
 SHOWN_WORD = 20  # characters
 SETTINGS: dict[Any, Any] = {
@@ -34,10 +34,10 @@ def draw(
 ) -> str:
     """Return ``paint``'s chart as an SVG element, ``size`` in inches, with a text alternative.
 
-    ``name`` keeps the ids inside apart from those of other charts on the page.
+    ``name`` makes the ids inside differ from those of other charts on the page.
     """
     with mpl.rc_context(SETTINGS | {"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+")  # that our font lacks; a browser has others
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # missing in our font; browsers have others
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
@@ -54,7 +54,7 @@ def draw(
 
 
 def plain(text: str) -> str:
-    """Keep matplotlib from reading a name as mathematics."""
+    """Escape matplotlib's math mode."""
     return text.replace("$", r"\$")
 
 
@@ -74,7 +74,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], shares: bool) -> str:
                 text = share if shares else f"{int(counts[i, j]):,}"
                 axes.text(j, i, text, ha="center", va="center")
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5),
-                 xlabel="predicted class", ylabel="class of the document")  # fmt: skip
+                 xlabel="predicted class", ylabel="true class")  # fmt: skip
         axes.set_xticks(range(len(names)), labels, rotation=30 if len(names) > 4 else 0)
         axes.set_yticks(range(len(names)), labels)
 
@@ -87,7 +87,7 @@ def curves(
     labels: tuple[str, str], diagonal: bool = False, markers: bool = False,
     point: tuple[str, float, float] | None = None,
 ) -> str:  # fmt: skip
-    """Draw named lines, each a pair of x and y, and maybe a named point; ``labels`` name the axes."""
+    """Draw named lines, each a pair of x and y, and an optional named point; ``labels`` name the axes."""
 
     def paint(axes: Axes) -> None:
         if diagonal:
@@ -112,15 +112,15 @@ def bars(
     """Draw shares as horizontal bars, the first on top; ``errors`` hold the interval, if any."""
 
     def paint(axes: Axes) -> None:
-        where = list(range(len(values)))
+        positions = list(range(len(values)))
         heights = list(values.values())
-        axes.barh(where, heights, color=ACCENT, height=0.62, alpha=0.8)
+        axes.barh(positions, heights, color=ACCENT, height=0.62, alpha=0.8)
         for i, (bar, value) in enumerate(values.items()):
             low, high = (errors or {}).get(bar) or (value, value)
             if high > low:
                 axes.plot([low, high], [i, i], color=INK, linewidth=1.4)
             axes.text(max(value, high) + 0.005, i, f"{value:.1%}", va="center", fontsize=9)
-        axes.set_yticks(where, [plain(bar) for bar in values])
+        axes.set_yticks(positions, [plain(bar) for bar in values])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set(xlabel=label, xlim=(0, 1.12))
@@ -131,7 +131,7 @@ def bars(
 def stacked(
     name: str, title: str, rows: Mapping[str, Mapping[str, int]], parts: Sequence[str], label: str
 ) -> str:
-    """Draw counts as horizontal bars, the first row on top, each made of one piece a part."""
+    """Draw counts as horizontal bars, the first row on top, each of one segment per part."""
 
     def paint(axes: Axes) -> None:
         ends = np.zeros(len(rows))
@@ -148,19 +148,19 @@ def stacked(
         axes.set(xlabel=label, xlim=(0, 1.12 * ends.max()))
         axes.legend(loc="lower right")  # the shortest bars are there
 
-    said = "; ".join(
+    listed = "; ".join(
         f"{row}: {', '.join(f'{part} {count:,}' for part, count in of.items())}"
         for row, of in rows.items()
     )
-    return draw(name, f"{title}. {said}", (5, 4), paint)
+    return draw(name, f"{title}. {listed}", (5, 4), paint)
 
 
 def words(name: str, title: str, shares: Mapping[str, float], colour: int, top: float) -> str:
     """Draw shares as bars with their words on them, in the colour of a class; ``top`` ends the axis."""
 
     def paint(axes: Axes) -> None:
-        where = range(len(shares))
-        axes.barh(where, list(shares.values()), height=0.86, alpha=0.35,
+        positions = range(len(shares))
+        axes.barh(positions, list(shares.values()), height=0.86, alpha=0.35,
                   color=SERIES_COLOURS[colour % len(SERIES_COLOURS)])  # fmt: skip
         for i, (word, share) in enumerate(shares.items()):
             short = word if len(word) <= SHOWN_WORD else f"{word[: SHOWN_WORD - 1]}…"
@@ -172,5 +172,5 @@ def words(name: str, title: str, shares: Mapping[str, float], colour: int, top: 
         axes.invert_yaxis()
         axes.set_axis_off()
 
-    said = ", ".join(f"{word} {share:.1%}" for word, share in shares.items())
-    return draw(name, f"{title}: {said}", (2.3, 0.1 + 0.19 * len(shares)), paint)
+    listed = ", ".join(f"{word} {share:.1%}" for word, share in shares.items())
+    return draw(name, f"{title}: {listed}", (2.3, 0.1 + 0.19 * len(shares)), paint)

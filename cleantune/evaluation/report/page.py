@@ -1,7 +1,7 @@
-"""The evaluation page, one HTML file that loads nothing and runs nothing, and the model card.
+"""The evaluation page, one HTML file without scripts or external resources, and the model card.
 
-Templates lie beside this module. Texts of documents are escaped by Jinja2, and a
-Content-Security-Policy forbids every script, so that a document cannot do anything on the page.
+The templates are beside this module. Texts of documents are escaped by Jinja2, and a
+Content-Security-Policy forbids every script, so that no document can run code.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from cleantune import files
 from cleantune.evaluation import metrics, plot_tables
-from cleantune.evaluation.confidence_intervals import FEWEST, Interval
+from cleantune.evaluation.confidence_intervals import MIN_DOCUMENTS, Interval
 from cleantune.evaluation.explanations import Explanation
 from cleantune.evaluation.report import charts
 
@@ -24,24 +24,24 @@ CARD = Path("reports/model_card.md")
 TEMPLATES = Path(__file__).parent
 HEADLINE = (
     ("accuracy", "Accuracy"), ("macro_f1", "Macro-F1"), ("macro_precision", "Macro precision"),
-    ("macro_recall", "Macro recall"), ("roc_auc_ovr", "ROC-AUC, one against rest"),
+    ("macro_recall", "Macro recall"), ("roc_auc_ovr", "ROC-AUC, one-vs-rest"),
     ("nll", "NLL, nats"), ("brier", "Brier score"), ("ece", "Calibration error (ECE)"),
 )  # fmt: skip
 SHOWN_TEXT = 2_000  # characters of a mistake
 DROPPED = {
-    "empty": "nothing is left of the text when repaired",
+    "empty": "the text is empty after repair",
     "leak": "a near-duplicate of a test document",
     "duplicate": "the same text as another document, with the same label",
-    "other_label": "the same text as others, most of which carry another label",
-    "conflicting_labels": "the same text under several labels, none of which has the majority",
-    "near_duplicate": "like an earlier document",
+    "other_label": "the same text as others, most of which have another label",
+    "conflicting_labels": "the same text with several labels, none of them in the majority",
+    "near_duplicate": "a near-duplicate of an earlier document",
 }
 """Why `clean` drops a document of train."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test document that the model got wrong."""
+    """A misclassified test document."""
 
     id: str
     label: str
@@ -53,19 +53,19 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that page and card show."""
+    """Everything that the report and the model card show."""
 
     names: list[str]
     n: int
     copied: tuple[int, int]
-    """Test documents that are copies of one another, and how many texts these are."""
-    figures: dict[str, float]
+    """Test documents that are copies of one another, and their number of different texts."""
+    metrics: dict[str, float]
     intervals: dict[str, Interval]
     positive: dict[str, Any]
-    """Of two classes, how well the positive one is found; empty where there are more."""
+    """Metrics of the positive class; empty with more than two classes."""
     baselines: dict[str, Any]
     about: dict[str, str]
-    """What each baseline is."""
+    """A description of each baseline."""
     classes: dict[str, dict[str, float]]
     calibration: dict[str, Any]
     slices: dict[str, dict[str, Any]]
@@ -78,14 +78,14 @@ class Findings:
     cleaning: dict[str, Any]
     """clean's."""
     label_noise: dict[str, Any]
-    """label_noise's; what is nested in it is not shown."""
+    """label_noise's; nested values are not shown."""
     corpus: dict[str, Any]
-    """What the documents of train and validation look like: `cleantune.data.statistics`."""
+    """Statistics of train and validation: `cleantune.data.statistics`."""
     sizes: dict[str, int]
     """Documents by split."""
     max_length: int
     weights_sha256: str
-    """Of the model all this is about."""
+    """Of the evaluated model."""
 
 
 def write(
@@ -104,7 +104,7 @@ def write(
     ``reliability``, by temperature, (documents, classes); ``history`` is finetune's.
     """
     content = asdict(findings) | {"headline": HEADLINE, "limits": limits(findings), "why": DROPPED,
-                                  "fewest": FEWEST}  # fmt: skip
+                                  "min_documents": MIN_DOCUMENTS}  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html"]), keep_trailing_newline=True,
@@ -140,43 +140,43 @@ def markdown(value: object) -> str:
 
 
 def limits(findings: Findings) -> list[str]:
-    """Say in sentences where the model must not be trusted, from what was measured."""
+    """Return the limits of the model as sentences, from the metrics."""
     listed = ", ".join(findings.names)
     by_f1 = {name: f1 for name in findings.names if (f1 := findings.classes[name]["f1"]) >= 0}
     worst = min(by_f1, key=lambda name: by_f1[name])
-    changed = {k: v for k, v in findings.robustness["accuracy"].items() if k != "as it is"}
-    frail = min(changed, key=lambda name: changed[name])
+    changed = {k: v for k, v in findings.robustness["accuracy"].items() if k != "original"}
+    weakest = min(changed, key=lambda name: changed[name])
     return [
-        f"Texts that are none of {listed}: it always answers with one of these, often surely.",
-        "Other languages, times or kinds of text than those of the corpus; nothing of it was measured there.",
-        f"Anything past the first {findings.max_length} tokens of a text: it is not read.",
-        f"Decisions in which a wrong {worst} is costly, without a person's check: F1 there is {by_f1[worst]:.1%}.",
-        f"Texts with {frail}, without a test of one's own: accuracy there is {changed[frail]:.1%} "
-        f"against {findings.robustness['accuracy']['as it is']:.1%}.",
-        "Decisions about people, and anything that needs a reason: the words marked here show what "
-        "moved a score, not why the world is so.",
+        f"Texts of none of the classes {listed}: it always predicts one of them, often with high confidence.",
+        "Other languages, periods or kinds of text than those of the corpus: it was not evaluated on them.",
+        f"Texts of more than {findings.max_length} tokens: the rest is truncated.",
+        f"Decisions in which a wrong {worst} is costly, without review: F1 of this class is {by_f1[worst]:.1%}.",
+        f"Texts with this perturbation, {weakest}, without further evaluation: accuracy is {changed[weakest]:.1%} "
+        f"against {findings.robustness['accuracy']['original']:.1%}.",
+        "Decisions about people, and decisions that need a justification: the highlighted words show what "
+        "changed the score, not a cause.",
     ]
 
 
 def pieces(text: str, explanation: Explanation) -> list[dict[str, Any]]:
-    """Cut a text into runs, each with the side it was on ("for", "against", "") and how strongly."""
+    """Split a text into pieces, each with its side ("for", "against", "") and strength."""
     strongest = max((abs(share) for _, _, share in explanation.spans), default=0.0) or 1.0
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     at = 0
     for start, end, share in explanation.spans:
         if start >= SHOWN_TEXT:
             break
         strength = abs(share) / strongest
-        # Fainter marks than this cannot be told from none, and a page of them cannot be read.
+        # Fainter highlights would be invisible, and would clutter the page.
         side = "" if strength < 0.12 else "for" if share > 0 else "against"
-        found.append({"text": text[at:start], "side": "", "strength": 0})
-        found.append({"text": text[start:end], "side": side, "strength": f"{0.6 * strength:.2f}"})
+        result.append({"text": text[at:start], "side": "", "strength": 0})
+        result.append({"text": text[start:end], "side": side, "strength": f"{0.6 * strength:.2f}"})
         at = end
     rest = text[at : max(at, SHOWN_TEXT)]
-    found.append(
+    result.append(
         {"text": rest + ("…" if len(text) > SHOWN_TEXT else ""), "side": "", "strength": 0}
     )
-    return [piece for piece in found if piece["text"]]
+    return [piece for piece in result if piece["text"]]
 
 
 def _charts(
@@ -187,7 +187,7 @@ def _charts(
     counts = metrics.confusion(labels, predicted, len(names))
     against_rest = [(name, labels == k, probabilities[:, k]) for k, name in enumerate(names)
                     if (labels == k).any()]  # fmt: skip
-    positive = findings.positive  # of two classes one curve says it all: the other is its mirror
+    positive = findings.positive  # of two classes one ROC curve is enough: the other mirrors it
     roc = [(n, p, s) for n, p, s in against_rest
            if not p.all() and (not positive or n == positive["class"])]  # fmt: skip
     loss = {
@@ -205,7 +205,7 @@ def _charts(
     drawn = {
         "baselines": charts.bars(
             "baselines", "Test accuracy of each model",
-            accuracies | {"fine-tuned": findings.figures["accuracy"]}, "accuracy",
+            accuracies | {"fine-tuned": findings.metrics["accuracy"]}, "accuracy",
             {"fine-tuned": findings.intervals["accuracy"]},
         ),
         "confusion": charts.confusion(counts, names, shares=False),
@@ -217,12 +217,12 @@ def _charts(
                    positive["recall"]) if positive and roc else None,
         ),
         "precision_recall": charts.curves(
-            "precision-recall", "Precision against recall",
+            "precision-recall", "Precision-recall curves",
             {n: _thinned(*metrics.precision_recall_curve(p, s)) for n, p, s in against_rest},
             ("recall", "precision"),
         ),
         "reliability": charts.curves(
-            "reliability", "Accuracy against confidence", reliability,
+            "reliability", "Reliability diagram", reliability,
             ("mean confidence", "accuracy"), diagonal=True, markers=True,
         ),
         "loss": charts.curves("loss", "Loss by step", loss, ("optimizer step", "cross-entropy, nats")),
@@ -235,7 +235,7 @@ def _charts(
             f"{kind}: {name} ({part['n']:,})": part["interval"]
             for kind, group in findings.slices.items() for name, part in group.items()
         }),
-        "robustness": charts.bars("robustness", "Accuracy on changed texts",
+        "robustness": charts.bars("robustness", "Accuracy on perturbed texts",
                                   findings.robustness["accuracy"], "accuracy",
                                   findings.robustness["intervals"]),
         "classes": charts.bars("classes", "Share of each class", {
@@ -265,7 +265,7 @@ def _charts(
     if flipped:
         line = {"tfidf": ([float(share) for share in flipped], list(flipped.values()))}
         drawn["flipped"] = charts.curves(
-            "flipped", "Accuracy of TF-IDF against flipped labels", line,
+            "flipped", "Accuracy of TF-IDF by share of flipped labels", line,
             ("share of training labels flipped", "accuracy"), markers=True,
         )  # fmt: skip
     if positive:

@@ -1,1 +1,1 @@
-"""The page on which a person reviews suspect labels, and what it shows of each."""
+"""The page for reviewing flagged labels."""

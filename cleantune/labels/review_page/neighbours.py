@@ -1,4 +1,4 @@
-"""The documents most like each suspect: by the words they share, or by vectors of any model."""
+"""Nearest documents by cosine similarity of TF-IDF or of any embedding."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from sklearn.preprocessing import normalize
 
 from cleantune.labels.review_page.page import Floats, Positions
 
-CHUNK = 256  # suspects compared at a time: bounds memory to CHUNK x documents similarities
+CHUNK = 256  # rows compared at a time: bounds memory to CHUNK x documents similarities
 
 
 def by_words(texts: Sequence[str], rows: Positions, count: int = 5) -> tuple[Positions, Floats]:

@@ -2,13 +2,13 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  const { names, documents, suspects } = data;
+  const { names, documents, flagged } = data;
   const ROW = 60; // px, as in the style sheet
   const SPARE = 4; // rows drawn beyond either edge of the list
   const STORE = `label-review/${data.key}/`;
   const UNDO_STEPS = 200;
 
-  // ---- text is data: it enters the page only as text nodes, its invisible controls as names
+  // ---- texts enter the page only as text nodes, with invisible control characters shown by name
 
   const BIDI = {
     "\u061c": "ALM", "\u200e": "LRM", "\u200f": "RLM", "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF",
@@ -39,10 +39,10 @@
       out.push(part.slice(from));
     };
     let from = 0;
-    for (const found of text.matchAll(CONTROL)) {
-      plain(text.slice(from, found.index));
-      out.push(el("span", "control", controlName(found[0])));
-      from = found.index + found[0].length;
+    for (const match of text.matchAll(CONTROL)) {
+      plain(text.slice(from, match.index));
+      out.push(el("span", "control", controlName(match[0])));
+      from = match.index + match[0].length;
     }
     plain(text.slice(from));
     return out.filter((part) => part !== "");
@@ -53,10 +53,10 @@
   const percent = (p) => (p > 0 && p < 0.005 ? "<1 %" : `${Math.round(100 * p)} %`);
   const number = (n) => n.toLocaleString("en");
 
-  // ---- decisions, kept in this browser under the hash of the raw data: one key each, so that a
-  // decision costs the same however many there are
+  // ---- decisions, stored in this browser under the hash of the raw data: one key each, so that the
+  // cost of a decision does not grow with their number
 
-  const position = new Map(suspects.map((s, i) => [documents[s.document].id, i]));
+  const position = new Map(flagged.map((s, i) => [documents[s.document].id, i]));
   const decisions = new Map(); // id -> {label?, skip?, note?, sha, old}
   let history = []; // [{id, label?, skip?}] what each decision replaced, oldest first
   let stored = true;
@@ -66,7 +66,7 @@
       if (value === null) localStorage.removeItem(STORE + key);
       else localStorage.setItem(STORE + key, JSON.stringify(value));
     } catch {
-      if (stored) toast("This browser keeps no progress here: export before you close the page.", "", true);
+      if (stored) toast("This browser cannot store your progress: export before you close the page.", "", true);
       stored = false;
     }
   }
@@ -89,7 +89,7 @@
         }
         const id = key.slice(STORE.length + 2);
         if (!key.startsWith(`${STORE}d/`) || !valid(value)) continue;
-        // what data/corrections.csv already says needs no second export
+        // decisions that data/corrections.csv already has need no second export
         if (value.label !== undefined && !position.has(id) && data.reviewed[id] === value.label) save(`d/${id}`, null);
         else decisions.set(id, value);
       }
@@ -105,7 +105,7 @@
   }
 
   function record(id, change) {
-    const s = suspects[position.get(id)];
+    const s = flagged[position.get(id)];
     const value = { ...decisions.get(id), ...change, sha: s.sha, old: names[s.old] };
     for (const key of ["label", "skip", "note"]) if (!value[key]) delete value[key];
     const empty = !value.label && !value.skip && !value.note;
@@ -114,19 +114,19 @@
     save(`d/${id}`, empty ? null : value);
   }
 
-  const idOf = (i) => documents[suspects[i].document].id;
+  const idOf = (i) => documents[flagged[i].document].id;
 
   function stateOf(i) {
     const d = decisions.get(idOf(i));
-    if (d?.label !== undefined) return d.label === names[suspects[i].old] ? "kept" : "changed";
+    if (d?.label !== undefined) return d.label === names[flagged[i].old] ? "kept" : "changed";
     return d?.skip ? "skipped" : "todo";
   }
 
-  // ---- which suspects are listed, and in what order
+  // ---- which flagged labels are listed, and in what order
 
   let view = [];
-  let current = -1; // a position in suspects
-  const haystack = suspects.map((s) => {
+  let current = -1; // a position in flagged
+  const haystack = flagged.map((s) => {
     const d = documents[s.document];
     return `${d.id}\n${d.title}\n${d.text}`.toLowerCase();
   });
@@ -135,10 +135,10 @@
   const length = (s) => documents[s.document].text.length;
   const collator = new Intl.Collator("en", { numeric: true });
   const ORDERS = {
-    suspect: () => 0,
-    sure: (a, b) => suspects[b].p[suspects[b].suggested] - suspects[a].p[suspects[a].suggested],
-    pair: (a, b) => suspects[a].given - suspects[b].given || suspects[a].suggested - suspects[b].suggested,
-    short: (a, b) => length(suspects[a]) - length(suspects[b]),
+    quality: () => 0,
+    confident: (a, b) => flagged[b].p[flagged[b].suggested] - flagged[a].p[flagged[a].suggested],
+    pair: (a, b) => flagged[a].given - flagged[b].given || flagged[a].suggested - flagged[b].suggested,
+    short: (a, b) => length(flagged[a]) - length(flagged[b]),
     id: (a, b) => collator.compare(idOf(a), idOf(b)),
   };
 
@@ -148,18 +148,18 @@
     const [kind, value] = pair.split(":");
     const state = $("state").value;
     const wanted = (i) => {
-      const s = suspects[i];
+      const s = flagged[i];
       const now = state === "all" ? "" : stateOf(i);
       return (
         (kind === "all" || (kind === "pair" && pairOf(s) === value) || (kind === "given" && s.given === Number(value))) &&
-        (!now || now === state || (state === "decided" && (now === "changed" || now === "kept"))) &&
+        (!now || now === state || (state === "reviewed" && (now === "changed" || now === "kept"))) &&
         (!words || haystack[i].includes(words))
       );
     };
-    view = suspects.map((_, i) => i).filter(wanted).sort((a, b) => ORDERS[$("sort").value](a, b) || a - b);
-    $("empty").hidden = view.length > 0 || suspects.length === 0;
+    view = flagged.map((_, i) => i).filter(wanted).sort((a, b) => ORDERS[$("sort").value](a, b) || a - b);
+    $("empty").hidden = view.length > 0 || flagged.length === 0;
     $("list").hidden = view.length === 0;
-    $("list").setAttribute("aria-label", `Suspects, ${view.length} listed`);
+    $("list").setAttribute("aria-label", `Flagged labels, ${view.length} listed`);
     show(view.includes(current) ? current : (view.find((i) => stateOf(i) === "todo") ?? view[0] ?? -1));
     drawList();
   }
@@ -167,7 +167,7 @@
   function fillPairs() {
     const pairs = new Map();
     const given = new Map();
-    for (const s of suspects) {
+    for (const s of flagged) {
       pairs.set(pairOf(s), (pairs.get(pairOf(s)) ?? 0) + 1);
       given.set(s.given, (given.get(s.given) ?? 0) + 1);
     }
@@ -175,7 +175,7 @@
     const group = (label, entries) => Object.assign(el("optgroup", "", ...entries), { label });
     const byCount = (counts) => [...counts].sort((a, b) => b[1] - a[1]).slice(0, 200);
     $("pair").append(
-      option("all:", `All (${number(suspects.length)})`),
+      option("all:", `All (${number(flagged.length)})`),
       group("Given → suggested", byCount(pairs).map(([pair, n]) => {
         const [a, b] = pair.split(">").map((label) => flat(names[label]));
         return option(`pair:${pair}`, `${a} → ${b} (${number(n)})`);
@@ -184,7 +184,7 @@
     );
   }
 
-  // ---- the list: only the rows in sight are in the document
+  // ---- the list: only visible rows are in the DOM
 
   function drawList() {
     const list = $("list");
@@ -195,7 +195,7 @@
     const rows = [];
     for (let at = first; at < last; at++) {
       const i = view[at];
-      const s = suspects[i];
+      const s = flagged[i];
       const d = documents[s.document];
       const name = el("bdi", "name", ...shown((d.title || d.text).slice(0, 120)));
       name.dir = "auto";
@@ -214,9 +214,9 @@
     else list.removeAttribute("aria-activedescendant");
   }
 
-  // once decided, a row shows what was decided instead of what was suggested
+  // after a decision, a row shows the chosen label instead of the suggested one
   function outcome(i) {
-    const s = suspects[i];
+    const s = flagged[i];
     const label = names.indexOf(decisions.get(idOf(i))?.label);
     if (label === s.given) return [chip(s.given)];
     return [chip(s.given), "→", chip(label >= 0 ? label : s.suggested)];
@@ -229,7 +229,7 @@
     else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + 2 * ROW - list.clientHeight;
   }
 
-  // ---- the document in hand
+  // ---- the current document
 
   function show(i) {
     const other = i !== current;
@@ -240,17 +240,17 @@
   }
 
   function draw() {
-    const s = suspects[current];
+    const s = flagged[current];
     for (const id of ["accept-button", "keep-button", "skip-button"]) $(id).disabled = !s;
     for (const part of $("document").children) part.hidden = !s;
     drawCounts();
     if (!s) {
       $("document").firstElementChild.hidden = false;
       $("where").textContent = "";
-      $("title").textContent = suspects.length ? "Nothing matches" : "No suspect labels";
-      $("text").textContent = suspects.length
-        ? "No suspect fits the search and the filters. Esc clears the search."
-        : "Every label agrees with the model, or has been reviewed.";
+      $("title").textContent = flagged.length ? "No match" : "No flagged labels";
+      $("text").textContent = flagged.length
+        ? "No flagged label matches the search and the filters. Esc clears the search."
+        : "No label is flagged as wrong, or all have been reviewed.";
       return;
     }
     const d = documents[s.document];
@@ -266,7 +266,7 @@
     if (d.more) $("text").append(el("span", "control", `${number(d.more)} more characters`));
 
     const decision = decisions.get(d.id) ?? {};
-    $("verdict").replaceChildren("Labelled", chip(s.given), "looks like", chip(s.suggested));
+    $("verdict").replaceChildren("Labelled", chip(s.given), "suggested", chip(s.suggested));
     $("labels").replaceChildren(...names.map((name, label) => labelRow(s, label, decision.label === name)));
     $("accept-button").querySelector("bdi").replaceChildren(...shown(names[s.suggested]));
     $("keep-button").querySelector("bdi").replaceChildren(...shown(names[s.given]));
@@ -290,7 +290,7 @@
   }
 
   function reasons(s) {
-    const out = [[`By models that had not seen this document, and by how often such labels are wrong, it is `, chip(s.given), ` with ${percent(s.p[s.given])} and `, chip(s.suggested), ` with ${percent(s.p[s.suggested])}`]];
+    const out = [["Out-of-fold probabilities, calibrated to the estimated noise rate: ", chip(s.given), ` ${percent(s.p[s.given])}, `, chip(s.suggested), ` ${percent(s.p[s.suggested])}`]];
     if (s.near.length) {
       const labelled = (label) => s.near.filter(([n]) => documents[n].label === label).length;
       const [all, like, same] = [s.near.length, labelled(s.suggested), labelled(s.given)];
@@ -304,25 +304,25 @@
   function neighbour(d, similarity) {
     const body = el("div", "body", ...(d.title ? [el("strong", "", el("bdi", "", ...shown(d.title))), " "] : []), el("bdi", "", ...shown(d.text)), d.more ? "…" : "");
     body.dir = "auto";
-    return el("li", "", el("div", "head", chip(d.label), el("span", "", `${percent(similarity)} alike`)), body);
+    return el("li", "", el("div", "head", chip(d.label), el("span", "", `similarity ${percent(similarity)}`)), body);
   }
 
   function drawCounts() {
     const n = { changed: 0, kept: 0, skipped: 0, todo: 0 };
-    suspects.forEach((_, i) => n[stateOf(i)]++);
+    flagged.forEach((_, i) => n[stateOf(i)]++);
     const elsewhere = [...decisions].filter(([id, d]) => d.label !== undefined && !position.has(id)).length;
     const done = n.changed + n.kept;
-    const parts = [` of ${number(suspects.length)} decided`, `${number(n.changed)} changed`, `${number(n.kept)} kept`];
+    const parts = [` of ${number(flagged.length)} reviewed`, `${number(n.changed)} changed`, `${number(n.kept)} kept`];
     if (n.skipped) parts.push(`${number(n.skipped)} skipped`);
     if (elsewhere) parts.push(`${number(elsewhere)} from an earlier list`);
     $("counts").replaceChildren(el("b", "", number(done)), parts.join(" · "));
-    $("progress").setAttribute("aria-valuemax", suspects.length);
+    $("progress").setAttribute("aria-valuemax", flagged.length);
     $("progress").setAttribute("aria-valuenow", done);
-    for (const bar of $("progress").children) bar.style.width = `${(100 * n[bar.className]) / Math.max(1, suspects.length)}%`;
+    for (const bar of $("progress").children) bar.style.width = `${(100 * n[bar.className]) / Math.max(1, flagged.length)}%`;
     $("undo-button").disabled = history.length === 0;
   }
 
-  // ---- what a person can do
+  // ---- actions
 
   function decide(label) {
     if (current < 0) return;
@@ -336,8 +336,8 @@
     const done = label === null ? "Skipped" : stateOf(i) === "kept" ? `Kept ${flat(names[label])}` : `Set to ${flat(names[label])}`;
     show(next ?? i);
     drawList();
-    if (next === undefined) toast(`${done}. That was the last one to do in this list. Export with e.`);
-    announce(next === undefined ? done : `${done}. Next, labelled ${flat(names[suspects[next].given])}, looks like ${flat(names[suspects[next].suggested])}.`);
+    if (next === undefined) toast(`${done}. Nothing is left to do in this list. Export with e.`);
+    announce(next === undefined ? done : `${done}. Next, labelled ${flat(names[flagged[next].given])}, suggested ${flat(names[flagged[next].suggested])}.`);
   }
 
   function nextToDo(i) {
@@ -374,7 +374,7 @@
   function exportCsv() {
     const quote = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
     const rows = [...decisions].filter(([, d]) => d.label !== undefined).sort(([a], [b]) => (a < b ? -1 : 1));
-    if (!rows.length) return toast("Nothing is decided yet, so there is nothing to export.");
+    if (!rows.length) return toast("No decisions yet: there is nothing to export.");
     const lines = rows.map(([id, d]) => [data.dataset, id, d.sha, d.old, d.label, d.note ?? ""].map(quote).join(","));
     const text = `${["dataset,id,text_sha256,old_label,new_label,note", ...lines].join("\n")}\n`;
     const link = el("a", "");
@@ -382,7 +382,7 @@
     link.download = "corrections.csv";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-    return toast(`${number(rows.length)} decision${rows.length > 1 ? "s" : ""} exported. Bring them into the project with`, "python -m tools.review apply corrections.csv");
+    return toast(`${number(rows.length)} decision${rows.length > 1 ? "s" : ""} exported. Apply with`, "python -m tools.review apply corrections.csv");
   }
 
   let hide = 0;
@@ -406,7 +406,7 @@
   }
 
   function toggleList(open) {
-    $("suspects").classList.toggle("open", open);
+    $("flagged").classList.toggle("open", open);
     $("list-button").setAttribute("aria-expanded", open);
     if (open) {
       reveal();
@@ -426,8 +426,8 @@
   };
 
   const KEYS = {
-    a: () => current >= 0 && decide(suspects[current].suggested),
-    k: () => current >= 0 && decide(suspects[current].given),
+    a: () => current >= 0 && decide(flagged[current].suggested),
+    k: () => current >= 0 && decide(flagged[current].given),
     s: () => decide(null),
     u: undo,
     g: () => {
@@ -441,7 +441,7 @@
     f: into("pair"),
     w: into("state"),
     o: into("sort"),
-    l: () => ($("suspects").classList.contains("open") ? toDocument() : into("list")()),
+    l: () => ($("flagged").classList.contains("open") ? toDocument() : into("list")()),
     "?": () => $("keys").showModal(),
     ArrowDown: () => move(1),
     ArrowUp: () => move(-1),
@@ -482,7 +482,7 @@
     } else if (key === "Enter" && target.id === "list") {
       toDocument();
     } else {
-      // a key held down must not decide a hundred documents
+      // a key held down must not label many documents
       const action = KEYS[key] ?? KEYS[key.toLowerCase()];
       const decides = "aksu".includes(key.toLowerCase());
       if (!action) return;

@@ -1,9 +1,9 @@
-"""The page on which a person reviews suspect labels: one HTML file that loads nothing.
+"""The page for reviewing flagged labels: one HTML file that loads nothing.
 
-page.html, page.css and page.js beside this module are put together with the data into one file.
-Texts reach the browser as JSON in a script element whose type makes it no program, and enter the
-page only as text nodes; a Content-Security-Policy names this one script and this one style by hash,
-so that nothing a document contains can run, and nothing is fetched.
+page.html, page.css and page.js beside this module are inlined with the data into one file. Texts
+reach the browser as JSON in a script element that is not executed, and enter the page only as text
+nodes; a Content-Security-Policy allows this one script and this one style by hash, so that nothing
+in a document can run, and nothing is fetched.
 """
 
 import base64
@@ -24,31 +24,31 @@ from cleantune.labels.corrections import fingerprints
 
 PAGE = Path("reports/label_review.html")
 TEMPLATES = Path(__file__).parent
-LONGEST_TEXT = 20_000  # characters of a suspect that the page shows
-LONGEST_NEIGHBOUR = 400  # three lines of a neighbour are in sight
+LONGEST_TEXT = 20_000  # characters of a flagged document that the page shows
+LONGEST_NEIGHBOUR = 400  # the page shows three lines of a neighbour
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.floating[Any]]]
 Positions = np.ndarray[tuple[int, ...], np.dtype[np.integer[Any]]]
 
 
 @dataclass(frozen=True)
-class Suspects:
-    """What the page shows of n suspects, the most suspect first."""
+class FlaggedLabels:
+    """What the page shows of n flagged labels, in order of label quality, the lowest first."""
 
     rows: Positions
-    """(n,) positions in the documents handed in with them."""
+    """(n,) positions in the documents passed with them."""
     suggested: Positions
-    """(n,) the label each looks like."""
+    """(n,) the most probable other label."""
     quality: Floats
     """(n,) probability that the given label is right."""
     probabilities: Floats
-    """(n, classes) of being the true one, by models that have not seen the document."""
+    """(n, classes) of being the true label, out-of-fold."""
     neighbours: Positions
     """(n, k) positions of the nearest other documents, nearest first."""
     similarity: Floats
     """(n, k) cosine with each of these."""
     reasons: Sequence[Sequence[str]] = ()
-    """(n,) further reasons in words, beyond what probabilities and neighbours say; or empty."""
+    """(n,) further reasons as sentences; or empty."""
 
 
 def write_page(
@@ -57,17 +57,17 @@ def write_page(
     names: list[str],
     documents: pd.DataFrame,
     raw: pd.DataFrame,
-    suspects: Suspects,
+    flagged: FlaggedLabels,
     corrections: pd.DataFrame,
 ) -> None:
-    """Write the page for ``suspects`` among ``documents`` (cleaned: id, title, text, label).
+    """Write the page for labels ``flagged`` among ``documents`` (cleaned: id, title, text, label).
 
     ``dataset`` is the name that an export gives in each row. ``raw`` has the same documents, and
-    maybe more, as data/raw has them: what a correction is about. ``corrections`` is what
+    maybe more, as in data/raw: corrections refer to these. ``corrections`` is what
     ``read_corrections`` returned for them. The bytes depend on the arguments alone. Raises
-    ``ValueError`` when a suspect is not in ``raw``.
+    ``ValueError`` when a flagged document is not in ``raw``.
     """
-    content = _content(names, documents, raw, suspects, corrections) | {"dataset": dataset}
+    content = _content(names, documents, raw, flagged, corrections) | {"dataset": dataset}
     template, style, script = (
         (TEMPLATES / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
     )
@@ -78,15 +78,15 @@ def write_page(
         "script-hash": _csp_hash(script),
         "data": _as_script(content),
     }
-    # one pass: a {{style}} in somebody's text is text
+    # one pass, so that {{style}} in a document's text stays text
     files.write_text(path, re.sub(r"\{\{([a-z-]+)\}\}", lambda m: parts[m[1]], template))
 
 
 def data_key(raw: pd.DataFrame, names: list[str]) -> str:
     """Return 16 hex digits that name this version of the raw data.
 
-    The browser keeps decisions under it: another list of suspects in the same data finds them
-    again, other data never does.
+    The browser stores decisions under it: they are found again when other labels of the same data
+    are flagged, and never with other data.
     """
     digest = hashlib.sha256(json.dumps(names).encode())
     for row in zip(raw["id"], raw["label"], fingerprints(raw), strict=True):
@@ -98,18 +98,18 @@ def _content(
     names: list[str],
     documents: pd.DataFrame,
     raw: pd.DataFrame,
-    suspects: Suspects,
+    flagged: FlaggedLabels,
     corrections: pd.DataFrame,
 ) -> dict[str, Any]:
-    """Return what page.js reads: documents stand once, suspects and neighbours point at them."""
-    rows = [int(row) for row in suspects.rows]
-    near = suspects.neighbours.astype(int).tolist()
+    """Return what page.js reads; flagged labels and neighbours refer to documents by index."""
+    rows = [int(row) for row in flagged.rows]
+    near = flagged.neighbours.astype(int).tolist()
     listed = list(dict.fromkeys([*rows, *(n for line in near for n in line)]))
-    place = {row: i for i, row in enumerate(listed)}
+    index = {row: i for i, row in enumerate(listed)}
     ids = documents["id"].tolist()
-    suspect_ids = [ids[row] for row in rows]
-    about = raw[raw["id"].isin(suspect_ids)]
-    missing = set(suspect_ids) - set(about["id"])
+    flagged_ids = [ids[row] for row in rows]
+    about = raw[raw["id"].isin(flagged_ids)]
+    missing = set(flagged_ids) - set(about["id"])
     if missing:
         raise ValueError(f"not in the raw data: {sorted(missing)[:3]}")
     prints = dict(zip(about["id"], fingerprints(about), strict=True))
@@ -117,21 +117,21 @@ def _content(
     given = documents["label"].tolist()
     entries = []
     for i, row in enumerate(rows):
-        similarity = suspects.similarity[i].tolist()
+        similarity = flagged.similarity[i].tolist()
         entries.append(
             {
-                "document": place[row],
+                "document": index[row],
                 "sha": prints[ids[row]],
                 "old": int(old[ids[row]]),
                 "given": int(given[row]),
-                "suggested": int(suspects.suggested[i]),
-                "quality": round(float(suspects.quality[i]), 4),
-                "p": [round(p, 4) for p in suspects.probabilities[i].tolist()],
-                "near": [[place[n], round(s, 3)] for n, s in zip(near[i], similarity, strict=True)],
-                "why": list(suspects.reasons[i]) if suspects.reasons else [],
+                "suggested": int(flagged.suggested[i]),
+                "quality": round(float(flagged.quality[i]), 4),
+                "p": [round(p, 4) for p in flagged.probabilities[i].tolist()],
+                "near": [[index[n], round(s, 3)] for n, s in zip(near[i], similarity, strict=True)],
+                "why": list(flagged.reasons[i]) if flagged.reasons else [],
             }
         )
-    whole = set(rows)
+    full = set(rows)
     shown = zip(listed, documents.iloc[listed][list(tables.TEXT_COLUMNS)].values, strict=True)
     return {
         "key": data_key(raw, names),
@@ -141,10 +141,10 @@ def _content(
             for name, label in zip(corrections["id"], corrections["new_label"], strict=True)
         },
         "documents": [
-            _document(values, LONGEST_TEXT if row in whole else LONGEST_NEIGHBOUR)
+            _document(values, LONGEST_TEXT if row in full else LONGEST_NEIGHBOUR)
             for row, values in shown
         ],
-        "suspects": entries,
+        "flagged": entries,
     }
 
 
@@ -155,12 +155,12 @@ def _document(values: Sequence[Any], longest: int) -> dict[str, Any]:
 
 
 def _as_script(content: dict[str, Any]) -> str:
-    """Return JSON that holds no character with a meaning in HTML."""
+    """Return JSON without characters that have a meaning in HTML."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # NEL, LS, PS and bidi marks would be data too, but an editor showing this file should stay sane
+    # NEL, LS, PS and bidi marks too, which confuse editors that show this file
     return re.sub(
         "[<>&\u0085\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]",
-        lambda found: f"\\u{ord(found[0]):04x}",
+        lambda match: f"\\u{ord(match[0]):04x}",
         text,
     )
 

@@ -132,8 +132,8 @@ def test_a_class_that_is_always_right_is_not_thought_perfect():
 
 def test_a_rare_class_takes_the_averages_their_intervals():
     labels, p, predicted = scored(300)
-    keep = (labels != 2) | (np.cumsum(labels == 2) <= confidence_intervals.FEWEST)
-    few = keep & ((labels != 2) | (np.cumsum(labels == 2) < confidence_intervals.FEWEST))
+    keep = (labels != 2) | (np.cumsum(labels == 2) <= confidence_intervals.MIN_DOCUMENTS)
+    few = keep & ((labels != 2) | (np.cumsum(labels == 2) < confidence_intervals.MIN_DOCUMENTS))
     for rows, some in ((keep, True), (few, False)):
         found = intervals(labels[rows], p[rows], predicted[rows], 15, np.arange(rows.sum()))
         gone = {name for name, ends in found.items() if ends is None}
@@ -285,7 +285,7 @@ def test_a_loss_of_few_or_equal_documents_has_no_interval():
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_ten_documents_are_enough_and_nine_are_not(extra):
-    counts = [30, confidence_intervals.FEWEST - 1 + extra]
+    counts = [30, confidence_intervals.MIN_DOCUMENTS - 1 + extra]
     labels = np.repeat([0, 1], counts)
     predicted = np.where(np.arange(len(labels)) % 3 == 0, 1 - labels, labels)
     alone = np.arange(len(labels))
@@ -301,7 +301,9 @@ def test_ten_documents_are_enough_and_nine_are_not(extra):
     assert (found["macro_f1"] is None) == (extra == 0)
     # and so many documents on which the two differ
     labels = np.repeat([0, 1], 50)
-    theirs = np.where(np.arange(100) < confidence_intervals.FEWEST - 1 + extra, 1 - labels, labels)
+    theirs = np.where(
+        np.arange(100) < confidence_intervals.MIN_DOCUMENTS - 1 + extra, 1 - labels, labels
+    )
     found = confidence_intervals.paired_difference(labels, labels, theirs, np.arange(100))
     assert (found["accuracy"] is None) == (extra == 0)
 

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
-from cleantune.evaluation.threshold import UNDECIDED, Decision, asked
+from cleantune.evaluation.threshold import DEFAULT, Decision, from_settings
 from cleantune.params.sections import Evaluate
 
 NAMES = ["ham", "spam"]
@@ -21,7 +21,7 @@ SETTINGS = Evaluate.model_construct(**USUAL)
 
 def rule(name, positive=None, precision=0.9):
     changes = {"threshold": name, "positive": positive, "threshold_precision": precision}
-    return asked(SETTINGS.model_copy(update=changes), NAMES)
+    return from_settings(SETTINGS.model_copy(update=changes), NAMES)
 
 
 def logits_of(probabilities):
@@ -30,7 +30,7 @@ def logits_of(probabilities):
     return np.log(np.stack([1 - p, p], axis=1))
 
 
-# ---- what is asked for
+# ---- the rule from the settings
 
 
 def test_of_two_classes_the_last_is_positive_unless_another_is_named():
@@ -38,11 +38,11 @@ def test_of_two_classes_the_last_is_positive_unless_another_is_named():
     assert rule("f1", "ham") == Decision("f1", "ham")
     assert rule("precision", precision=0.75) == Decision("precision", "spam", 0.75)
     settings = SETTINGS.model_copy(update={"threshold": "f1"})
-    assert asked(settings, NAMES, "abc") == Decision("f1", "spam", validation_sha256="abc")
+    assert from_settings(settings, NAMES, "abc") == Decision("f1", "spam", validation_sha256="abc")
 
 
 def test_of_more_classes_none_is_positive():
-    assert asked(SETTINGS, ["a", "b", "c"], "abc") == Decision(validation_sha256="abc")
+    assert from_settings(SETTINGS, ["a", "b", "c"], "abc") == Decision(validation_sha256="abc")
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_of_more_classes_none_is_positive():
         ({"positive": "a"}, ["a", "b", "c"],
          "evaluate.positive: a is for two classes; these are 3: a, b, c. Set it to null."),
         ({"positive": "Spam"}, NAMES,
-         "evaluate.positive: 'Spam' is no class; allowed: ham, spam, or null for the last of them."),
+         "evaluate.positive: 'Spam' is not a class; allowed: ham, spam, or null for the last of them."),
     ],
 )  # fmt: skip
 def test_what_the_classes_do_not_have_is_refused(changes, names, message):
     with pytest.raises(UserError) as said:
-        asked(SETTINGS.model_copy(update=changes), names)
+        from_settings(SETTINGS.model_copy(update=changes), names)
     assert str(said.value) == message
 
 
@@ -70,10 +70,10 @@ P = np.array([[0.8, 0.2], [0.5, 0.5], [0.4, 0.6], [0.7, 0.3]])
 
 def test_argmax_takes_the_likeliest_whatever_the_threshold():
     assert Decision("argmax", "spam", threshold=0.1).predicted(P, NAMES).tolist() == [0, 0, 1, 0]
-    assert UNDECIDED.predicted(P, NAMES).tolist() == [0, 0, 1, 0]
+    assert DEFAULT.predicted(P, NAMES).tolist() == [0, 0, 1, 0]
     assert Decision("f1", "spam").predicted(P, NAMES).tolist() == [0, 0, 1, 0], "not yet chosen"
     three = np.array([[0.2, 0.3, 0.5], [0.4, 0.3, 0.3]])
-    assert UNDECIDED.predicted(three, ["a", "b", "c"]).tolist() == [2, 0]
+    assert DEFAULT.predicted(three, ["a", "b", "c"]).tolist() == [2, 0]
 
 
 def test_over_the_threshold_a_document_is_positive_and_at_it_not():
@@ -84,7 +84,7 @@ def test_over_the_threshold_a_document_is_positive_and_at_it_not():
 
 def test_probabilities_are_those_at_the_temperature():
     logits = np.array([[0.0, 2.0], [1.0, 0.0]])
-    assert UNDECIDED.probabilities(logits) == pytest.approx(metrics.softmax(logits))
+    assert DEFAULT.probabilities(logits) == pytest.approx(metrics.softmax(logits))
     warm = Decision(temperature=2.0).probabilities(logits)
     assert warm == pytest.approx(metrics.softmax(logits / 2))
 
@@ -180,7 +180,7 @@ def test_scores_that_are_next_to_each_other_can_be_told_apart():
 def test_argmax_is_a_threshold_of_a_half_and_with_more_classes_there_is_none():
     labels, logits = np.array([0, 1, 0]), logits_of([0.2, 0.7, 0.6])
     assert rule("argmax").fitted(labels, logits, NAMES).threshold == 0.5
-    many = asked(SETTINGS, ["a", "b", "c"]).fitted(labels, np.eye(3), ["a", "b", "c"])
+    many = from_settings(SETTINGS, ["a", "b", "c"]).fitted(labels, np.eye(3), ["a", "b", "c"])
     assert many.threshold is None
 
 
@@ -189,7 +189,7 @@ def test_without_a_positive_document_there_is_nothing_to_go_by():
     with pytest.raises(UserError) as said:
         rule("f1").fitted(labels, logits, NAMES)
     assert str(said.value) == (
-        "No validation document is of the class spam: evaluate.threshold: f1 has nothing to go by. "
+        "No validation document is of the class spam: evaluate.threshold: f1 cannot be fitted. "
         "Raise clean.validation_share, or set argmax."
     )
     assert rule("argmax").fitted(labels, logits, NAMES).threshold == 0.5
@@ -213,7 +213,7 @@ THREE = ["a", "b", "c"]
 @pytest.mark.parametrize("by", [0.4, 2.5])
 def test_scores_too_sure_or_not_sure_enough_get_a_temperature(by):
     labels, logits = heated(by, 1000)
-    found = asked(SETTINGS, THREE).fitted(labels, logits, THREE)
+    found = from_settings(SETTINGS, THREE).fitted(labels, logits, THREE)
     assert found.calibrated
     assert found.temperature == found.tried_temperature == pytest.approx(by, rel=0.15)
     assert found.temperature == round(found.temperature, 4)
@@ -223,7 +223,7 @@ def test_scores_too_sure_or_not_sure_enough_get_a_temperature(by):
 
 def test_scores_that_hold_are_left_alone():
     labels, logits = heated(1.0, 300)
-    found = asked(SETTINGS, THREE).fitted(labels, logits, THREE)
+    found = from_settings(SETTINGS, THREE).fitted(labels, logits, THREE)
     assert (found.temperature, found.calibrated) == (1.0, False)
     assert found.tried_temperature != 1, "what was tried is on record"
     assert found.nll_gain <= 2 * found.nll_gain_error
@@ -265,7 +265,7 @@ def test_every_document_is_left_out_as_often_and_the_same_each_time():
 
 
 def test_one_document_says_nothing_of_a_temperature():
-    found = asked(SETTINGS, THREE).fitted(np.array([0]), np.array([[0.0, 1.0, 0.0]]), THREE)
+    found = from_settings(SETTINGS, THREE).fitted(np.array([0]), np.array([[0.0, 1.0, 0.0]]), THREE)
     assert found.temperature == 1
     assert threshold.temperature_gain(np.array([0]), np.array([[0.0, 1.0]])) == (0.0, 0.0)
     # of two that are as wrong, each gains by the other's temperature
@@ -278,20 +278,20 @@ def test_one_document_says_nothing_of_a_temperature():
 
 
 def test_words_say_what_is_unusual_and_whether_probabilities_are_calibrated():
-    assert UNDECIDED.in_words() == [
-        "probabilities are not calibrated: nothing was chosen for these weights"
+    assert DEFAULT.describe() == [
+        "probabilities are not calibrated: nothing was fitted for these weights"
     ]
     chosen = Decision("f1", "spam", threshold=0.12345, temperature=1.25, documents=1234)
-    assert chosen.in_words() == [
-        "spam where its probability is over 0.123 (best F1 on validation)",
-        "probabilities are calibrated: temperature 1.25, from 1,234 validation documents",
+    assert chosen.describe() == [
+        "decision threshold for spam: 0.123 (best F1 on validation)",
+        "probabilities are calibrated: temperature 1.25, fitted on 1,234 validation documents",
     ]
     left = Decision("precision", "ham", 0.9, 0.5, documents=50)
-    assert left.in_words() == [
-        "ham where its probability is over 0.500 (the precision asked for on validation)",
-        "probabilities are not calibrated: on 50 validation documents no temperature clearly helps",
+    assert left.describe() == [
+        "decision threshold for ham: 0.500 (the required precision on validation)",
+        "probabilities are not calibrated: on 50 validation documents no temperature clearly improves the NLL",
     ]
-    assert replace(chosen, rule="argmax").in_words() == chosen.in_words()[1:]
+    assert replace(chosen, rule="argmax").describe() == chosen.describe()[1:]
 
 
 def test_two_decisions_follow_one_another_by_rule_and_documents():
@@ -324,10 +324,10 @@ def test_a_decision_is_found_by_the_weights_that_it_is_of(models):
     ])  # fmt: skip
     assert threshold.read(models / "a") == ONE
     assert threshold.read(models / "deep/er/c") == TWO
-    assert threshold.read(models / "b") == UNDECIDED
+    assert threshold.read(models / "b") == DEFAULT
     assert threshold.read(models / "b", *weights(models, "a")) == ONE
     (models / "a/model.safetensors").write_text("others")
-    assert threshold.read(models / "a") == UNDECIDED
+    assert threshold.read(models / "a") == DEFAULT
     written = json.loads((models / "decision.json").read_text())
     assert list(written) == ["decisions"]
     assert [set(record) for record in written["decisions"]] == [
@@ -340,7 +340,7 @@ def test_several_weights_together_are_found_in_any_order(models):
     threshold.write(models / "decision.json", [(TWO, weights(models, "b", "a"))])
     assert threshold.read(models / "a", *weights(models, "a", "b")) == TWO
     assert threshold.read(models / "a", *weights(models, "b", "a")) == TWO
-    assert threshold.read(models / "a") == UNDECIDED, "one of them alone is another model"
+    assert threshold.read(models / "a") == DEFAULT, "one of them alone is another model"
 
 
 def test_the_record_within_a_folder_comes_before_those_above(models):
@@ -359,7 +359,7 @@ def test_a_record_is_looked_for_three_folders_up_and_no_further(models, monkeypa
     assert threshold.read(Path()) == ONE, "also from within"
     deeper = path / "d"
     deeper.mkdir()
-    assert threshold.read(deeper, path / "model.safetensors") == UNDECIDED
+    assert threshold.read(deeper, path / "model.safetensors") == DEFAULT
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ HALF = np.arange(45), np.arange(45, 90)
 def test_on_hard_targets_the_linear_model_is_logistic_regression(strength):
     labels, vectors = clusters()
     fit, held_out = HALF
-    found = label_models.linear_view(vectors, strength)(fit, held_out, np.eye(3)[labels])
+    found = label_models.linear_label_model(vectors, strength)(fit, held_out, np.eye(3)[labels])
     model = LogisticRegression(C=strength, max_iter=200).fit(vectors[fit], labels[fit])
     assert found == pytest.approx(model.predict_proba(vectors[held_out]), abs=1e-4)
 
@@ -43,7 +43,7 @@ def test_the_linear_model_takes_targets_as_weights():
     labels, vectors = clusters()
     fit, held_out = HALF
     targets = 0.7 * np.eye(3)[labels] + 0.3 * np.eye(3)[(labels + 1) % 3]
-    found = label_models.linear_view(vectors, 1.0)(fit, held_out, targets)
+    found = label_models.linear_label_model(vectors, 1.0)(fit, held_out, targets)
     twice = np.concatenate([vectors[fit]] * 2)
     classes = np.concatenate([labels[fit], (labels[fit] + 1) % 3])
     weight = np.repeat([0.7, 0.3], len(fit))
@@ -55,19 +55,19 @@ def test_the_linear_model_leaves_out_traces_of_a_class_and_takes_their_scale_fro
     labels, vectors = clusters()
     fit, held_out = HALF
     hard = np.eye(3)[labels]
-    view = label_models.linear_view(vectors, 1.0)
-    plain = view(fit, held_out, hard)
+    label_model = label_models.linear_label_model(vectors, 1.0)
+    plain = label_model(fit, held_out, hard)
     trace = 0.98 * hard + 0.02 * np.eye(3)[(labels + 1) % 3]
-    assert view(fit, held_out, trace) == pytest.approx(plain, abs=0.01)
+    assert label_model(fit, held_out, trace) == pytest.approx(plain, abs=0.01)
     # the same share of rows that count ten times as much, against a weaker penalty
-    ten = label_models.linear_view(vectors, 0.1)(fit, held_out, 10 * trace)
-    assert ten == pytest.approx(view(fit, held_out, trace), abs=1e-3)
+    ten = label_models.linear_label_model(vectors, 0.1)(fit, held_out, 10 * trace)
+    assert ten == pytest.approx(label_model(fit, held_out, trace), abs=1e-3)
 
 
 def test_a_class_that_is_nowhere_in_the_targets_gets_nothing():
     labels, vectors = clusters()
     targets = np.eye(4)[labels]
-    found = label_models.linear_view(vectors, 1.0)(*HALF, targets)
+    found = label_models.linear_label_model(vectors, 1.0)(*HALF, targets)
     assert found.shape == (45, 4)
     assert (found[:, 3] == 0).all()
     assert found.sum(axis=1) == pytest.approx(np.ones(45))
@@ -78,7 +78,7 @@ def test_neighbours_vote_by_similarity_and_no_class_is_ruled_out(block):
     labels, vectors = clusters()
     fit, held_out = HALF
     targets = np.eye(3)[labels]
-    found = label_models.neighbour_view(vectors, 5, block)(fit, held_out, targets)
+    found = label_models.neighbour_label_model(vectors, 5, block)(fit, held_out, targets)
     for row, i in zip(found, held_out, strict=True):
         similarity = vectors[fit] @ vectors[i]
         near = np.argsort(-similarity)[:5]
@@ -88,11 +88,15 @@ def test_neighbours_vote_by_similarity_and_no_class_is_ruled_out(block):
 
 def test_fewer_documents_than_neighbours_all_vote():
     labels, vectors = clusters()
-    found = label_models.neighbour_view(vectors)(np.arange(3), np.arange(3, 90), np.eye(3)[labels])
+    found = label_models.neighbour_label_model(vectors)(
+        np.arange(3), np.arange(3, 90), np.eye(3)[labels]
+    )
     assert found.shape == (87, 3)
     assert found.sum(axis=1) == pytest.approx(np.ones(87))
     assert found.min() > 0.05, "each class has one of the three votes"
-    one = label_models.neighbour_view(vectors)(np.arange(1), np.arange(1, 90), np.eye(3)[labels])
+    one = label_models.neighbour_label_model(vectors)(
+        np.arange(1), np.arange(1, 90), np.eye(3)[labels]
+    )
     assert one == pytest.approx(np.tile([1.02, 0.02, 0.02], (89, 1)) / 1.06)
 
 
@@ -100,12 +104,12 @@ def test_by_default_fifty_neighbours_vote():
     labels, vectors = clusters(300)
     fit, held_out = np.arange(200), np.arange(200, 300)
     targets = np.eye(3)[labels]
-    default = label_models.neighbour_view(vectors)(fit, held_out, targets)
+    default = label_models.neighbour_label_model(vectors)(fit, held_out, targets)
     assert default == pytest.approx(
-        label_models.neighbour_view(vectors, 50)(fit, held_out, targets)
+        label_models.neighbour_label_model(vectors, 50)(fit, held_out, targets)
     )
     assert default != pytest.approx(
-        label_models.neighbour_view(vectors, 51)(fit, held_out, targets)
+        label_models.neighbour_label_model(vectors, 51)(fit, held_out, targets)
     )
 
 
@@ -123,7 +127,7 @@ def test_words_and_pairs_that_occur_twice_are_weighed_by_the_logarithm_of_their_
     texts = TEXTS * 2 + ["only here", "good good good good film"]
     labels = np.array([0, 1, 0, 1, 0, 1] * 2 + [0, 1])
     fit, held_out = np.arange(12), np.arange(14)
-    found = label_models.tfidf_view(texts)(fit, held_out, np.eye(2)[labels])
+    found = label_models.tfidf_label_model(texts)(fit, held_out, np.eye(2)[labels])
     assert (found.argmax(axis=1) == labels)[:12].all(), "pairs tell good film from film good"
     features = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True).fit_transform(texts)
     expected = LogisticRegression(C=1.0, max_iter=200).fit(features[fit], labels[fit])
@@ -133,14 +137,18 @@ def test_words_and_pairs_that_occur_twice_are_weighed_by_the_logarithm_of_their_
 def test_of_vectors_there_is_a_linear_and_a_neighbour_model():
     labels, vectors = clusters()
     targets = np.eye(3)[labels]
-    linear, neighbours = (view(*HALF, targets) for view in label_models.vector_views(vectors))
-    assert linear == pytest.approx(label_models.linear_view(vectors, 10.0)(*HALF, targets))
-    assert neighbours == pytest.approx(label_models.neighbour_view(vectors)(*HALF, targets))
+    linear, neighbours = (
+        label_model(*HALF, targets) for label_model in label_models.embedding_label_models(vectors)
+    )
+    assert linear == pytest.approx(label_models.linear_label_model(vectors, 10.0)(*HALF, targets))
+    assert neighbours == pytest.approx(label_models.neighbour_label_model(vectors)(*HALF, targets))
 
 
 def test_a_fixed_model_gives_what_was_found_once():
     found = np.arange(12.0).reshape(6, 2)
-    given = label_models.fixed_view(found)(np.array([0, 1]), np.array([4, 2]), np.zeros((6, 2)))
+    given = label_models.precomputed_label_model(found)(
+        np.array([0, 1]), np.array([4, 2]), np.zeros((6, 2))
+    )
     assert given.tolist() == [[8, 9], [4, 5]]
 
 
@@ -244,7 +252,7 @@ def test_a_label_model_never_sees_the_fold_it_scores():
     fold = lq.fold_numbers(labels, np.arange(60) // 2, 3, 0)
     seen = []
 
-    def view(fit, held_out, targets):
+    def label_model(fit, held_out, targets):
         assert len(set(fold[held_out])) == 1
         assert not set(fold[fit]) & set(fold[held_out])
         assert sorted([*fit, *held_out]) == list(range(60))
@@ -253,7 +261,11 @@ def test_a_label_model_never_sees_the_fold_it_scores():
 
     called = []
     found = lq.true_label_probabilities(
-        [view, view], labels, np.array([0.5, 0.5]), fold, advance=lambda: called.append(1)
+        [label_model, label_model],
+        labels,
+        np.array([0.5, 0.5]),
+        fold,
+        advance=lambda: called.append(1),
     )
     assert [p.shape for p in found] == [(60, 2)] * 2
     assert len(seen) == len(called) == 2 * 2 * 3
@@ -265,11 +277,11 @@ def targets_of(labels, wanted, trusted=None, rounds=1, p=(0.7, 0.2, 0.1)):
     fold = np.arange(len(labels)) % 2
     seen = []
 
-    def view(fit, held_out, targets):
+    def label_model(fit, held_out, targets):
         seen.append(targets.copy())
         return np.tile(p, (len(held_out), 1))
 
-    lq.true_label_probabilities([view], labels, np.array(wanted), fold, trusted, rounds)
+    lq.true_label_probabilities([label_model], labels, np.array(wanted), fold, trusted, rounds)
     return seen[-1]
 
 
@@ -298,15 +310,17 @@ def test_the_models_are_fused_sharpened_and_matched_to_the_prior():
     labels, vectors = clusters()
     wanted = np.array([0.2, 0.3, 0.5])
     fold = np.arange(90) // 3 % 3
-    views = label_models.vector_views(vectors)
-    (found,) = lq.true_label_probabilities(views, labels, wanted, fold, rounds=1)
+    models = label_models.embedding_label_models(vectors)
+    (found,) = lq.true_label_probabilities(models, labels, wanted, fold, rounds=1)
     assert found.mean(axis=0) == pytest.approx(wanted, abs=1e-5)
     held = []
     targets = np.eye(3)[labels] * wanted * 3
-    for view in views:
+    for label_model in models:
         p = np.empty((90, 3))
         for k in range(3):
-            p[fold == k] = view(np.flatnonzero(fold != k), np.flatnonzero(fold == k), targets)
+            p[fold == k] = label_model(
+                np.flatnonzero(fold != k), np.flatnonzero(fold == k), targets
+            )
         held.append(np.log(p))
     assert found == pytest.approx(lq.match_prior(2 * lq.fuse(held), wanted))
 
@@ -314,11 +328,11 @@ def test_the_models_are_fused_sharpened_and_matched_to_the_prior():
 def test_a_probability_of_0_or_over_1_is_no_infinity():
     labels = np.arange(8) % 2
 
-    def view(fit, held_out, targets):
+    def label_model(fit, held_out, targets):
         return np.tile([1.0 + 1e-9, 0.0], (len(held_out), 1)) + np.eye(2)[held_out % 2] * 1e-3
 
     (found,) = lq.true_label_probabilities(
-        [view], labels, np.array([0.5, 0.5]), np.arange(8) // 4, rounds=1
+        [label_model], labels, np.array([0.5, 0.5]), np.arange(8) // 4, rounds=1
     )
     assert np.isfinite(found).all()
 
@@ -326,13 +340,13 @@ def test_a_probability_of_0_or_over_1_is_no_infinity():
 def test_sums_are_those_of_one_thread_on_any_machine():
     seen: list[int] = []
 
-    def view(fit, held_out, targets):
+    def label_model(fit, held_out, targets):
         seen.extend(x["num_threads"] for x in threadpool_info() if x["user_api"] == "blas")
         return np.full((len(held_out), 2), 0.5)
 
     with threadpool_limits(2, user_api="blas"):
         lq.true_label_probabilities(
-            [view], np.arange(8) % 2, np.array([0.5, 0.5]), np.arange(8) // 4, rounds=1
+            [label_model], np.arange(8) % 2, np.array([0.5, 0.5]), np.arange(8) // 4, rounds=1
         )
     assert set(seen) == {1}
 
@@ -340,11 +354,11 @@ def test_sums_are_those_of_one_thread_on_any_machine():
 def test_rounds_are_averaged_geometrically_and_matched():
     wanted = np.array([0.5, 0.5])
     a, b = np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([[0.6, 0.4], [0.4, 0.6]])
-    found = lq.over_rounds([a, b], wanted)
+    found = lq.average_rounds([a, b], wanted)
     odds = np.sqrt(9 * 1.5)
     assert found[0] == pytest.approx([odds / (1 + odds), 1 / (1 + odds)], abs=1e-6)
     assert found[1] == pytest.approx(found[0][::-1])
-    certain = lq.over_rounds([np.eye(2), a], wanted)
+    certain = lq.average_rounds([np.eye(2), a], wanted)
     odds = np.sqrt(9 * 1e6)
     assert certain[0, 0] == pytest.approx(odds / (1 + odds), rel=1e-6)
 
@@ -408,14 +422,14 @@ def test_a_class_that_is_never_given_does_not_break_the_posterior():
 def test_agreement_is_cohens_kappa(seed):
     rng = np.random.default_rng(seed)
     labels, p = rng.integers(0, 3, 80), rng.dirichlet([1, 1, 1, 1], 80)
-    assert noise_rate.agreement(p, labels) == pytest.approx(
+    assert noise_rate.cohen_kappa(p, labels) == pytest.approx(
         cohen_kappa_score(labels, p.argmax(axis=1))
     )
-    assert type(noise_rate.agreement(p, labels)) is float
+    assert type(noise_rate.cohen_kappa(p, labels)) is float
 
 
 def test_of_one_class_there_is_no_agreement_beyond_chance():
-    assert noise_rate.agreement(np.array([[1.0, 0.0]] * 3), np.zeros(3, int)) == 0
+    assert noise_rate.cohen_kappa(np.array([[1.0, 0.0]] * 3), np.zeros(3, int)) == 0
 
 
 def test_the_probabilities_of_an_error_have_the_rate_as_their_mean():
@@ -457,27 +471,27 @@ def test_what_is_hardly_possible_keeps_its_proportions():
 
 def test_a_transition_matrix_counts_true_classes_in_rows():
     found = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.25, 0.75]])
-    matrix = noise_rate.transition(found, np.array([0, 1, 1, 0]))
+    matrix = noise_rate.transition_matrix(found, np.array([0, 1, 1, 0]))
     assert matrix == pytest.approx(np.array([[1.25, 0.5], [0.75, 1.5]]) / [[1.75], [2.25]])
 
 
 def test_the_labels_of_lowest_quality_are_flagged_as_many_as_are_wrong():
     quality = np.array([0.9, 0.1, 0.5, 0.3, 0.5])
-    assert noise_rate.suspects(quality, np.array([0.1, 0.9, 0.3, 0.5, 0.1])).tolist() == [
+    assert noise_rate.flagged_labels(quality, np.array([0.1, 0.9, 0.3, 0.5, 0.1])).tolist() == [
         False, True, False, True, False
     ]  # fmt: skip
-    assert noise_rate.suspects(quality, np.array([0.5, 0.9, 0.3, 0.5, 0.4])).tolist() == [
+    assert noise_rate.flagged_labels(quality, np.array([0.5, 0.9, 0.3, 0.5, 0.4])).tolist() == [
         False, True, True, True, False
     ], "of equal ones the first"  # fmt: skip
     # a noise rate that sees no error hides no label that the models contradict
     assert (
-        noise_rate.suspects(quality, np.zeros(5), at_least=2).tolist()
-        == noise_rate.suspects(quality, np.array([0.5, 0.9, 0.3, 0.5, 0.0])).tolist()
+        noise_rate.flagged_labels(quality, np.zeros(5), at_least=2).tolist()
+        == noise_rate.flagged_labels(quality, np.array([0.5, 0.9, 0.3, 0.5, 0.0])).tolist()
     )
-    assert not noise_rate.suspects(quality, np.zeros(5), 0.9, at_least=2).any()
-    assert not noise_rate.suspects(quality, np.zeros(5)).any()
+    assert not noise_rate.flagged_labels(quality, np.zeros(5), 0.9, at_least=2).any()
+    assert not noise_rate.flagged_labels(quality, np.zeros(5)).any()
     ties = np.random.default_rng(0).integers(0, 3, 1000) / 10
-    flagged = noise_rate.suspects(ties, np.full(1000, 0.5))
+    flagged = noise_rate.flagged_labels(ties, np.full(1000, 0.5))
     assert np.flatnonzero(flagged).tolist() == sorted(
         sorted(range(1000), key=lambda i: ties[i])[:500]
     )
@@ -488,12 +502,12 @@ def test_at_a_precision_the_longest_head_that_has_it_is_flagged():
     quality = np.arange(6) / 10
     wrong = np.array([0.9, 0.7, 0.8, 0.4, 0.2, 0.0])  # mean so far .9 .8 .8 .7 .6 .5
     for precision, count in ((0.95, 0), (0.9, 1), (0.8, 3), (0.7, 4), (0.55, 5), (0.5, 6)):
-        assert noise_rate.suspects(quality, wrong - 1e-12, precision - 1e-9).sum() == count
-        flagged = noise_rate.suspects(quality, wrong, precision - 1e-9)
+        assert noise_rate.flagged_labels(quality, wrong - 1e-12, precision - 1e-9).sum() == count
+        flagged = noise_rate.flagged_labels(quality, wrong, precision - 1e-9)
         assert flagged.tolist() == [True] * count + [False] * (6 - count)
     # a first one that is too low does not end it
-    assert noise_rate.suspects(quality, wrong[[3, 0, 1, 2, 4, 5]], 0.69).sum() == 4
-    assert noise_rate.suspects(np.array([0.1]), np.array([0.5]), 0.5).tolist() == [True]
+    assert noise_rate.flagged_labels(quality, wrong[[3, 0, 1, 2, 4, 5]], 0.69).sum() == 4
+    assert noise_rate.flagged_labels(np.array([0.1]), np.array([0.5]), 0.5).tolist() == [True]
 
 
 # ---- the noise rate
@@ -516,7 +530,7 @@ ONCE = np.ones((1, 1500))
 @pytest.mark.parametrize("rate", [0.0, 0.05, 0.3])
 def test_errors_to_any_class_are_told_from_those_of_the_model(rate, heat):
     p, given = labelled(rate, heat=heat)
-    (found,) = noise_rate.anywhere(p, given, ONCE)
+    (found,) = noise_rate.symmetric_rate(p, given, ONCE)
     assert found == pytest.approx(rate, abs=0.005 if rate == 0 else 0.025)
 
 
@@ -524,11 +538,11 @@ def test_each_row_of_weights_is_a_sample_of_its_own():
     p, given = labelled(0.2)
     rng = np.random.default_rng(1)
     weights = rng.integers(0, 3, (3, 1500)).astype(float)
-    found = noise_rate.anywhere(p, given, weights)
-    flows, _ = noise_rate.one_way(p, given, weights)
+    found = noise_rate.symmetric_rate(p, given, weights)
+    flows, _ = noise_rate.asymmetric_rate(p, given, weights)
     for row, rate, flow in zip(weights.astype(int), found, flows, strict=True):
         rows = np.repeat(np.arange(1500), row)
-        assert noise_rate.anywhere(p[rows], given[rows], np.ones((1, len(rows)))) == rate
+        assert noise_rate.symmetric_rate(p[rows], given[rows], np.ones((1, len(rows)))) == rate
         assert np.isfinite(flow)
     assert len(set(found)) > 1
 
@@ -545,24 +559,26 @@ def flowing(share, n=1500, seed=0):
 def test_errors_in_one_direction_are_found_and_those_in_both_are_the_models():
     for share in (0.1, 0.3):
         p, given = flowing(share)
-        (found,), most = noise_rate.one_way(p, given, ONCE)
+        (found,), most = noise_rate.asymmetric_rate(p, given, ONCE)
         real = (given != np.arange(1500) % 2).mean()
         assert real <= found <= 2.2 * real, "half is taken to show, where shares moved"
         assert most >= found
     p, given = flowing(0.0)
-    (none,), most = noise_rate.one_way(p, given, ONCE)
+    (none,), most = noise_rate.asymmetric_rate(p, given, ONCE)
     assert none == 0
     assert most == pytest.approx(0, abs=0.01)
     both = np.arange(1500) % 2
     both[:100] = 1 - both[:100]  # fifty each way
-    assert noise_rate.one_way(p, both, ONCE)[0] == 0
+    assert noise_rate.asymmetric_rate(p, both, ONCE)[0] == 0
 
 
 def test_certain_predictions_and_absent_classes_have_flows_too():
     true = np.arange(300) % 2
     given = np.where((true == 0) & (np.arange(300) % 10 == 0), 1, true)
-    (two,), _ = noise_rate.one_way(np.eye(2)[true], given, np.ones((1, 300)))
-    (three,), _ = noise_rate.one_way(np.eye(3)[true] + [0, 0, 1e-9], given, np.ones((1, 300)))
+    (two,), _ = noise_rate.asymmetric_rate(np.eye(2)[true], given, np.ones((1, 300)))
+    (three,), _ = noise_rate.asymmetric_rate(
+        np.eye(3)[true] + [0, 0, 1e-9], given, np.ones((1, 300))
+    )
     assert 0.1 <= two <= 0.22
     assert three == pytest.approx(two, rel=0.05)
 
@@ -573,7 +589,7 @@ def test_eight_there_and_one_back_are_more_than_chance():
     given[0:16:2] = 1
     given[1] = 0
     p = np.where(np.eye(2)[true] == 1, 0.97, 0.03)
-    assert noise_rate.one_way(p, given, np.ones((1, 400)))[0] > 0
+    assert noise_rate.asymmetric_rate(p, given, np.ones((1, 400)))[0] > 0
 
 
 def sure(true, classes):
@@ -584,7 +600,7 @@ def test_errors_round_a_circle_leave_the_shares_and_are_counted_exactly():
     true = np.arange(2000) % 4
     wrong = np.arange(2000) // 4 % 10 == 0
     given = np.where(wrong, (true + 1) % 4, true)
-    (found,), most = noise_rate.one_way(sure(true, 4), given, np.ones((1, 2000)))
+    (found,), most = noise_rate.asymmetric_rate(sure(true, 4), given, np.ones((1, 2000)))
     assert found == pytest.approx(0.1)
     assert most >= found
 
@@ -593,14 +609,14 @@ def test_of_errors_that_move_the_shares_half_is_taken_to_show():
     true, wrong = np.arange(900) % 3, np.zeros(900, int)
     for k, number in enumerate((60, 30, 30)):  # to the next class; so class 1 grows by 30
         wrong[np.flatnonzero(true == k)[:number]] = 1
-    (found,), _ = noise_rate.one_way(sure(true, 3), (true + wrong) % 3, np.ones((1, 900)))
+    (found,), _ = noise_rate.asymmetric_rate(sure(true, 3), (true + wrong) % 3, np.ones((1, 900)))
     shown, moved = 120 / 900, 30 / 900
     assert found == pytest.approx((shown - moved) / (1 - moved) + 2 * moved)
 
 
 def test_a_single_sure_contradiction_is_as_wrong_as_may_be():
     assert (
-        noise_rate.anywhere(sure(np.array([0]), 2), np.array([1]), np.ones((1, 1)))
+        noise_rate.symmetric_rate(sure(np.array([0]), 2), np.array([1]), np.ones((1, 1)))
         == noise_rate.RATES.max()
     )
 
@@ -614,7 +630,7 @@ def test_where_a_resample_has_the_flow_turned_none_is_counted():
         given = given if k == 0 else 1 - given
         weights = np.ones((2, 400))
         weights[1, there] = 0
-        rates, _ = noise_rate.one_way(sure(true if k == 0 else 1 - true, 2), given, weights)
+        rates, _ = noise_rate.asymmetric_rate(sure(true if k == 0 else 1 - true, 2), given, weights)
         assert rates[0] > 0.1
         assert rates[1] == 0
 
@@ -625,7 +641,7 @@ def test_what_is_not_more_than_chance_still_says_how_much_there_may_be(there, ba
     given = true.copy()
     given[np.flatnonzero(true == 0)[:there]] = 1
     given[np.flatnonzero(true == 1)[:back]] = 0
-    (rate,), most = noise_rate.one_way(sure(true, 2), given, np.ones((1, 400)))
+    (rate,), most = noise_rate.asymmetric_rate(sure(true, 2), given, np.ones((1, 400)))
     assert rate == 0
     errors = there + back
     heads = np.arange(errors + 1)
@@ -642,7 +658,7 @@ def test_a_direction_must_be_more_than_chance():
     for errors, seen in ((4, False), (5, False), (6, True), (12, True)):
         given = np.arange(400) % 2
         given[: 2 * errors : 2] = 1
-        (found,), _ = noise_rate.one_way(p, given, np.ones((1, 400)))
+        (found,), _ = noise_rate.asymmetric_rate(p, given, np.ones((1, 400)))
         assert (found > 0) == seen, errors
 
 
@@ -663,11 +679,11 @@ def test_the_interval_holds_the_rate_and_narrows_with_more_documents():
         assert found.lower <= 0.15 <= found.upper
         widths.append(found.upper - found.lower)
         ones = np.ones((1, n))
-        (anywhere,), ((flow,), _) = (
-            noise_rate.anywhere(p, given, ones),
-            noise_rate.one_way(p, given, ones),
+        (symmetric_rate,), ((flow,), _) = (
+            noise_rate.symmetric_rate(p, given, ones),
+            noise_rate.asymmetric_rate(p, given, ones),
         )
-        assert found.estimate == max(anywhere, flow), "that of the documents as they are"
+        assert found.estimate == max(symmetric_rate, flow), "that of the documents as they are"
     assert widths[1] < widths[0] / 1.5
     assert found == noise_rate.noise_rate([p, p], given, 20), "the same each time"
 
@@ -695,10 +711,10 @@ def test_noise_rates_stay_what_they_were():
     other = softmax(np.log(np.clip(p, 1e-6, 1)) + rng.normal(0, 0.5, p.shape), axis=1)
     assert noise_rate.noise_rate([p, other], given, 50) == pytest.approx(RATES_FOUND, abs=1e-6)
     weights = np.stack([np.ones(700), rng.poisson(1, 700)])
-    shares, most = noise_rate.one_way(p, given, weights)
+    shares, most = noise_rate.asymmetric_rate(p, given, weights)
     assert shares == pytest.approx(FLOWS)
     assert most == pytest.approx(MOST)
-    assert noise_rate.anywhere(p, given, weights) == pytest.approx(ANYWHERE)
+    assert noise_rate.symmetric_rate(p, given, weights) == pytest.approx(ANYWHERE)
 
 
 RATES_FOUND: Any = [0.151875, 0.12, 0.196992188]

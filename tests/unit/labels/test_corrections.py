@@ -86,23 +86,23 @@ def test_what_is_written_is_read_again_and_sorted(tmp_path):
             HEADER + f"news,train-9,{PRINTS[1]},Sports,World,\n",
             "line 2: no .* id train-9; its text is that of train-1. Ids come from .*Export it again",
         ),
-        (HEADER + GOOD + "\n" + GOOD, "line 4: id train-1 stands on line 2 too.*Keep one"),
+        (HEADER + GOOD + "\n" + GOOD, "line 4: id train-1 is on line 2 too.*Keep one"),
         (HEADER + GOOD.replace("World", "Wrld"), "line 2: unknown label 'Wrld'.*World, Sports, S"),
         (HEADER + GOOD.replace("Sports", "sports"), "line 2: unknown label 'sports'"),
-        (HEADER + GOOD.replace(PRINTS[1], "0" * 16), "line 2: train-1 has another text"),
+        (HEADER + GOOD.replace(PRINTS[1], "0" * 16), "line 2: the text of train-1 has changed"),
         (HEADER + GOOD.replace("Sports", "Sci/Tech"), "line 2: train-1 is labelled Sports in the"),
         (HEADER + GOOD.replace(",\n", ',"a\nb"\n'), "line 2: the note has a line break"),
     ],
 )
-def test_a_wrong_file_is_refused_with_file_line_and_mend(tmp_path, text, message):
+def test_a_wrong_file_is_refused_with_file_line_and_fix(tmp_path, text, message):
     path = write(tmp_path, text)
     with pytest.raises(UserError, match=rf"corrections\.csv, {message}"):
         corrections.read_corrections(path, DOCUMENTS, NAMES, "news")
 
 
-def test_a_fault_of_many_rows_is_one_message(tmp_path):
+def test_a_problem_of_many_rows_is_one_message(tmp_path):
     text = HEADER + "".join(f"news,train-{i},{'0' * 16},World,World,\n" for i in range(3))
-    with pytest.raises(UserError, match=r"line 2: .* \(3 of 3 rows have this fault\).*version"):
+    with pytest.raises(UserError, match=r"line 2: .* \(3 of 3 rows have this problem\).*version"):
         corrections.read_corrections(write(tmp_path, text), DOCUMENTS, NAMES, "news")
 
 
@@ -116,9 +116,7 @@ def test_rows_of_other_datasets_are_kept_and_passed_over(tmp_path, capsys):
     path = write(tmp_path, HEADER + spam + GOOD)
     table = corrections.read_corrections(path, DOCUMENTS, NAMES, "news")
     assert table["id"].tolist() == ["train-1"]
-    assert "rows about other datasets, passed over: 1 (spam)" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "ignored 1 rows about other datasets (spam)" in " ".join(capsys.readouterr().out.split())
     corrections.write_corrections(path, table.iloc[:0], NAMES, "news")
     assert path.read_text() == HEADER + spam
     corrections.write_corrections(path, table, NAMES, "news")

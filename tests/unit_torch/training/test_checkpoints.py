@@ -242,13 +242,13 @@ def test_where_the_library_does_not_say_why_the_free_space_does(run, monkeypatch
         return SimpleNamespace(free=free)
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    with pytest.raises(UserError, match="No space left on the disk"), run.room("it"):
+    with pytest.raises(UserError, match="No space left on the disk"), run.full_disk_error("it"):
         raise error
     assert all(path.exists() for path in asked), "of a folder that there is"
-    with pytest.raises(ZeroDivisionError), run.room("it"):
+    with pytest.raises(ZeroDivisionError), run.full_disk_error("it"):
         raise ZeroDivisionError("no matter how full")
     free = 2**20
-    with pytest.raises(kind), run.room("it"):
+    with pytest.raises(kind), run.full_disk_error("it"):
         raise error
 
 
