@@ -306,12 +306,12 @@ def test_of_the_correct_labels_of_a_sample_at_most_a_hundredth_is_taken_for_wron
     given = np.unique(table["label"], return_inverse=True)[1]
     models = read_params(["models"], REPOSITORY / "params.yaml").models
     vectors = encoder.vectors(table["text"].to_list(), encoder.find("minilm", models), 64)
-    models = [
+    trained = [
         *label_models.embedding_label_models(vectors),
         label_models.tfidf_label_model(table["text"].to_list()),
     ]
     fold = lq.fold_numbers(given, np.arange(len(given)), 5, 0)
-    rounds = lq.true_label_probabilities(models, given, lq.class_prior(given, "given"), fold)
+    rounds = lq.true_label_probabilities(trained, given, lq.class_prior(given, "given"), fold)
     assert noise_rate.noise_rate(rounds, given, 40).estimate <= 0.01
 
 

@@ -13,7 +13,7 @@ from studies import interval_coverage
 def test_each_interval_covers_as_often_as_it_says(kind, monkeypatch):
     simulations = 120
     monkeypatch.setattr(interval_coverage, "POPULATION", 200_000)
-    monkeypatch.setattr(confidence_intervals, "DRAWS", 300)
+    monkeypatch.setattr(confidence_intervals, "RESAMPLES", 300)
     found = interval_coverage.coverage(interval_coverage.KINDS[kind], 500, 4, simulations, jobs=1)
     fewest, most = stats.binom.ppf([0.001, 0.999], simulations, [0.92, 0.98]) / simulations
     assert len(found) == 13
