@@ -44,7 +44,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
-from benchmarks.training_speed import clock, peak_memory, stage_trainer
+from benchmarks.contenders import clock, peak_memory, stage_trainer
 from cleantune import console, files
 from cleantune.data import tables
 from cleantune.distributed import connection, ranks

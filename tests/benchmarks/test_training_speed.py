@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from benchmarks import training_speed
+from benchmarks import contenders, training_speed
 from cleantune.errors import UserError
 from cleantune.training import acceleration, optimizers
 
@@ -23,28 +23,26 @@ def model():
 
 
 def test_operations_are_what_a_count_by_hand_says(model):
-    assert training_speed.operations(model, 1 / 10) == 6 * 2 * LAYER
+    assert contenders.operations(model, 1 / 10) == 6 * 2 * LAYER
     acceleration.speed_up(
         model
     )  # the last layer: keys and values of all tokens, the rest of one in ten
     last = 2 * 8 * 8 + (LAYER - 2 * 8 * 8) / 10
-    assert training_speed.operations(model, 1 / 10) == pytest.approx(6 * (LAYER + last))
+    assert contenders.operations(model, 1 / 10) == pytest.approx(6 * (LAYER + last))
     # forward alone is a third; what reads from the fixed part hands no gradient down to it
     optimizers.freeze(model, True, 0)
-    assert training_speed.operations(model, 1 / 10) == pytest.approx(
-        6 * (LAYER + last) - 2 * 3 * 8 * 8
-    )
+    assert contenders.operations(model, 1 / 10) == pytest.approx(6 * (LAYER + last) - 2 * 3 * 8 * 8)
     optimizers.freeze(model, False, 1)
     handed = 2 * (2 + 1 / 10) * 8 * 8
-    assert training_speed.operations(model, 1 / 10) == pytest.approx(2 * LAYER + 6 * last - handed)
+    assert contenders.operations(model, 1 / 10) == pytest.approx(2 * LAYER + 6 * last - handed)
 
 
 def test_operations_count_what_zero_3_has_cut_up(model):
-    whole = training_speed.operations(model, 1.0)
+    whole = contenders.operations(model, 1.0)
     for parameter in model.parameters():
         parameter.ds_shape = parameter.shape
         parameter.data = torch.empty(0)
-    assert training_speed.operations(model, 1.0) == whole > 0
+    assert contenders.operations(model, 1.0) == whole > 0
 
 
 def test_a_contender_that_ends_early_is_named():
