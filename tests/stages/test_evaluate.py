@@ -310,7 +310,7 @@ def _cut(path: Path) -> None:
     (lambda: _cut(Path("models/finetuned/config.json")), "config.json is damaged"),
     (lambda: Path("models/baselines/tfidf.parquet").unlink(), "tfidf.parquet is missing"),
     (lambda: _cut(Path("data/clean/test.parquet")), "test.parquet is damaged"),
-    (lambda: files.write_json(tables.SOURCE, {"labels": ["a", "b", "c"]}), "of another corpus"),
+    (lambda: files.write_json(tables.SOURCE, {"labels": ["a", "b", "c"]}), "another corpus"),
 ])  # fmt: skip
 def test_a_missing_or_damaged_input_is_named(project, damage, says):
     damage()
