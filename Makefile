@@ -13,7 +13,7 @@ repro: $(SET_UP)  ## Rebuild whatever is out of date: dvc repro
 	@dvc repro
 	@python -m tools.results note
 
-review: $(SET_UP)  ## Open the page on which suspect labels are reviewed
+review: $(SET_UP)  ## Open the page on which flagged labels are reviewed
 	@python -m tools.review open
 
 sweep: $(SET_UP)  ## Search hyper-parameters: SPACE=space.yaml
