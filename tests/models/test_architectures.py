@@ -427,7 +427,7 @@ def test_pretraining_goes_on_from_a_head_or_makes_one(architecture, prepared, ru
                     pretrain__batch_size=8, pretrain__lr=3e-3)  # fmt: skip
     run(runner, folder, "stages.fetch_models")
     said = run(runner, folder, "stages.pretrain", processes=2)
-    assert ("it gets a new one" in said) != with_head
+    assert ("a new one is initialised" in said) != with_head
     record = files.read_json(folder / "models/pretrained/pretraining.json")
     assert record["perplexity_after"] < record["perplexity_before"]
     assert files.read_json(folder / "models/pretrained/config.json")["dtype"] == "float32"

@@ -133,7 +133,7 @@ def test_a_base_model_that_changed_since_is_named_with_the_way_on(folder, monkey
 
 def test_it_learns_and_finetune_goes_on_from_it(folder, runner):
     run = pretrain(folder, runner)
-    assert "it gets a new one" in run.output
+    assert "a new one is initialised" in run.output
     record = files.read_json(folder / "models/pretrained/pretraining.json")
     assert record["perplexity_after"] < record["perplexity_before"] / 1.2
     assert not list(folder.glob(".checkpoints/pretrain/*"))

@@ -88,7 +88,7 @@ def test_the_whole_table_on_the_sample(tmp_path, monkeypatch, capsys):
     table = {line[:40].strip(): line[40:].split() for line in said.splitlines()[2:]}
     found = {name: float(cells[0]) for name, cells in table.items() if len(cells) == len(label_detection.METRICS)}  # fmt: skip
     assert set(found) == {"cleanlab, TF-IDF", "TF-IDF + encoder, prediction differs", "ours, tfidf, prior given",
-                          "ours, encoder, prior given", "ours, ensemble, prior given", "(ensemble that learnt the true labels)"}  # fmt: skip
+                          "ours, encoder, prior given", "ours, ensemble, prior given", "(ensemble trained on the true labels)"}  # fmt: skip
     assert all(auroc > 0.8 for auroc in found.values()), found
     accuracy = {arm: float(cells[0]) for arm, cells in table.items() if arm in ("noisy", "true")}
     assert accuracy["noisy"] < accuracy["true"]
