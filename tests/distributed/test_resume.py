@@ -194,7 +194,7 @@ def test_a_run_that_differs_starts_from_nothing(runner, tmp_path, undisturbed, c
         (folder / "ds_config.json").write_text(json.dumps(config))
     run = runner.start(folder)
     assert run.statuses == [0]
-    assert "going on" not in run.output
+    assert "resuming" not in run.output
 
 
 def test_the_fingerprint_follows_code_processes_threads_and_libraries(tmp_path, monkeypatch):
@@ -337,7 +337,7 @@ def test_a_signal_at_the_end_of_a_run_keeps_the_next_seed_from_beginning(runner,
     assert "seed 1" not in run.output
     run = runner.start(folder)
     assert run.statuses == [0], run.output
-    assert "going on" not in run.output, "the first seed's run was over"
+    assert "resuming" not in run.output, "the first seed's run was over"
     assert (folder / "models/finetuned/seeds/1/model.safetensors").is_file()
 
 
