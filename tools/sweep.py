@@ -154,7 +154,8 @@ def run(name: str, overrides: dict[str, Any], clone: Path, log: Path, lock: Text
             trial.wait()
             sys.exit(130)
     if failed:
-        lines = [*dict.fromkeys(log.read_text(errors="replace").splitlines())]
+        text = log.read_text(errors="replace")
+        lines = text.split("\nERROR: failed to reproduce")[0].splitlines()
         first = next((i for i, line in enumerate(lines) if line.startswith("error:")), -4)
         raise UserError("\n  ".join([*lines[first:], f"see {log}"]))
     command(*DVC, "exp", "push", "--force", "--no-cache", "origin", name, at=clone)
@@ -175,7 +176,8 @@ def report(study: optuna.Study) -> None:
     if not done:
         raise UserError("No trial has finished.")
     commit = study.user_attrs["commit"][:7]
-    console.say(f"`dvc exp show --rev {commit} --only-changed` lists them. To apply the best:")
+    console.say(f"`dvc exp show --rev {commit} --only-changed` lists them.")
+    console.say("To apply the best, values and model (`dvc repro` then evaluates it):")
     console.say(f"dvc exp apply {order[0]}")
 
 

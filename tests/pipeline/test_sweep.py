@@ -1,6 +1,6 @@
 """A sweep in a real repository: killed, resumed, its best trial applied; and the test set is never read.
 
-All stages before finetune are committed as done, on random tokens; whatever holds test documents is
+All stages are committed as done, those before finetune on random tokens; whatever holds test documents is
 no Parquet at all. A stage that read them would fail, and so would one that was run again.
 """
 
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 UNREADABLE = ("raw/test", "clean/test", "tokens/test", "raw/train", "clean/train", "labels/train",
               "clean/validation")  # fmt: skip
-BEFORE = ("download", "clean", "fetch_models", "label_noise", "pretrain", "tokenize_text")
+OTHERS = ("reports/label_review.html", "reports/evaluation.html", "reports/model_card.md",
+          "models/decision.json", "models/baselines/none", "data/labels/summary.json")  # fmt: skip
 # Two layers cannot be frozen as 77: the second trial in this seed's order fails.
 SPACE = """
 name: probe
@@ -44,9 +45,11 @@ def tokenized(project: Project) -> Project:
         path = project.path / "data" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("not Parquet: nobody may read this")
-    (project.path / "reports/label_review.html").write_text("nothing")
+    for name in (*OTHERS, "models/finetuned/none"):
+        (project.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.path / name).write_text("nothing")
     (project.path / "space.yaml").write_text(SPACE)
-    project.dvc("commit", "--force", *BEFORE)
+    project.dvc("commit", "--force")
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message=Tokenized")
     return project
