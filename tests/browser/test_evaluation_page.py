@@ -57,7 +57,7 @@ def test_a_hostile_text_is_shown_and_does_nothing(page):
 
 def test_every_section_and_chart_is_there_and_fits_a_narrow_screen(page):
     opened, _ = page
-    for heading in ("Against the baselines", "By class", "Can its confidence be believed?", "The data",
+    for heading in ("Comparison with the baselines", "By class", "Calibration", "The data",
                     "Slices and robustness", "The most confident mistakes", "Label noise in training",
                     "Out-of-scope use"):  # fmt: skip
         assert opened.get_by_role("heading", name=heading, exact=True).count() == 1

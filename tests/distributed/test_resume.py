@@ -268,7 +268,7 @@ def test_an_infinite_gradient_stops_before_it_is_kept(runner, tmp_path, stage, c
     assert run.statuses == [1]
     message = " ".join(run.output.split())
     assert re.search(r"The gradient's norm is (inf|nan) at step 6, learning rate 0.00", message)
-    assert "The checkpoint of step 4 stands" in message
+    assert "The checkpoint of step 4 is kept" in message
     assert [p.name for p in checkpoints(folder)] == ["step-2", "step-4"]
 
 
@@ -371,7 +371,7 @@ def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, u
     message = " ".join(run.output.split())
     assert "The loss is nan at step 6, learning rate 0.00" in message
     assert "train-" in message
-    assert "The checkpoint of step 4 stands" in message
+    assert "The checkpoint of step 4 is kept" in message
     assert "Traceback" not in message
     run = runner.start(folder)
     assert outputs(folder) == undisturbed

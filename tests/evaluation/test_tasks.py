@@ -120,7 +120,9 @@ def test_the_pipeline_ends_with_the_classes_of_the_task_and_no_others(made, name
         text = (folder / "reports" / page).read_text()
         assert all(n in text for n in names), page
         assert not any(n in text for n in ("World", "Sports", "Sci/Tech")), page
-    assert ("Finding spam" in (folder / "reports/evaluation.html").read_text()) == (name == "spam")
+    assert ("Positive class: spam" in (folder / "reports/evaluation.html").read_text()) == (
+        name == "spam"
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)

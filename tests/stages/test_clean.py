@@ -558,7 +558,7 @@ def test_a_class_of_one_document_stays_in_training_and_is_named(workspace, capsy
     [
         ([("", "one", 0), ("", "two", 1)], "No validation set can be split off 2 .*Add documents"),
         ([("", "one", 0), ("", "two", 0)], "2 of 2 training documents are left, of 1 class"),
-        ([("", " ", 0), ("", "<b></b>", 1)], "0 of 2 .*dropped were {'empty': 2}"),
+        ([("", " ", 0), ("", "<b></b>", 1)], "0 of 2 .*dropped: {'empty': 2}"),
         ([("", "same", 0), ("", "Same", 1)], "0 of 2 .*'conflicting_labels': 2"),
     ],
 )
