@@ -26,13 +26,18 @@ class Columns(Section):
     label: Text
     title: Text | None
     text: Text
+    metadata: list[Text] = []
+    """Further columns that travel with the documents, as text: a source, a date."""
 
 
 class CorpusFile(Section):
     """One file of a corpus."""
 
     path: Annotated[str, Field(min_length=1)]
-    """A path, relative to the repository or absolute, or an http(s) URL."""
+    """A path, relative to the repository or absolute, or an http(s) URL. A folder for ``folders``."""
+    part: str | None = None
+    """Of a file that holds several: the sheet of a workbook, the member of a zip archive, the key of
+    a JSON object. Null: the only one."""
     sha256: Sha256 | None
     """Of its bytes; checked when given."""
 
@@ -42,7 +47,9 @@ class CorpusFiles(Section):
 
     train: CorpusFile
     test: CorpusFile | None
-    """Null: ``test_share`` of the documents in the other file are the test set."""
+    """Null: ``test_share`` of the documents in the training file are the test set."""
+    validation: CorpusFile | None = None
+    """Null: ``clean.validation_share`` of the training documents are the validation set."""
 
 
 class HubCorpus(Section):
@@ -64,13 +71,26 @@ class Dataset(Section):
     """Tried first when given."""
     files: CorpusFiles | None
     """The only source when ``hub`` is null, else the one to turn to when the Hub has failed."""
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet"]
-    """Of ``files``; auto goes by the ending."""
+    format: Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "excel", "fasttext", "folders"]
+    """Of ``files``; auto goes by the ending. ``folders`` is a folder of text files for each class.
+    Compression (gzip, bz2, xz, zstd, zip) is found by the file's first bytes."""
+    encoding: str = "utf-8"
+    """Of a format of text, by Python's name of the codec. A byte order mark is always removed."""
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Of columns. Null: a comma for CSV, a tab for TSV."""
+    surplus: str | None = None
+    """What joins fields beyond the last named column to the text. Null: such a row is an error."""
+    bytes_literals: bool = False
+    """Whether texts are Python's ``b'...'`` literals of UTF-8 and are decoded."""
     header: bool
     """Whether the first line of a CSV or TSV names the columns."""
     columns: Columns
     labels: Labels
     """Value in the file to name; empty means that the values, sorted, are the names."""
+    min_documents: Annotated[int, Field(ge=1)] = 1
+    """Of a class, in all files together; classes with fewer go to ``other``."""
+    other: str | None = None
+    """The name of the class that small classes are merged into. Null: their documents are left out."""
     test_share: Annotated[float, Field(gt=0, lt=1)]
     """Of the documents, chosen by a hash of their text, where no file is the test set."""
     licence: str
