@@ -26,7 +26,7 @@ class Columns(Section):
     label: Text
     title: Text | None
     text: Text
-    metadata: list[Text] = []
+    metadata: Annotated[list[Text], Field(default_factory=list)]
     """Further columns that travel with the documents, as text: a source, a date."""
 
 
