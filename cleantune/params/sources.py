@@ -71,7 +71,9 @@ class Dataset(Section):
     """Tried first when given."""
     files: CorpusFiles | None
     """The only source when ``hub`` is null, else the one to turn to when the Hub has failed."""
-    format: Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "excel", "fasttext", "folders"]
+    format: Literal[
+        "auto", "csv", "tsv", "jsonl", "json", "parquet", "excel", "fasttext", "folders"
+    ]
     """Of ``files``; auto goes by the ending. ``folders`` is a folder of text files for each class.
     Compression (gzip, bz2, xz, zstd, zip) is found by the file's first bytes."""
     encoding: str = "utf-8"
