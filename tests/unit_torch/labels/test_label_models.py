@@ -7,6 +7,7 @@ from cleantune.labels import fine_tuned_label_model, label_models
 from cleantune.models import encoder, precision
 from cleantune.params.read import read_params
 from tests import tiny
+from tests.conftest import REPOSITORY
 
 TEXTS = [f"w{i % 7} w{i % 3} w{i}" for i in range(24)]
 LABELS, FOLD = np.arange(24) % 3, np.arange(24) % 2
@@ -19,7 +20,7 @@ def settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.write_model(tmp_path / "base", 0.0)
     tiny.record_base(tmp_path)
-    (tmp_path / "params.yaml").write_bytes((tiny.REPOSITORY / "params.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
     return read_params(["label_noise"]).label_noise
 
 
@@ -54,7 +55,7 @@ def test_the_encoder_that_was_recorded_computes_the_vectors(settings):
 
 
 def test_documents_are_read_up_to_128_tokens(settings, monkeypatch):
-    seen = {}
+    seen: dict[str, object] = {}
 
     def vectors(texts, folder, max_length, bf16):
         seen.update(texts=texts, folder=folder, max_length=max_length, bf16=bf16)
@@ -72,15 +73,20 @@ def test_the_ensemble_has_both_and_takes_vectors_that_are_there(settings):
     given = np.random.default_rng(0).normal(size=(24, 8))
     models, vectors = built(settings, "ensemble", given)
     assert vectors is given
-    same(models, [*label_models.embedding_label_models(given), label_models.tfidf_label_model(TEXTS)])
+    same(
+        models, [*label_models.embedding_label_models(given), label_models.tfidf_label_model(TEXTS)]
+    )
 
 
 def test_finetuned_adds_out_of_fold_predictions_of_the_fine_tuned_encoder(settings, monkeypatch):
     shares = np.random.default_rng(1).dirichlet(np.ones(3), 24)
     seen = []
-    monkeypatch.setattr(
-        fine_tuned_label_model, "probabilities", lambda *given: seen.append(given) or shares
-    )
+
+    def probabilities(*given):
+        seen.append(given)
+        return shares
+
+    monkeypatch.setattr(fine_tuned_label_model, "probabilities", probabilities)
     given = np.random.default_rng(0).normal(size=(24, 8))
     models, _ = built(settings, "finetuned", given)
     same(models, [label_models.precomputed_label_model(shares),
