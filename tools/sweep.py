@@ -22,8 +22,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import dvc.api
-
 from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError
@@ -33,6 +31,7 @@ with console.optional():
     from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
     from optuna.trial import FrozenTrial, TrialState
 
+    import dvc.api  # isort: skip - takes a second, and is not needed to say that optuna is missing
     from cleantune.params.space import Space, in_words, read_space, rounded
 
 DVC = (sys.executable, "-m", "dvc")
