@@ -470,9 +470,9 @@ def test_the_size_is_known_before_there_is_a_model(options):
     built = optimizers.with_lora(built, changed.lora_rank)
     assert memory.size(built) == expected
     learning = sum(p.numel() for p in built.parameters() if p.requires_grad)
-    assert expected.learning == learning
-    assert learning + expected.fixed == sum(p.numel() for p in built.parameters())
-    assert (expected.fixed == 0) == (not options)
+    assert expected.trainable == learning
+    assert learning + expected.frozen == sum(p.numel() for p in built.parameters())
+    assert (expected.frozen == 0) == (not options)
 
 
 RUN = memory.Run(
