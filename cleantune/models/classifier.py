@@ -1,4 +1,4 @@
-"""A fine-tuned classifier: loaded from its folder, and asked for scores."""
+"""A fine-tuned classifier, loaded from its folder; it returns the logits of texts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.models import encoder, first_token
 
-SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds`
+SEEDS = "seeds"  # in tables.FINETUNED: one folder for each seed of `study.seeds`
 NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 BATCH_TOKENS = 4096
@@ -50,8 +50,8 @@ class Classifier:
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> np.ndarray:
         """Return the scores of each document, float32 of shape (documents, classes).
 
-        Documents are sorted by length into batches of about ``BATCH_TOKENS``, so that next to
-        nothing is padding, and come back in the order given. ``advance`` is told how many are done.
+        Documents are sorted by length into batches of about ``BATCH_TOKENS``, so that there
+        is hardly any padding; rows are in the order given. ``advance`` gets the number of documents done.
         """
         scores = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
         self.model.eval()
@@ -72,7 +72,7 @@ class Classifier:
 
     @property
     def unknown_id(self) -> int | None:
-        """The token for what the vocabulary lacks; None where it lacks nothing."""
+        """The id of the unknown token; None for a vocabulary that covers everything."""
         token_id: int | None = self.tokenizer.unk_token_id
         return token_id
 

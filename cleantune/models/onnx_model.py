@@ -20,7 +20,7 @@ MADE_BY = "tools.export"
 
 @dataclass
 class OnnxClassifier:
-    """The same questions and answers as ``cleantune.models.classifier.Classifier``."""
+    """The same interface as ``cleantune.models.classifier.Classifier``."""
 
     session: Any
     tokenizer: Any
@@ -39,8 +39,8 @@ class OnnxClassifier:
     ) -> np.ndarray:
         """Return the scores of each document, float32 of shape (documents, classes).
 
-        Documents go one by one: int8 scales a whole batch alike, so that in company a document's
-        scores would depend on the others.
+        One document at a time: dynamic int8 quantization has one scale for a batch, so in a batch a
+        document's logits would depend on the others.
         """
         scores = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
         for row, document in enumerate(tokens):
@@ -93,18 +93,18 @@ def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
 
 
 def place(folder: Path) -> Path:
-    """Return where the int8 form of the model in ``folder`` lies: within, in an export, or beside it."""
+    """Return the folder of the int8 version of a model: an export's own folder, or int8/ beside the model."""
     return folder if (folder / INT8).is_file() else folder.parent / "int8"
 
 
 def fingerprint(model: Path) -> dict[str, str]:
-    """Return the SHA-256 of each of a model's files that an export is made of."""
+    """Return the SHA-256 of each file of a model that its export depends on."""
     return {path.name: files.sha256(path) for path in sorted(model.iterdir())
             if path.is_file() and path.name != "history.csv"}  # fmt: skip
 
 
 def is_of(exported: Path, model: Path) -> bool:
-    """Whether ``exported`` was made of ``model`` as that is now."""
+    """Return whether ``exported`` was made from the present files of ``model``."""
     if not ((exported / RECORD).is_file() and (exported / INT8).is_file() and model.is_dir()):
         return False
     return bool(files.read_json(exported / RECORD).get("model") == fingerprint(model))
