@@ -130,21 +130,22 @@ def loaded(monkeypatch, name, path):
     monkeypatch.setitem(sys.modules, name, module)
 
 
-def test_the_code_that_is_loaded_counts_and_nobody_elses(monkeypatch, folder):
-    file = folder / "stages/step.py"
+@pytest.mark.parametrize("package", ["stages", "cleantune"])
+def test_the_code_that_is_loaded_counts_and_nobody_elses(monkeypatch, folder, package):
+    file = folder / package / "step.py"
     file.parent.mkdir()
     file.write_text("x = 1")
     before = of_run({}, [])
     loaded(monkeypatch, "others.step", file)
-    loaded(monkeypatch, "stageside", file)
-    loaded(monkeypatch, "others.stages", file)
+    loaded(monkeypatch, f"{package}ide", file)
+    loaded(monkeypatch, f"others.{package}", file)
     assert of_run({}, []) == before
-    loaded(monkeypatch, "stages.step", file)
+    loaded(monkeypatch, f"{package}.step", file)
     one = of_run({}, [])
     file.write_text("x = 2")
     two = of_run({}, [])
     file.rename(file.with_name("other.py"))
-    loaded(monkeypatch, "stages.step", file.with_name("other.py"))
+    loaded(monkeypatch, f"{package}.step", file.with_name("other.py"))
     assert len({before, one, two, of_run({}, [])}) == 4
 
 
