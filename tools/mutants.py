@@ -43,7 +43,7 @@ Change = tuple[str, str, str]
 
 def main() -> None:
     """Run mutmut on one module or on all, and compare what survives with the list."""
-    named = read(Path("pyproject.toml"))["tool"]["mutmut"]["only_mutate"]
+    named = read(Path(__file__).parents[1] / "pyproject.toml")["tool"]["mutmut"]["only_mutate"]
     paths = {Path(path).stem: Path(path) for path in named}
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
