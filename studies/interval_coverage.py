@@ -165,20 +165,20 @@ def main() -> None:
     kept = record.Record(options.keep)
     _check("kinds", options.kinds, list(KINDS))
     _check("classes", options.classes, list(DISTANCE))
-    columns = {}
     for n in options.sizes:
+        columns = {}
         for classes in options.classes:
             by_kind = [coverage(KINDS[kind], n, classes, options.simulations, options.jobs)
                        for kind in options.kinds]  # fmt: skip
-            columns[f"{n:,} / {classes}"] = by_kind
+            columns[f"{classes} classes"] = by_kind
             for kind, of in zip(options.kinds, by_kind, strict=True):
                 each = ", ".join(f"{name} {100 * share:.1f}" for name, share in of.items())
                 console.say(f"{n:,} documents, {classes} classes, {kind}: {each}")
-    kept.table(
-        f"Coverage in %, {options.simulations:,} simulations of each kind; documents / classes",
-        ("interval", *columns),
-        spans(columns),
-    )
+        kept.table(
+            f"Coverage in %, {n:,} documents, {options.simulations:,} simulations of each kind",
+            ("interval", *columns),
+            spans(columns),
+        )
 
 
 def _check(option: str, given: Sequence[object], known: Sequence[object]) -> None:
