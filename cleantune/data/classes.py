@@ -47,16 +47,16 @@ def name_classes(
     if dataset.min_documents > 1:  # by default a class that `labels` names needs no document
         small = {n: counts[n] for n in names
                  if counts[n] < dataset.min_documents and n != dataset.other}  # fmt: skip
-    merged = {n: dataset.other if n in small else n for n in names}
-    kept = [n for n in dict.fromkeys(merged.values()) if n is not None]
-    if dataset.other in kept and dataset.other not in names:
-        kept = [*(n for n in kept if n != dataset.other), dataset.other]  # last, wherever they were
+    kept = [n for n in names if n not in small]
+    if small and dataset.other and dataset.other not in kept:
+        kept.append(dataset.other)
     if len(kept) < 2:
         raise UserError(
             f"{files}: with datasets.{name}.min_documents: {dataset.min_documents} "
             f"{' and '.join(kept) or 'no class'} alone is left; a classifier needs two classes. The "
             f"others: {listed(small)}. Lower min_documents."
         )
+    merged = {n: dataset.other if n in small else n for n in names}
     position = {value: kept.index(to) for value, n in labels.items() if (to := merged[n])}
     return Classes(kept, position, small)
 
