@@ -27,7 +27,7 @@ from cleantune.evaluation.predictions import (
 )
 from cleantune.evaluation.report import page
 from cleantune.evaluation.robustness import measure_flipped, measure_robustness
-from cleantune.evaluation.slices import measure_slices
+from cleantune.evaluation.slices import EMPTY, measure_slices
 from cleantune.models import classifier
 from cleantune.params.read import read_params
 
@@ -150,6 +150,10 @@ def report(findings: page.Findings) -> None:
     if findings.copied[0]:
         console.say("{:,} test documents are copies of one another, {:,} different texts; intervals and "
                     "tests count each text once".format(*findings.copied))  # fmt: skip
+    if empty := findings.slices["test set"].get(EMPTY):
+        without = findings.slices["test set"].get(f"without {EMPTY}")
+        console.say(f"{empty['n']:,} test documents are empty or nearly so"
+                    + (f"; accuracy without them {number(without['accuracy'])}" if without else ""))  # fmt: skip
     if positive := findings.positive:
         console.table(f"{positive['class']}, decision threshold {positive['threshold']:.3f}",
                       ("metric", "validation", "test", "95 % interval"), (

@@ -136,16 +136,18 @@ class Similar:
         self._sketches = sketches(shingles)
         self._threshold = threshold
 
-    def nearest(self, queries: Sequence[int], known: Sequence[int]) -> dict[int, tuple[int, float]]:
+    def nearest(
+        self, queries: Sequence[int], known: Sequence[int], what: str = "comparing train with test"
+    ) -> dict[int, tuple[int, float]]:
         """Return for each of ``queries`` that has a near-duplicate in ``known`` the most similar.
 
-        Of equally similar ones the first. Texts are named by their position.
+        Of equally similar ones the first. Texts are named by their position; ``what`` is on the bar.
         """
         index = self._index()
         for i in known:
             index.insert(i, self._sketches[i], check_duplication=False)
         nearest = {}
-        for i in console.track(queries, "comparing train with test", len(queries)):
+        for i in console.track(queries, what, len(queries)):
             near = [(self._shingles.jaccard(i, j), -j) for j in index.query(self._sketches[i])]
             if near and max(near)[0] >= self._threshold:
                 similarity, j = max(near)

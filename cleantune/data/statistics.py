@@ -86,6 +86,9 @@ def phrases_by_class(
     result: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):
         own = labels == label
+        if not own.any():
+            result[name] = {"frequent": {}, "distinctive": []}
+            continue
         counts = np.asarray(table[own].sum(axis=0)).ravel()
         most = [i for i in np.argsort(-counts, kind="stable")[:top] if counts[i]]
         inside = counts + prior
