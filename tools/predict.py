@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cleantune import console, files
-from cleantune.data import tables
+from cleantune.data import tables, words
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision
@@ -203,10 +203,10 @@ def _note(model: Model, text: str, ids: list[int]) -> str | None:
     if len(ids) >= model.max_length:
         notes.append(f"only the first {model.max_length} tokens were read")
     unknown = sum(i == model.unknown_id for i in ids) / len(ids)
-    words = max(1, len(text[: 20 * len(ids)].split()))
+    count = max(1, words.count(text[: 20 * len(ids)]))
     if unknown > STRANGE_UNKNOWN_SHARE:
         notes.append(f"{unknown:.0%} of its tokens are unknown to the model")
-    elif len(ids) < model.max_length and (len(ids) - 2) / words > STRANGE_TOKENS_PER_WORD:
+    elif len(ids) < model.max_length and (len(ids) - 2) / count > STRANGE_TOKENS_PER_WORD:
         notes.append("its words are unlike those the model was trained on: another language?")
     return "; ".join(notes) or None
 
