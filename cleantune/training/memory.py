@@ -20,6 +20,7 @@ ROOM_FOR_STATES = 0.7
 MEMORY_PARAMS = {
     "batch": "finetune.micro_batch_size",
     "length": "max_length",
+    "chunks": "max_chunks",
     "recomputing": "finetune.gradient_checkpointing",
     "zero": "zero_stage",
     "offload": "finetune.offload",
@@ -135,10 +136,11 @@ def zero_stage(
 
 @dataclass(frozen=True)
 class Run:
-    """What decides how much memory a training run takes; the first five by their names in ``MEMORY_PARAMS``."""
+    """What decides how much memory a training run takes; the first six by their names in ``MEMORY_PARAMS``."""
 
     batch: int  # documents that a process computes at once
-    length: int  # tokens of the longest
+    length: int  # tokens of the longest, or of a chunk
+    chunks: int  # of the longest document
     recomputing: bool
     zero: int
     offload: str
@@ -158,7 +160,7 @@ class Run:
         Korthikanti et al. (arXiv 2205.05198) for activations of 16 bits; in fp32 twice as much.
         Recomputing keeps each layer's input, and all of the one layer that it is at.
         """
-        each = self.batch * self.length * self.hidden * (1 if self.bf16 else 2)
+        each = self.batch * self.chunks * self.length * self.hidden * (1 if self.bf16 else 2)
         layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
         return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
 
@@ -172,6 +174,7 @@ def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
     changes: dict[str, dict[str, Any]] = {
         "batch": {"batch": max(run.batch // 2, 1)},
         "length": {"length": max(run.length // 2, 1)},
+        "chunks": {"chunks": max(run.chunks // 2, 1)},
         "recomputing": {"recomputing": True},
         "zero": {"zero": 3},
         "offload": {"offload": "optimizer" if run.offload == "none" else run.offload,
