@@ -141,7 +141,7 @@ def mean(logits: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     ``logits`` (chunks, classes) has the chunks of the first document first; ``counts`` says how many
     each document has.
     """
-    if len(logits) == len(counts):
+    if len(logits) == len(counts):  # a chunk each
         return logits
     ends = np.cumsum(counts)
     return np.stack([part.mean(axis=0) for part in np.split(logits, ends[:-1])])
