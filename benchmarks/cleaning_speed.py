@@ -21,7 +21,8 @@ from datasketch import MinHash, MinHashLSH
 
 from cleantune import files
 from cleantune.data import near_duplicates, tables
-from cleantune.data.near_duplicates import Shingles, Similar, words
+from cleantune.data.near_duplicates import Shingles, Similar
+from cleantune.data.words import words
 from cleantune.labels import corrections
 from tools import record
 

@@ -20,6 +20,7 @@ ROOM_FOR_STATES = 0.7
 MEMORY_PARAMS = {
     "batch": "finetune.micro_batch_size",
     "length": "max_length",
+    "chunks": "max_chunks",
     "recomputing": "finetune.gradient_checkpointing",
     "zero": "zero_stage",
     "offload": "finetune.offload",
@@ -134,10 +135,11 @@ def zero_stage(
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run's memory depends on; the first five fields are the keys of ``MEMORY_PARAMS``."""
+    """What a training run's memory depends on; the first six fields are the keys of ``MEMORY_PARAMS``."""
 
     batch: int  # documents in one forward pass of a process
-    length: int  # tokens of the longest
+    length: int  # tokens of the longest, or of a chunk
+    chunks: int  # of the longest document
     recomputing: bool
     zero: int
     offload: str
@@ -157,7 +159,7 @@ class Run:
         Korthikanti et al. (arXiv 2205.05198) for activations of 16 bits; in fp32 twice as much.
         With recomputation: the input of each layer, and all of one layer.
         """
-        each = self.batch * self.length * self.hidden * (1 if self.bf16 else 2)
+        each = self.batch * self.chunks * self.length * self.hidden * (1 if self.bf16 else 2)
         layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
         return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
 
@@ -171,6 +173,7 @@ def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
     changes: dict[str, dict[str, Any]] = {
         "batch": {"batch": max(run.batch // 2, 1)},
         "length": {"length": max(run.length // 2, 1)},
+        "chunks": {"chunks": max(run.chunks // 2, 1)},
         "recomputing": {"recomputing": True},
         "zero": {"zero": 3},
         "offload": {"offload": "optimizer" if run.offload == "none" else run.offload,
