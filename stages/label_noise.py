@@ -129,7 +129,8 @@ def main() -> None:
     listed_labels = page.FlaggedLabels(
         rows, classes[second[rows]], calibrated[own][rows], full[rows], *near, reasons
     )
-    page.write_page(page.PAGE, dataset, names, train, raw, listed_labels, reviewed)
+    page.write_page(page.PAGE, dataset, names, train, raw, listed_labels, reviewed,
+                    summary.get("not_judged", ()))  # fmt: skip
     checkpoints.Checkpoints("label_noise", "").discard()  # folds of the fine-tuned label model
     show(present, given[rows], second[rows], np.bincount(given))
     issue_types.show(issue_table)
