@@ -90,7 +90,8 @@ def main() -> None:
 
     # ---- the page to review flagged labels
     flagged = flagged_labels(scores, issue_table, checked, len(names))
-    page.write_page(page.PAGE, dataset, names, checked, raw, flagged, reviewed)
+    page.write_page(page.PAGE, dataset, names, checked, raw, flagged, reviewed,
+                    [names[label] for label in unchecked.index])  # fmt: skip
     checkpoints.Checkpoints("label_noise", "").discard()  # folds of the fine-tuned label model
     if scores:
         label_report.report(scores, issue_table, names, scores.kappa >= MIN_KAPPA)
