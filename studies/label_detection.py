@@ -32,8 +32,8 @@ from cleantune import console
 from cleantune.data.near_duplicates import Shingles, Similar
 from cleantune.labels import confident_learning as lq
 from cleantune.labels import label_models, noise_rate
+from cleantune.labels.label_scores import RELABEL_THRESHOLD, ROUNDS
 from cleantune.params.read import read_params
-from stages.label_noise import RELABEL_THRESHOLD, ROUNDS
 from studies import noisy_labels
 from tools import record
 

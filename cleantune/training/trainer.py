@@ -369,7 +369,7 @@ def _by_document(logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
     """Return the mean logits of each document's chunks, (documents, classes); the same without chunks."""
     if "chunks" not in inputs:
         return logits
-    chunks: list[torch.Tensor] = list(torch.split(logits, inputs["chunks"]))  # type: ignore[no-untyped-call]
+    chunks: list[torch.Tensor] = list(torch.split(logits, inputs["chunks"]))
     return torch.stack([part.mean(dim=0) for part in chunks])
 
 
