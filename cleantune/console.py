@@ -142,14 +142,10 @@ def _tell(main: Callable[[], None]) -> None:
     """Run ``main``; turn expected errors into a message and a status."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        main()
+        with optional():
+            main()
     except UserError as error:
         fail(str(error))
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        fail(f"{error.name} is not installed: pip install '.[{extra}]' in the project's folder.")
     except KeyboardInterrupt:
         fail("Interrupted; unfinished files were removed. The same command starts again.", 130)
     except OSError as error:
@@ -159,6 +155,18 @@ def _tell(main: Callable[[], None]) -> None:
         fail(
             f"No space left while writing {where}; nothing half-written was kept. Free some and run again."
         )
+
+
+@contextmanager
+def optional() -> Iterator[None]:
+    """Leave with a message where an import inside lacks a package of ``EXTRAS``."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        fail(f"{error.name} is not installed: pip install '.[{extra}]' in the project's folder.")
 
 
 def fail(message: str, status: int = 1) -> None:

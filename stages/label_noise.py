@@ -19,6 +19,7 @@ from cleantune.labels import confident_learning as lq
 from cleantune.labels import corrections, issue_types, label_report, label_scores
 from cleantune.labels.label_scores import LabelScores
 from cleantune.labels.review_page import neighbours, page
+from cleantune.labels.review_page.content import FlaggedLabels
 from cleantune.params.read import read_params
 from cleantune.training import checkpoints
 
@@ -90,7 +91,8 @@ def main() -> None:
 
     # ---- the page to review flagged labels
     flagged = flagged_labels(scores, issue_table, checked, len(names))
-    page.write_page(page.PAGE, dataset, names, checked, raw, flagged, reviewed)
+    page.write_page(page.PAGE, dataset, names, checked, raw, flagged, reviewed,
+                    [names[label] for label in unchecked.index])  # fmt: skip
     checkpoints.Checkpoints("label_noise", "").discard()  # folds of the fine-tuned label model
     if scores:
         label_report.report(scores, issue_table, names, scores.kappa >= MIN_KAPPA)
@@ -145,17 +147,17 @@ def raise_if_class_lost(
 
 def flagged_labels(
     scores: LabelScores | None, issue_table: pd.DataFrame, checked: pd.DataFrame, classes: int
-) -> page.FlaggedLabels:
+) -> FlaggedLabels:
     """Return what the page shows of the flagged labels, with the most probable other label of each."""
     if scores is None:
         none = np.zeros(0, np.int64)
-        return page.FlaggedLabels(none, none, np.zeros(0), np.zeros((0, classes)),
+        return FlaggedLabels(none, none, np.zeros(0), np.zeros((0, classes)),
                                   none.reshape(0, 0), np.zeros((0, 0)))  # fmt: skip
     rows = np.flatnonzero(scores.flagged)
     rows = rows[np.argsort(scores.rank[rows], kind="stable")]
     near = (neighbours.by_words(tables.full_text(checked), rows) if scores.vectors is None
             else neighbours.by_vectors(scores.vectors, rows))  # fmt: skip
-    return page.FlaggedLabels(
+    return FlaggedLabels(
         rows, scores.classes[scores.second[rows]], scores.quality[rows],
         scores.spread(scores.calibrated, classes)[rows], *near,
         issue_types.in_words(issue_table, rows, checked["id"].to_list()),

@@ -152,3 +152,14 @@ def _train(folder: Path, splits: dict[str, pd.DataFrame]) -> None:
         table["length"] = table["input_ids"].map(len)
         tables.write_table(folder / tables.TOKENS / f"{split}.parquet", table,
                            ("id", "input_ids", "label", "length", "weight"))  # fmt: skip
+
+
+def shorten(project: Path, folder: Path, method: str) -> None:
+    """Copy the model of ``project`` to ``folder``, as one that reads 12 tokens at once, by ``method``."""
+    out = folder / "models/finetuned"
+    shutil.copytree(project / "models/finetuned", out)
+    config = files.read_json(out / "tokenizer_config.json")
+    files.write_json(out / "tokenizer_config.json", config | {"model_max_length": 12})
+    summary = files.read_json(out / "summary.json")
+    recorded = {"long_documents": {"method": method, "max_chunks": 3}}
+    files.write_json(out / "summary.json", summary | recorded)

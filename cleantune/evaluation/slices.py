@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cleantune.data import tables
+from cleantune.data import tables, words
 from cleantune.evaluation import confidence_intervals
 from cleantune.evaluation.predictions import Split
 
-LENGTHS = (0, 30, 45, 60, 90)  # lower edges, in words
+LENGTHS = (0, 30, 45, 60, 90)  # lower edges, in words (see cleantune.data.words)
 CONFIDENCES = (0.0, 0.5, 0.7, 0.9, 0.97)  # lower edges
 AGENCIES = {
     "Reuters": r"\bReuters\b", "AP": r"\bAP\b|Associated Press", "AFP": r"\bAFP\b",
@@ -37,8 +37,8 @@ def slices(texts: list[str], raw: list[str], confidence: np.ndarray) -> Iterator
     ``texts`` are as the model reads them, ``raw`` as released, ``confidence`` is the probability
     of the predicted class, of shape (documents,).
     """
-    words = np.array([len(text.split()) for text in texts])
-    yield from _bands("length", words, LENGTHS, " words")
+    lengths = np.array([words.count(text) for text in texts])
+    yield from _bands("length", lengths, LENGTHS, " words")
     named = np.zeros(len(raw), dtype=bool)
     for name, pattern in AGENCIES.items():
         matches = np.array([bool(re.search(pattern, text)) for text in raw])

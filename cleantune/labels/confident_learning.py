@@ -38,7 +38,8 @@ def enough_groups(labels: Ints, groups: Any, folds: int) -> Mask:
     """Return which documents (n,) are of a class with at least as many ``groups`` (n,) as ``folds``."""
     table = pd.DataFrame({"label": np.asarray(labels), "group": np.asarray(groups)})
     counts = table.groupby("label")["group"].transform("nunique")
-    return (counts >= folds).to_numpy(bool)
+    enough: Mask = (counts >= folds).to_numpy(bool)
+    return enough
 
 
 def fold_numbers(labels: Ints, groups: Any, folds: int, seed: int) -> Ints:

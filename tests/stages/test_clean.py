@@ -20,9 +20,9 @@ from ruamel.yaml import YAML
 
 from cleantune import files
 from cleantune.data import tables
-from cleantune.data.near_duplicates import words
 from cleantune.data.text_repair import REPAIRS, has_ag_news_artifacts, repair
 from cleantune.data.validation_split import choose_validation
+from cleantune.data.words import words
 from cleantune.errors import UserError
 from cleantune.labels import corrections
 from stages import clean, download
