@@ -43,7 +43,7 @@ def main() -> None:
     enough = lq.enough_groups(train["label"].to_numpy(), train["group"], settings.folds)
     rare = [names[label] for label in sorted(set(train["label"][~enough]))]
     if train["label"][enough].nunique() < 2 <= train["label"].nunique():
-        enough[:] = False  # there is no other class that a label could be of
+        enough = np.zeros_like(enough)  # there is no other class that a label could be of
     checked, unchecked = train[enough], train["label"][~enough].value_counts().sort_index()
     if rare:
         label_report.say_unchecked(rare, settings.folds, bool(len(checked)))

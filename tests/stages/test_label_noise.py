@@ -246,13 +246,11 @@ def test_where_one_class_alone_has_enough_documents_no_label_is_checked(made_up,
 
 
 def test_an_action_that_would_take_a_whole_class_names_it(made_up):
-    # River's documents are Fruit's by their words
-    table = made_up[(made_up["true"] != 2) & (made_up["label"] != 2)]
-    gone = table.index[(table["true"] == 0)][:4]
-    write(table.assign(label=table["label"].where(~table.index.isin(gone), 2)))
-    set_params(action="drop", prior="given")
-    with pytest.raises(UserError, match="no document of class River in data/clean/train"):
-        label_noise.main()
+    issues = pd.DataFrame({"likely": made_up["label"] == 2, "quality": 0.1, "best": 0})
+    for action in ("drop", "relabel"):
+        result = label_noise.act(made_up, issues, action)
+        with pytest.raises(UserError, match=f"{action} would leave no document of class River in"):
+            label_noise.raise_if_class_lost(made_up, result, action, NAMES)
 
 
 def test_metadata_reaches_the_training_set_and_the_issues(made_up):
