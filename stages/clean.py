@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import tables
+from cleantune.data import class_tables, tables
 from cleantune.data.near_duplicates import Shingles, Similar, drop_copies
 from cleantune.data.text_repair import decide_steps, prepare, repair_tables
 from cleantune.data.validation_split import choose_validation
@@ -167,15 +167,16 @@ def _report(summary: dict[str, Any], classes: list[str]) -> None:
         f"{summary['near_duplicates']['groups']:,} groups; with two labels: "
         f"{len(mixed['same_text']):,} identical texts, {len(mixed['near_duplicates']):,} near-duplicate groups"
     )
-    console.table(
+    class_tables.print_counts(
         "Documents by class",
         ("class", "train", "validation", "test"),
         [(name, *summary["classes"][name].values()) for name in classes],
+        f"{tables.CLEAN}/summary.json",
     )
-    for name in classes:
-        for split, count in summary["classes"][name].items():
-            if not count:
-                console.say(f"note: no document of {name} in {split}")
+    for split in ("train", "validation", "test"):
+        absent = [name for name in classes if not summary["classes"][name][split]]
+        if absent:
+            console.say(f"note: no document of {class_tables.listed(absent)} in {split}")
 
 
 if __name__ == "__main__":

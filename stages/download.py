@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import records, tables
+from cleantune.data import class_tables, records, tables
 from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
 from cleantune.errors import UserError
 from cleantune.params.read import read_params
@@ -81,11 +81,12 @@ def main() -> None:
     shutil.rmtree(UNFINISHED, ignore_errors=True)
 
     counts = {split: table["label"].value_counts() for split, table in splits.items()}
-    console.table(
+    class_tables.print_counts(
         f"{params.dataset}, licence: {dataset.licence}",
         ("class", *SPLITS),
-        [(name, *(int(counts[s].get(i, 0)) for s in SPLITS)) for i, name in enumerate(classes)]
-        + [("all", *(len(splits[s]) for s in SPLITS))],
+        [(name, *(int(counts[s].get(i, 0)) for s in SPLITS)) for i, name in enumerate(classes)],
+        "`clean` counts them in data/clean/summary.json",
+        total=("all", *(len(splits[s]) for s in SPLITS)),
     )
     console.outputs(tables.RAW)
 

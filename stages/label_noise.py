@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import tables
+from cleantune.data import class_tables, tables
 from cleantune.errors import UserError
 from cleantune.labels import confident_learning as lq
 from cleantune.labels import corrections, issue_types, label_models, noise_rate
@@ -134,10 +134,10 @@ def main() -> None:
     show(present, given[rows], second[rows], np.bincount(given))
     issue_types.show(issue_table)
     if kappa >= MIN_KAPPA:
+        shares = [f"{name} {share:.0%}" for name, share in zip(present, prior, strict=True)]
         console.say(f"estimated noise rate: {rate.estimate:.1%} (95 % interval {rate.lower:.1%} to "
-                    f"{rate.upper:.1%}), for the class prior "
-                    + ", ".join(f"{name} {share:.0%}" for name, share in zip(present, prior, strict=True))
-                    + "; errors in ambiguous documents do not show")  # fmt: skip
+                    f"{rate.upper:.1%}), for the class prior {class_tables.listed(shares)}; "
+                    "errors in ambiguous documents do not show")  # fmt: skip
     if kappa >= MIN_KAPPA and precision is not None:
         console.say(f"flagged labels: {flagged.sum():,}, {likely.sum():,} of them with P(error) > {RELABEL_THRESHOLD}; "
                     f"mean P(error) {precision:.0%} (a model's estimate, not verified)")  # fmt: skip
@@ -205,9 +205,14 @@ def show(names: list[str], given: lq.Ints, other: lq.Ints, sizes: lq.Ints) -> No
     """Print the number of flagged labels of each class, by suggested label."""
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (given, other), 1)
+    caption = "flagged labels by given and suggested label"
     columns = ["given", "documents", *(f"→ {name}" for name in names)]
     rows = [[name, int(sizes[i]), *map(int, counts[i])] for i, name in enumerate(names)]
-    console.table("flagged labels by given and suggested label", columns, rows)
+    if class_tables.fits(columns, rows):
+        console.table(caption, columns, rows)
+    else:
+        pair = ("given", "suggested", "flagged", "documents given")
+        class_tables.print_pairs(caption, pair, names, counts, sizes)
 
 
 if __name__ == "__main__":
