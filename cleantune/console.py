@@ -44,6 +44,11 @@ def say(line: str) -> None:
     console.print(line, markup=False)
 
 
+def warn(line: str) -> None:
+    """Print what the user should know of a result, without interpreting markup."""
+    console.print(Text.assemble(("warning:", "bold yellow"), " ", line))
+
+
 def table(
     caption: str,
     columns: Sequence[str],

@@ -21,27 +21,32 @@ ELLIPSIS = "…"
 
 
 def shortened(names: Sequence[str], width: int = NAME_WIDTH) -> list[str]:
-    """Return the names, those wider than ``width`` columns with an ellipsis before their last third.
+    """Return the names, those wider than ``width`` columns with an ellipsis.
 
-    Different names stay different: those that would become equal get a number.
+    It is before the last third, at the start or at the end: where all names stay different. Where
+    they would not in any of these forms, equal ones get a number.
     """
     result: list[str] = []
+    for tail in (width // 3, width - 1, 0):  # columns after the ellipsis
+        result = [_shortened(name, width, tail) for name in names]
+        if len(set(result)) == len(set(names)):
+            return result
     taken = {name for name in names if cell_len(name) <= width}
-    for name in names:
-        short, number = _shortened(name, width), 1
+    for k, name in enumerate(names):
+        short, number = result[k], 1
         while short != name and short in taken:
             number += 1
-            short = f"{_shortened(name, width - len(f' {number}'))} {number}"
+            short = f"{_shortened(name, width - len(f' {number}'), 0)} {number}"
         taken.add(short)
-        result.append(short)
+        result[k] = short
     return result
 
 
-def _shortened(name: str, width: int) -> str:
+def _shortened(name: str, width: int, tail: int) -> str:
     if cell_len(name) <= width:
         return name
-    tail = _fitting(name[::-1], (width - 1) // 3)[::-1]
-    return f"{_fitting(name, width - 1 - cell_len(tail))}{ELLIPSIS}{tail}"
+    end = _fitting(name[::-1], tail)[::-1]
+    return f"{_fitting(name, width - 1 - cell_len(end))}{ELLIPSIS}{end}"
 
 
 def _fitting(text: str, width: int) -> str:
@@ -125,7 +130,7 @@ def print_pairs(
     rows = [(short[i], short[j], int(counts[i, j]), int(sizes[i])) for i, j in pairs]
     every = int((counts * (1 - np.eye(len(counts), dtype=int)) > 0).sum())
     of = f", the {len(pairs)} commonest of {every:,} pairs" if every > len(pairs) else ""
-    console.table(caption + of, columns, rows)
+    console.table(caption + of, columns, rows, prose=columns[1:2])
 
 
 def fits(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:

@@ -321,7 +321,8 @@ def test_training_goes_on_while_the_loss_falls_though_no_class_is_told_apart_yet
     assert falling == sorted(falling, reverse=True)
     assert len(judged) == 5
     steps = len(tiny.history(folder))
-    assert f"note: only {steps} optimizer steps; epochs={math.ceil(500 / steps)} " in run.output
+    advised = f"epochs={math.ceil(500 / steps)} would make at least 100"
+    assert f"note: only {steps} optimizer steps for 3 classes; {advised}" in " ".join(run.output.split())
 
 
 def test_training_stops_early_and_the_best_epoch_is_kept(folder, runner):
