@@ -103,22 +103,22 @@ def of_tokens(summary: Mapping[str, Mapping[str, float]], split: str) -> list[st
     """Tell that much of a split is unknown to the tokenizer, or beyond max_length.
 
     ``summary`` is that of tokenize_text: of each split the number of ``documents``, ``tokens``,
-    ``unknown_tokens`` and ``truncated`` documents, and the ``unread_tokens_share``.
+    ``unknown_tokens`` and ``truncated`` documents, and the ``unread_share``.
     """
     of = summary.get(split, {})
     result = []
     unknown = of.get("unknown_tokens", 0) / max(of.get("tokens", 0), 1)
     if unknown > UNKNOWN:
         result.append(
-            f"{unknown:.0%} of the tokens of {split} are unknown to the base model's tokenizer: choose "
-            "another base model (model), for instance a multilingual one, that knows the script"
+            f"{unknown:.0%} of the tokens of {split} are unknown to the base model's tokenizer: set "
+            "model to a multilingual one; tokenize_text names one"
         )
     if of.get("truncated", 0) > TRUNCATED * of.get("documents", 0):
-        unread = of.get("unread_tokens_share")
+        unread = of.get("unread_share")
         share = f", {unread:.0%} of their text is unread" if unread else ""
         result.append(
             f"{of['truncated']:,} of {of['documents']:,} documents of {split} are longer than max_length"
-            f"{share}: raise max_length, or set long_documents"
+            f"{share}: raise max_length, or set long_documents=chunks"
         )
     return result
 
@@ -137,10 +137,12 @@ def behind_baselines(own: Mapping[str, float], baselines: Mapping[str, Any]) -> 
         return []
     first, *others = sorted(ahead, key=lambda name: -ahead[name]["macro_f1"])
     best = ahead[first]
+    ends = best["model_ahead_by"]["macro_f1"]
+    apart = f" (difference {ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
     also = f" (and than {', '.join(others)})" if others else ""
     return [
-        f"worse than {first}{also}: macro-F1 {own['macro_f1']:.3f} against {best['macro_f1']:.3f}, accuracy "
-        f"{own['accuracy']:.3f} against {best['accuracy']:.3f}, McNemar p = {best['mcnemar_p']:.1g}; train "
+        f"worse than {first}{also}: macro-F1 {own['macro_f1']:.3f} against {best['macro_f1']:.3f}{apart}, accuracy "
+        f"{own['accuracy']:.3f} against {best['accuracy']:.3f} (McNemar p = {best['mcnemar_p']:.1g}); train "
         f"longer (epochs) or with another lr, or use {first}"
     ]
 

@@ -161,13 +161,13 @@ def test_where_the_result_is_bad_is_said_last_and_on_top_of_page_and_card(projec
     weights["classifier.bias"] += torch.tensor([9.0, 9.0, -99.0])  # "Biz" is never predicted
     save_file(weights, path, {"format": "pt"})
     tokens = {"documents": 60, "tokens": 900, "unknown_tokens": 90, "truncated": 45,
-              "unread_tokens_share": 0.5}  # fmt: skip
+              "unread_share": 0.5}  # fmt: skip
     files.write_json(tables.TOKENS / "summary.json", {"test": tokens})
     evaluate.main()
     said = [part.replace("\n", " ") for part in capsys.readouterr().out.split("warning: ")][1:]
     missed = r"Biz <b>&amp;</b> \(0 of \d+ found\) is never predicted on test"
     assert re.match(missed, said[0])
-    assert said[1].startswith("worse than tfidf")
+    assert said[1].startswith("worse than ")
     assert [part.split(" of ")[0] for part in said[2:]] == ["10%", "45"]
     page, card = (
         (project / "reports" / p).read_text() for p in ("evaluation.html", "model_card.md")

@@ -126,9 +126,12 @@ def curves(
 
 def bars(
     name: str, title: str, values: dict[str, float], label: str,
-    errors: Mapping[str, Sequence[float] | None] | None = None,
+    errors: Mapping[str, Sequence[float] | None] | None = None, top: float = 1,
 ) -> str:  # fmt: skip
-    """Draw shares as horizontal bars, the first on top; ``errors`` hold the interval, if any."""
+    """Draw shares as horizontal bars, the first on top; ``errors`` hold the interval, if any.
+
+    ``top`` ends the axis.
+    """
 
     def paint(axes: Axes) -> None:
         positions = list(range(len(values)))
@@ -138,11 +141,11 @@ def bars(
             low, high = (errors or {}).get(bar) or (value, value)
             if high > low:
                 axes.plot([low, high], [i, i], color=INK, linewidth=1.4)
-            axes.text(max(value, high) + 0.005, i, f"{value:.1%}", va="center", fontsize=9)
+            axes.text(max(value, high) + 0.005 * top, i, f"{value:.1%}", va="center", fontsize=9)
         axes.set_yticks(positions, [plain(bar) for bar in shortened(list(values), 44)])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(xlabel=label, xlim=(0, 1.12))
+        axes.set(xlabel=label, xlim=(0, 1.12 * top))
 
     return draw(name, title, (7, 0.9 + 0.3 * len(values)), paint)
 

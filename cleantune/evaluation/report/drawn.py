@@ -127,9 +127,10 @@ def _of_corpus(findings: Findings) -> dict[str, str]:
     sizes: dict[str, int] = corpus["classes"]
     by_size = [names[k] for k in largest(list(sizes.values()), len(names))]
     barred = names if len(names) <= SHOWN else [*by_size[:LARGEST], *by_size[-ENDS:]]
-    drawn = {"classes": charts.bars("classes", "Share of each class", {
-        f"{name} ({sizes[name]:,})": sizes[name] / corpus["documents"] for name in barred
-    }, "share of train and validation")}  # fmt: skip
+    shares = {f"{name} ({sizes[name]:,})": sizes[name] / corpus["documents"] for name in barred}
+    top = 1 if len(names) <= SHOWN else max(shares.values())
+    drawn = {"classes": charts.bars("classes", "Share of each class", shares,
+                                    "share of train and validation", top=top)}  # fmt: skip
     for unit, spread in corpus["length_shares"].items():
         drawn[f"lengths in {unit}"] = charts.curves(
             f"lengths-in-{unit}", f"Documents by their length in {unit}",
@@ -139,10 +140,10 @@ def _of_corpus(findings: Findings) -> dict[str, str]:
     frequent = {name: corpus["phrases"][name]["frequent"] for name in texts}
     most = max((share for shares in frequent.values() for share in shares.values()), default=0.0)
     coloured = len(names) <= many_classes.CURVES  # else colours would repeat
-    for k, (name, shares) in enumerate(frequent.items()):
-        if shares:
+    for k, (name, of) in enumerate(frequent.items()):
+        if of:
             drawn[f"frequent in {name}"] = charts.words(
-                f"frequent-{k}", f"Most frequent words in {name}", shares,
+                f"frequent-{k}", f"Most frequent words in {name}", of,
                 charts.SERIES_COLOURS[k] if coloured else charts.ACCENT, most,
             )  # fmt: skip
     agencies = {agency["name"]: agency["by_class"] for agency in corpus["agencies"]}

@@ -15,7 +15,7 @@ LONG = [f"why_is_my_card_payment_that_was_declined_twice_number_{k:03}_still_pen
     st.lists(st.text("ab的é", min_size=1, max_size=40), unique=True, max_size=12),
     st.integers(8, 30),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_shortened_names_fit_and_stay_different(names, width):
     short = class_tables.shortened(names, width)
     assert len(set(short)) == len(names)

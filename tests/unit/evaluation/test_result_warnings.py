@@ -45,7 +45,9 @@ def test_of_many_missed_classes_the_largest_are_named_and_the_rest_counted():
     counts[:, 0] = np.arange(20, 33)
     counts[1, 1] = 3
     (line,) = warn.of_predictions([f"c{k}" for k in range(13)], counts, "validation")
-    assert line.startswith("11 of 13 classes are never predicted on validation: c12 (0 of 32 found), c11")
+    assert line.startswith(
+        "11 of 13 classes are never predicted on validation: c12 (0 of 32 found), c11"
+    )
     assert "and 6 more" in line
 
 
@@ -59,7 +61,9 @@ def test_one_answer_for_everything_is_one_sentence():
     counts = np.array([[80, 0, 0], [50, 0, 0], [5, 0, 0]])
     (line,) = warn.of_predictions(NAMES, counts, "test")
     assert line.startswith("all 135 predictions on test are world")
-    assert warn.of_predictions(NAMES, np.diag([80, 0, 0]), "test") == []  # nor is there another label
+    assert (
+        warn.of_predictions(NAMES, np.diag([80, 0, 0]), "test") == []
+    )  # nor is there another label
 
 
 def test_a_good_result_has_no_warnings():
@@ -70,7 +74,7 @@ def test_a_good_result_has_no_warnings():
     assert warn.still_rising(rows(0.9), 4) == []
     assert warn.few_documents({"a": 10, "b": 300}) == []
     tokens = {"documents": 100, "tokens": 2000, "unknown_tokens": 100, "truncated": 20,
-              "unread_tokens_share": 0.01}  # fmt: skip
+              "unread_share": 0.01}  # fmt: skip
     assert warn.of_tokens({"test": tokens}, "test") == []
     assert warn.of_tokens({}, "test") == []
     assert warn.behind_baselines(OWN, {"tfidf": baseline(0.45, 0.7, 1e-9, AHEAD)}) == []
@@ -100,7 +104,7 @@ def test_classes_with_few_training_documents_are_named_the_rarest_first():
 
 def test_tokens_that_are_unknown_or_cut_are_counted():
     tokens = {"documents": 1018, "tokens": 90_000, "unknown_tokens": 58_500, "truncated": 1017,
-              "unread_tokens_share": 0.63}  # fmt: skip
+              "unread_share": 0.63}  # fmt: skip
     unknown, cut = warn.of_tokens({"train": tokens}, "train")
     assert unknown.startswith("65% of the tokens of train are unknown")
     assert cut.startswith("1,017 of 1,018 documents of train are longer than max_length, 63%")
@@ -113,7 +117,9 @@ def test_tokens_that_are_unknown_or_cut_are_counted():
     (0.4, 0.75, 3e-8, AHEAD, False),
     (0.3, 0.85, 3e-8, {"macro_f1": [0.1, 0.3], "accuracy": [-0.1, -0.02]}, False),  # one for the other
 ])  # fmt: skip
-def test_worse_than_a_baseline_is_said_where_a_paired_test_says_it(macro, accuracy, p, ahead, worse):
+def test_worse_than_a_baseline_is_said_where_a_paired_test_says_it(
+    macro, accuracy, p, ahead, worse
+):
     said = warn.behind_baselines(OWN, {"tfidf": baseline(macro, accuracy, p, ahead)})
     assert bool(said) == worse
     if worse:
