@@ -28,7 +28,6 @@ T = TypeVar("T")
 EXTRAS = {"captum": "explain", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
           "optuna": "sweep", "tensorboard": "logs"}  # fmt: skip
 """The optional packages, and which extra of pyproject.toml installs each."""
-LISTED = 20  # names in one line
 
 _rank_0 = os.environ.get("RANK", "0") == "0"
 console = Console(quiet=not _rank_0, highlight=False)
@@ -45,10 +44,9 @@ def say(line: str) -> None:
     console.print(line, markup=False)
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them: the first ``LISTED``, and how many more there are."""
-    rest = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + rest
+def warn(line: str) -> None:
+    """Print what the user should know of a result, without interpreting markup."""
+    console.print(Text.assemble(("warning:", "bold yellow"), " ", line))
 
 
 def table(

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import records, tables
+from cleantune.data import class_tables, records, tables
 from cleantune.data.classes import Classes, listed, name_classes
 from cleantune.data.documents import Document, ids
 from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
@@ -72,14 +72,15 @@ def main() -> None:
     shutil.rmtree(UNFINISHED, ignore_errors=True)
 
     counts = {split: table["label"].value_counts() for split, table in splits.items()}
-    console.table(
+    class_tables.print_counts(
         f"{params.dataset}, licence: {dataset.licence}",
         ("class", *splits),
         [
             (name, *(int(counts[s].get(i, 0)) for s in splits))
             for i, name in enumerate(classes.names)
-        ]
-        + [("all", *(len(table) for table in splits.values()))],
+        ],
+        "`clean` counts them in data/clean/summary.json",
+        total=("all", *(len(table) for table in splits.values())),
     )
     console.outputs(tables.RAW)
 

@@ -15,19 +15,20 @@ from cleantune import console, files
 from cleantune.data import tables
 from cleantune.data.statistics import explore_learned_from
 from cleantune.errors import UserError
-from cleantune.evaluation import metrics, plot_tables, threshold
+from cleantune.evaluation import many_classes, metrics, plot_tables, result_warnings, threshold
 from cleantune.evaluation.binary import measure_positive
 from cleantune.evaluation.calibration import measure_calibration
-from cleantune.evaluation.comparison import compare, measure_seeds
+from cleantune.evaluation.comparison import compare, compare_with_constant, measure_seeds
 from cleantune.evaluation.predictions import (
     fit_decision,
     predict,
     raise_on_leakage,
     worst_mistakes,
 )
-from cleantune.evaluation.report import page
+from cleantune.evaluation.report import page, printed
+from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.robustness import measure_flipped, measure_robustness
-from cleantune.evaluation.slices import EMPTY, measure_slices
+from cleantune.evaluation.slices import measure_slices
 from cleantune.models import classifier
 from cleantune.params.read import read_params
 
@@ -91,7 +92,23 @@ def main() -> None:
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
     label_noise = files.read_json(tables.LABELS / "summary.json")
 
+    # Where the result is bad
+    of_model = files.read_json(model.folder / "summary.json")
+    counts = metrics.confusion(labels, predicted, len(names))
+    commonest = int(splits["train"]["label"].mode()[0])
+    constant = compare_with_constant(test, commonest)
+    warnings = [
+        *result_warnings.of_predictions(names, counts, "test"),
+        *result_warnings.behind_baselines(headline, baselines),
+        *result_warnings.no_better_than_constant(names[commonest], headline, constant),
+        *result_warnings.still_rising(history, len(names)),
+        *result_warnings.few_documents(of_model["training_documents"]),
+        *result_warnings.of_tokens(tables.token_counts(), "test"),
+    ]
+
     # Write the metrics
+    by_class = metrics.by_class(labels, probabilities, predicted, names)
+    as_which = many_classes.predicted_as(counts, names)
     detail: dict[str, Any] = {
         "test": {"n": len(labels), "distinct_texts": int(test.groups.max()) + 1}
         | {name: headline[name] for name in HEADLINE}
@@ -100,7 +117,7 @@ def main() -> None:
         "validation": {"n": len(validation.labels)}
         | {k: on_validation[k] for k in VALIDATION_METRICS},
         "intervals": intervals | ({"positive": positive["intervals"]} if positive else {}),
-        "classes": metrics.by_class(labels, probabilities, predicted, names),
+        "classes": by_class | {n: by_class[n] | {"predicted_as": as_which[n]} for n in names},
         "calibration": calibration,
         "baselines": baselines,
         "slices": slices,
@@ -113,17 +130,15 @@ def main() -> None:
     with files.atomic_folder(PLOTS) as folder:
         plot_tables.write_curves(folder, labels, probabilities, predicted, names, bins, reliability)
         plot_tables.write_training(folder, history)
-        accuracies = {name: b["accuracy"] for name, b in baselines.items()}
-        accuracies["fine-tuned"] = headline["accuracy"]
-        plot_tables.write_bars(folder, slices, accuracies)
+        plot_tables.write_bars(folder, slices, baselines | {"fine-tuned": headline})
 
     # Write the report and the model card
-    findings = page.Findings(
+    findings = Findings(
         names=names, n=len(labels), copied=test.copied, metrics=headline,
-        intervals=intervals, positive=positive, baselines=baselines, about=about, classes=detail["classes"],
+        intervals=intervals, positive=positive, baselines=baselines, about=about, classes=by_class,
+        confusions=many_classes.confusions(counts, names), warnings=warnings,
         calibration=calibration, slices=slices, robustness=robustness, seeds=seeds,
-        model=files.read_json(model.folder / "summary.json"),
-        source=files.read_json(tables.SOURCE),
+        model=of_model, source=files.read_json(tables.SOURCE),
         cleaning=files.read_json(tables.CLEAN / "summary.json"),
         label_noise=label_noise,
         sizes={split: len(table) for split, table in splits.items()}, max_length=model.reading.limit,
@@ -131,51 +146,10 @@ def main() -> None:
         weights_sha256=files.sha256(model.folder / threshold.WEIGHTS),
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
-    report(findings)
+    printed.report(findings)
     console.outputs(METRICS / "test.json", METRICS, PLOTS, tables.DECISION, page.PAGE, page.CARD)
-
-
-def report(findings: page.Findings) -> None:
-    """Print the headline metrics, the comparison with the baselines, and the ensemble of seeds."""
-    number, interval, calibration = page.number, page.interval, findings.calibration
-    console.table(f"test, {findings.n:,} documents", ("metric", "value", "95 % interval"), (
-        (name, number(value), interval(findings.intervals[name]))
-        for name, value in findings.metrics.items()
-    ))  # fmt: skip
-    present, classes = findings.classes["(macro)"]["classes"], len(findings.names)
-    if present < classes:
-        console.say(
-            f"macro averages and ROC-AUC are over the {present} of {classes} classes with test documents"
-        )
-    if findings.copied[0]:
-        console.say("{:,} test documents are copies of one another, {:,} different texts; intervals and "
-                    "tests count each text once".format(*findings.copied))  # fmt: skip
-    if empty := findings.slices["test set"].get(EMPTY):
-        without = findings.slices["test set"].get(f"without {EMPTY}")
-        console.say(f"{empty['n']:,} test documents are empty or nearly so"
-                    + (f"; accuracy without them {number(without['accuracy'])}" if without else ""))  # fmt: skip
-    if positive := findings.positive:
-        console.table(f"{positive['class']}, decision threshold {positive['threshold']:.3f}",
-                      ("metric", "validation", "test", "95 % interval"), (
-            (name, number(positive["validation"][name]), number(positive[name]), interval(ends))
-            for name, ends in positive["intervals"].items()
-        ))  # fmt: skip
-    console.table("comparison with the baselines", ("baseline", "accuracy", "difference, 95 %", "McNemar p"), (
-        (name, number(b["accuracy"]), interval(b["model_ahead_by"]["accuracy"], "%+.4f"),
-         f"{b['mcnemar_p']:.2g}") for name, b in findings.baselines.items()
-    ))  # fmt: skip
-    before, after = calibration["before"], calibration["after"]
-    console.say(
-        f"temperature {calibration['temperature']:.3f} fitted on validation, "
-        f"{'applied' if calibration['applied'] else 'not applied: no clear gain there'}; on test it changes "
-        f"NLL from {before['nll']:.4f} to {after['nll']:.4f}, ECE from {before['ece']:.4f} to {after['ece']:.4f}"
-    )
-    if "ensemble" in findings.seeds:
-        mean, deviation, ensemble = (
-            findings.seeds[k]["accuracy"] for k in ("mean", "standard_deviation", "ensemble")
-        )
-        console.say(f"{len(findings.seeds['seeds'])} seeds: accuracy {mean:.4f} ± {deviation:.4f}; ensemble "
-                    f"{ensemble:.4f} ({interval(findings.seeds['ensemble_intervals']['accuracy'])})")  # fmt: skip
+    for line in warnings:
+        console.warn(line)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ checkpoint under ``.checkpoints/`` when started again. With ``study.seeds`` a fu
 trained for each seed, into a folder beside the weights.
 """
 
-import math
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from cleantune import console, files
 from cleantune.augmentation import token_cutoff
 from cleantune.data import tables
 from cleantune.distributed import connection, launcher, ranks
-from cleantune.evaluation import metrics
+from cleantune.evaluation import metrics, plot_tables, result_warnings
 from cleantune.models import encoder, long_documents, precision
 from cleantune.params.read import read_params
 from cleantune.params.sections import Params
@@ -48,7 +48,7 @@ NOT_FINGERPRINTED: dict[str, Any] = {
     "finetune": {"tensorboard", "profiler", "checkpoint_steps"},
 }
 FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
-MIN_STEPS = 100  # optimizer steps: with fewer, models may predict the majority class only
+PREDICTED = "validation_predicted.json"  # beside it: what that model predicts
 TRAIN, VALIDATION = tables.TOKENS / "train.parquet", tables.TOKENS / "validation.parquet"
 
 
@@ -61,7 +61,9 @@ def main() -> None:
     console.title("finetune", "fine-tune the classifier; keep the best epoch")
     others = [seed for seed in params.study.seeds if seed != params.seed]
     runs = {seed: train_one(params, seed) for seed in (params.seed, *others)}
+    found = []
     if ranks.rank() == 0:
+        found = weaknesses(runs[params.seed].folder)
         guard = runs[params.seed].full_disk_error("the trained model")
         with guard, files.atomic_folder(tables.FINETUNED) as out:
             shutil.copytree(runs[params.seed].folder / FINISHED, out, dirs_exist_ok=True)
@@ -70,6 +72,8 @@ def main() -> None:
     for run in runs.values():
         run.discard()
     console.outputs(tables.FINETUNED)
+    for line in found:
+        console.warn(line)
 
 
 def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
@@ -148,10 +152,8 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         model, args, train, validation, padding_id=padding_id, batch_size=params.batch_size,
         validation_metrics=metrics.accuracy_and_f1, checkpoints=unfinished, options=params.finetune,
     )  # fmt: skip
-    steps_per_epoch = trainer.steps_per_epoch
-    if steps_per_epoch * params.epochs < MIN_STEPS:
-        console.say(f"note: only {steps_per_epoch * params.epochs} optimizer steps; epochs="
-                    f"{math.ceil(MIN_STEPS / steps_per_epoch)} would make at least {MIN_STEPS}")  # fmt: skip
+    for line in result_warnings.few_steps(trainer.steps_per_epoch, params.epochs, len(names)):
+        console.say(f"note: {line}")
     if params.augment.method == "cutoff":
         trainer.collators[0] = token_cutoff.Cutoff(
             trainer.collators[0], tokenizer, seed, params.augment.share
@@ -161,6 +163,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     # ---- save
     if ranks.rank() == 0:
         with unfinished.full_disk_error("the trained model"), files.atomic_folder(finished) as out:
+            files.write_json(unfinished.folder / PREDICTED, trainer.best_predicted)
             shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_text(out / "history.csv", training_logs.as_csv(trainer.history))
@@ -188,6 +191,22 @@ def summary(
         **long_documents.record(params.long_documents, params.max_chunks),
         "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
     }
+
+
+def weaknesses(run: Path) -> list[str]:
+    """Return where the model in ``run``'s folder is bad on validation, a sentence each."""
+    names = tables.label_names()
+    of_run = files.read_json(run / FINISHED / "summary.json")
+    history = plot_tables.read_history(run / FINISHED / "history.csv")
+    predicted = np.array(files.read_json(run / PREDICTED), dtype=int)
+    labels = tables.read_table(VALIDATION, ("label",))["label"].to_numpy()
+    counts = metrics.confusion(labels, predicted, len(names)) if len(predicted) else None
+    return [
+        *([] if counts is None else result_warnings.of_predictions(names, counts, "validation")),
+        *result_warnings.still_rising(history, len(names)),
+        *result_warnings.few_documents(of_run["training_documents"]),
+        *result_warnings.of_tokens(tables.token_counts(), "train"),
+    ]
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ and lengths in tokens if tokenize_text has run on these documents.
 
 import argparse
 import json
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import tables
+from cleantune.data import class_tables, tables
 from cleantune.data.statistics import explore
 
+EVERY_CLASS = "python -m tools.explore --json"
 TOKENS = [tables.TOKENS / f"{split}.parquet" for split in ("train", "validation")]
 
 
@@ -56,11 +58,12 @@ def _tables(found: dict[str, Any]) -> None:
     cleaning, classes = found["cleaning"], found["classes"]
     console.title(cleaning["dataset"], f"{found['documents']:,} documents to learn from")
     measured = list(next(iter(found["length_in_words"].values())))
-    console.table(
+    class_tables.print_counts(
         "Documents, and their length in words",
         ("class", "documents", *measured),
-        [(name, classes[name], *(f"{v:.0f}" for v in of.values()))
+        [(name, classes[name], *(round(v) for v in of.values()))
          for name, of in found["length_in_words"].items()],
+        EVERY_CLASS, 20,
     )  # fmt: skip
     if found["length_in_tokens"]:
         said = ", ".join(f"{k} {v:.0f}" for k, v in found["length_in_tokens"].items())
@@ -72,21 +75,19 @@ def _tables(found: dict[str, Any]) -> None:
         ("what", "words"),
         [(k.replace("_", " "), v) for k, v in found["vocabulary"].items()],
     )
+    names = list(classes)
+    short = dict(zip(names, class_tables.shortened(names, 20), strict=True))
+    many = len(names) > class_tables.SHOWN
+    shown = [names[i] for i in class_tables.largest(list(classes.values()), 10)] if many else names
+    of_all = f", the {len(shown)} largest of {len(names):,} classes" if many else ""
     for kind, caption in (
         ("frequent", "Most frequent phrases"),
         ("distinctive", "What sets a class apart"),
     ):
-        rows = [(name, ", ".join(of[kind])) for name, of in found["phrases"].items()]
-        console.table(caption, ("class", "phrases"), rows, prose=["phrases"])
+        rows = [(short[name], ", ".join(found["phrases"][name][kind])) for name in shown]
+        console.table(caption + of_all, ("class", "phrases"), rows, prose=["phrases"])
     if found["agencies"]:
-        console.table(
-            "Agencies and places in datelines and titles",
-            ("name", *classes),
-            [
-                (a["name"], *(a["by_class"].get(name, 0) for name in classes))
-                for a in found["agencies"]
-            ],
-        )
+        _agencies(found["agencies"], short)
     repairs = [(kind, of["documents"], of["examples"][0]["before"], of["examples"][0]["after"])
                for kind, of in cleaning["repairs"].items() if of["documents"]]  # fmt: skip
     if repairs:
@@ -103,12 +104,29 @@ def _tables(found: dict[str, Any]) -> None:
     near = cleaning["near_duplicates"]
     console.say(f"Near-duplicates kept: {near['documents']:,} documents in {near['groups']:,} groups, "
                 f"the largest of {near['largest']:,}\n")  # fmt: skip
-    console.table(
-        "An example of each class",
-        ("class", "text"),
-        list(found["examples"].items()),
-        prose=["text"],
-    )
+    examples = [
+        (short[name], found["examples"][name]) for name in shown if name in found["examples"]
+    ]
+    caption = f"An example of each class{of_all}"
+    console.table(caption, ("class", "text"), examples, prose=["text"])
+    if many:
+        console.say(f"all {len(names):,} classes: {EVERY_CLASS}")
+
+
+def _agencies(agencies: list[dict[str, Any]], short: dict[str, str]) -> None:
+    """Print each agency's documents by class: a column for each, or the commonest where too many."""
+    caption = "Agencies and places in datelines and titles"
+    columns = ("name", *short.values())
+    rows = [(a["name"], *(a["by_class"].get(name, 0) for name in short)) for a in agencies]
+    if class_tables.fits(columns, rows):
+        console.table(caption, columns, rows)
+        return
+    prose = [
+        (a["name"], ", ".join(f"{short[name]} {count:,}" for name, count in
+                              Counter(a["by_class"]).most_common(class_tables.ENDS)))
+        for a in agencies
+    ]  # fmt: skip
+    console.table(caption, ("name", "commonest classes"), prose, prose=["commonest classes"])
 
 
 if __name__ == "__main__":

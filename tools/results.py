@@ -75,23 +75,28 @@ def rendered(page: str) -> str:
 
 def as_table(result: dict[str, Any]) -> list[str]:
     """Return a results file as the lines of a Markdown table, the best model first."""
-    low, high = (100 * bound for bound in result["accuracy_interval"])
     own = f"fine-tuned {result['base_model']}, `label_noise.action: {result['label_action']}`"
-    accuracy = f"**{100 * result['accuracy']:.1f} %** ({low:.1f} to {high:.1f})"
-    rows = [(own, accuracy, f"**{100 * result['macro_f1']:.1f} %**")]
-    for key in sorted(result["baselines"], key=lambda k: -result["baselines"][k]["accuracy"]):
+    rows = [(own, *(_with_interval(result, name) for name in ("macro_f1", "accuracy")))]
+    for key in sorted(result["baselines"], key=lambda k: -result["baselines"][k]["macro_f1"]):
         row = result["baselines"][key]
         rows.append(
-            (BASELINES[key], f"{100 * row['accuracy']:.1f} %", f"{100 * row['macro_f1']:.1f} %")
+            (BASELINES[key], f"{100 * row['macro_f1']:.1f} %", f"{100 * row['accuracy']:.1f} %")
         )
     head = f"{result['corpus']}, {result['test_documents']:,} test documents"
     return [
-        f"| {head} | accuracy (95 % interval) | macro-F1 |",
+        f"| {head} | macro-F1 (95 % interval) | accuracy (95 % interval) |",
         "| --- | --- | --- |",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
         f"`{result['command']}` on an {result['processor']}.",
     ]
+
+
+def _with_interval(result: dict[str, Any], name: str) -> str:
+    """Return a metric of the model in bold, and its interval where it has one."""
+    ends = result[f"{name}_interval"]
+    interval = f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})" if ends else ""
+    return f"**{100 * result[name]:.1f} %**{interval}"
 
 
 def note() -> None:

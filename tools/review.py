@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from cleantune import console
-from cleantune.data import tables
+from cleantune.data import class_tables, tables
 from cleantune.errors import UserError
 from cleantune.labels.corrections import CORRECTIONS, read_corrections, write_corrections
 from cleantune.labels.review_page.page import PAGE
@@ -117,9 +117,15 @@ def status() -> None:
     if done:
         console.say(f"{len(done):,} of them were reviewed since: `dvc repro` takes them off")
     pairs = Counter(zip(reviewed["old_label"], reviewed["new_label"], strict=True))
-    rows = [(names[old], names[new], count) for (old, new), count in sorted(pairs.items())]
+    short = class_tables.shortened(names)
+    rows = [
+        (short[old], short[new], count)
+        for (old, new), count in pairs.most_common(class_tables.PAIRS)
+    ]
     if rows:
         console.table("Reviewed labels", ("in the data", "reviewed", "documents"), rows)
+    if more := len(pairs) - len(rows):
+        console.say(f"and {more:,} rarer pairs: {CORRECTIONS} has all")
 
 
 def _raw() -> tuple[str, list[str], pd.DataFrame]:

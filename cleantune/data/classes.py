@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cleantune import console
+from cleantune.data import class_tables
 from cleantune.data.documents import Document
 from cleantune.errors import UserError
 from cleantune.params.sources import Dataset
@@ -64,7 +64,7 @@ def name_classes(
 def listed(counts: Mapping[str, int]) -> str:
     """Return classes with their numbers of documents as words, the largest first."""
     ranked = sorted(counts.items(), key=lambda item: -item[1])
-    return console.listed([f"{name} ({count:,})" for name, count in ranked])
+    return class_tables.listed([f"{name} ({count:,})" for name, count in ranked])
 
 
 def _values(rows: Sequence[Document], files: str) -> dict[str, str]:

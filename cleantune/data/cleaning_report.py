@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from cleantune import console
-from cleantune.data import tables
+from cleantune.data import class_tables, tables
 
 FEW_DIFFERENT = 0.9  # share of different texts below which there are many copies
 
@@ -39,12 +39,13 @@ def report(summary: dict[str, Any], classes: list[str]) -> None:
         f"{summary['near_duplicates']['groups']:,} groups; with two labels: "
         f"{len(mixed['same_text']):,} identical texts, {len(mixed['near_duplicates']):,} near-duplicate groups"
     )
-    console.table(
+    class_tables.print_counts(
         "Documents by class",
         ("class", "train", "validation", "test"),
         [(name, *summary["classes"][name].values()) for name in classes],
+        f"{tables.CLEAN}/summary.json",
     )
     for split in tables.SPLITS:
         absent = [name for name in classes if not summary["classes"][name][split]]
         if absent:
-            console.say(f"note: no document of {console.listed(absent)} in {split}")
+            console.say(f"note: no document of {class_tables.listed(absent)} in {split}")

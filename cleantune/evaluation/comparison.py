@@ -51,6 +51,18 @@ def measure_seeds(
     return result, decisions
 
 
+def compare_with_constant(test: Split, label: int) -> dict[str, Any]:
+    """Return accuracy and macro-F1 of always predicting ``label``, and the model's paired comparison with it."""
+    constant = np.full_like(test.labels, label)
+    scores = metrics.accuracy_and_f1(np.eye(len(test.names))[constant], test.labels)
+    return (
+        scores
+        | {"model_ahead_by": confidence_intervals.paired_difference(
+            test.labels, test.predicted, constant, test.groups)}
+        | confidence_intervals.mcnemar(test.right, constant == test.labels, test.groups)
+    )  # fmt: skip
+
+
 def compare(rule: Decision, name: str, validation: Split, test: Split, bins: int) -> dict[str, Any]:
     """Return a baseline's metrics and the paired comparison of the model with it.
 

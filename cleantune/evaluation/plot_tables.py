@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cleantune import files
-from cleantune.evaluation import metrics
+from cleantune.evaluation import many_classes, metrics
 
 POINTS = 200  # of a curve at most; more would not be visible
 Row = Sequence[Any]
@@ -35,18 +35,24 @@ def write_curves(
 ) -> None:
     """Write the tables of the test set, without curves of classes that have no test documents.
 
+    Of many classes: what ``cleantune.evaluation.many_classes`` chooses.
+
     ``probabilities`` has shape (documents, classes), and so have those of ``reliability``, by
     temperature; ``predicted`` has (documents,).
     """
-    pairs = ((names[a], names[b]) for a, b in zip(labels, predicted, strict=True))
+    counts = metrics.confusion(labels, predicted, len(names))
+    row, shown = many_classes.most_confused(counts, names)
+    pairs = ((shown[row[a]], shown[row[b]]) for a, b in zip(labels, predicted, strict=True))
     write(folder / "confusion.csv", ("actual", "predicted"), pairs)
     write(folder / "roc.csv", ("series", "false_positive_rate", "true_positive_rate"), (
-        (name, *point) for k, name in enumerate(names) if 0 < (labels == k).sum() < len(labels)
-        for point in thinned(*metrics.roc_curve(labels == k, probabilities[:, k]))
+        (name, *point)
+        for name, curve in many_classes.roc_curves(labels, probabilities, names).items()
+        for point in thinned(*curve)
     ))  # fmt: skip
     write(folder / "precision_recall.csv", ("series", "recall", "precision"), (
-        (name, *point) for k, name in enumerate(names) if (labels == k).any()
-        for point in thinned(*metrics.precision_recall_curve(labels == k, probabilities[:, k]))
+        (name, *point)
+        for name, curve in many_classes.precision_recall_curves(labels, probabilities, names).items()
+        for point in thinned(*curve)
     ))  # fmt: skip
     write(folder / "reliability.csv", ("series", "confidence", "accuracy", "share"), (
         (kind, *map(float, (confidence, accuracy, share)))
@@ -58,14 +64,16 @@ def write_curves(
 
 
 def write_bars(
-    folder: Path, slices: dict[str, dict[str, Any]], accuracies: dict[str, float]
+    folder: Path, slices: dict[str, dict[str, Any]], models: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Write the accuracy of each slice and of each model."""
+    """Write the accuracy of each slice, and macro-F1 and accuracy of each model."""
     write(folder / "slices.csv", ("slice", "accuracy", "n"), (
         (f"{kind}: {name}", part["accuracy"], part["n"])
         for kind, group in slices.items() for name, part in group.items()
     ))  # fmt: skip
-    write(folder / "baselines.csv", ("model", "accuracy"), accuracies.items())
+    write(folder / "baselines.csv", ("model", "macro_f1", "accuracy"), (
+        (name, of["macro_f1"], of["accuracy"]) for name, of in models.items()
+    ))  # fmt: skip
 
 
 def read_history(path: Path) -> list[dict[str, str]]:

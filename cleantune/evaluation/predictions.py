@@ -12,7 +12,7 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation import confidence_intervals, metrics
 from cleantune.evaluation.explanations import explain
-from cleantune.evaluation.report.page import Mistake
+from cleantune.evaluation.report.findings import Mistake
 from cleantune.evaluation.threshold import DEFAULT, Decision
 from cleantune.models.classifier import Classifier
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cleantune import console
+from cleantune.data import class_tables
 from cleantune.labels import issue_types, noise_rate
 from cleantune.labels.label_scores import RELABEL_THRESHOLD, LabelScores
 
@@ -14,7 +15,7 @@ def say_unchecked(rare: list[str], folds: int, others: bool) -> None:
     """Name the classes whose labels are not checked; ``others`` tells whether any label is."""
     console.say(
         "not checked for label errors and left as they are, for they have fewer distinct documents "
-        f"than label_noise.folds: {folds}: {console.listed(rare)}"
+        f"than label_noise.folds: {folds}: {class_tables.listed(rare)}"
         + ("" if others else "\nno label is checked: fewer than two other classes are left")
     )
 
@@ -70,9 +71,9 @@ def report(
     if not reliable:
         return
     rate = scores.rate
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(present, scores.prior, strict=True))  # fmt: skip
+    shares = [f"{name} {share:.0%}" for name, share in zip(present, scores.prior, strict=True)]
     console.say(f"estimated noise rate: {rate.estimate:.1%} (95 % interval {rate.lower:.1%} to "
-                f"{rate.upper:.1%}), for the class prior {shares}; errors in ambiguous documents do not show")  # fmt: skip
+                f"{rate.upper:.1%}), for the class prior {class_tables.listed(shares)}; errors in ambiguous documents do not show")  # fmt: skip
     if scores.precision is not None:
         console.say(f"flagged labels: {flagged.sum():,}, {scores.likely.sum():,} of them with P(error) > {RELABEL_THRESHOLD}; "
                     f"mean P(error) {scores.precision:.0%} (a model's estimate, not verified)")  # fmt: skip
@@ -94,6 +95,11 @@ def show(names: list[str], given: Any, other: Any, sizes: Any) -> None:
     """Print the number of flagged labels of each class, by suggested label."""
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (given, other), 1)
+    caption = "flagged labels by given and suggested label"
     columns = ["given", "documents", *(f"→ {name}" for name in names)]
     rows = [[name, int(sizes[i]), *map(int, counts[i])] for i, name in enumerate(names)]
-    console.table("flagged labels by given and suggested label", columns, rows)
+    if class_tables.fits(columns, rows):
+        console.table(caption, columns, rows)
+    else:
+        pair = ("given", "suggested", "flagged", "documents given")
+        class_tables.print_pairs(caption, pair, names, counts, sizes)

@@ -95,6 +95,8 @@ class ZeroTrainer(Trainer):
         self.options = options
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
+        self.predicted: list[int] = []  # on validation, by the last evaluated model
+        self.best_predicted: list[int] = []  # by the best
         self.before: dict[str, float] = {}  # training
         self.stop = StopRequest()
         self.bar: console.Bar | None = None
@@ -112,6 +114,7 @@ class ZeroTrainer(Trainer):
             self.history, self.best, self.before = (
                 record[k] for k in ("history", "best", "before")
             )
+            self.best_predicted = record.get("best_predicted", [])  # earlier versions had none
             console.say(f"resuming from the checkpoint of step {self.history[-1]['step']}")
         total = int(self.steps_per_epoch * self.args.num_train_epochs)
         try:
@@ -259,6 +262,7 @@ class ZeroTrainer(Trainer):
         better = not self.best or self.selection_metric(measured) > self.selection_metric(self.best)
         if better:
             self.best = {"epoch": epoch, "step": self.state.global_step, **measured}
+            self.best_predicted = self.predicted
             self._keep_best()
         losses = [past["loss"] for past in self.history[-self.steps_per_epoch :]]
         console.say(
@@ -277,6 +281,7 @@ class ZeroTrainer(Trainer):
         """Return the loss and the metrics of the model on validation as it is now."""
         logits = self.predict_all()
         labels = self.validation.labels
+        self.predicted = logits.argmax(axis=1).tolist()
         loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
         return {"loss": loss.item(), **self.validation_metrics(logits, labels)}
 
@@ -357,7 +362,8 @@ class ZeroTrainer(Trainer):
             self._save_rng_state(str(folder))
             if ranks.rank() == 0:
                 self.state.save_to_json(str(folder / "trainer_state.json"))
-                record = {"history": self.history, "best": self.best, "before": self.before}
+                record = {"history": self.history, "best": self.best, "before": self.before,
+                          "best_predicted": self.best_predicted}  # fmt: skip
                 (folder / "history.json").write_text(json.dumps(record))
         # Asked again: a signal may have come since the step's exchange, as during an evaluation.
         self.stop.raise_if_stopped(

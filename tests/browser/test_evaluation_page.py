@@ -3,13 +3,17 @@
 Needs Chromium (Debian's package ``chromium``); skipped, and saying so, where there is none.
 """
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, Request, sync_playwright
 
+from cleantune.evaluation import many_classes, metrics
+from cleantune.evaluation.report import charts
 from tests import evaluated
 
 pytestmark = pytest.mark.browser
@@ -95,6 +99,52 @@ def test_text_stands_out_from_its_ground_in_charts_too(page):
     for colour in colours[:2]:
         light, dark = sorted((luminance(colour), ground), reverse=True)
         assert (light + 0.05) / (dark + 0.05) > 4.5
+
+
+WIDE = 1280  # pixels
+MANY = [f"why_is_my_payment_{k:03}_declined_by_the_bank" for k in range(77)]
+
+
+@pytest.mark.parametrize("classes", [2, 13, 77])
+def test_the_charts_of_many_classes_are_legible(tmp_path, classes):
+    """No two labels of the matrix overlap, and a legend covers no curve."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), 20)
+    scores = metrics.softmax(rng.normal(0, 1, (len(labels), classes)) + 2 * np.eye(classes)[labels])
+    names = MANY[:classes]
+    counts = metrics.confusion(labels, scores.argmax(axis=1), classes)
+    rows, shown = many_classes.most_confused(counts, names)
+    svgs = [charts.confusion(many_classes.grouped(counts, rows), shown, shares=False)]
+    for curves in (many_classes.roc_curves, many_classes.precision_recall_curves):
+        lines = {n: (x.tolist(), y.tolist()) for n, (x, y) in curves(labels, scores, names).items()}
+        svgs.append(charts.curves(curves.__name__, "Curves", lines, ("x", "y")))
+    css = (Path(charts.__file__).parent / "page.css").read_text()
+    figures = "".join(f"<figure>{svg}</figure>" for svg in svgs)
+    path = tmp_path / "page.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><style>{css}</style><body>{figures}")
+    assert sum(map(len, svgs)) < 400_000
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDE, "height": 900})
+        page.goto(path.as_uri())
+        matrix, *curves_shown = page.locator("svg").all()
+        ticks = matrix.locator("g[id^=ytick_] text").all()
+        boxes = [tick.bounding_box() for tick in ticks]
+        assert len(boxes) == len(shown)
+        tops = sorted((box["y"], box["y"] + box["height"]) for box in boxes if box)
+        assert all(bottom <= top + 1 for (_, bottom), (top, _) in itertools.pairwise(tops))
+        assert min(bottom - top for top, bottom in tops) >= 10  # pixels of a line of text
+        for svg in curves_shown:
+            legend = svg.locator("g[id^=legend_]").bounding_box()
+            plot = svg.locator(
+                "g[id=axes_1] g[id=patch_2], g[id=axes_1] g[id=patch_1]"
+            ).first.bounding_box()
+            assert legend and plot
+            assert legend["y"] >= plot["y"] + plot["height"]
+        browser.close()
 
 
 def test_the_model_card_carries_names_without_their_markup(report):

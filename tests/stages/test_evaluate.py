@@ -136,6 +136,62 @@ def test_headline_metrics_are_the_ones_promised_and_those_of_the_model(project):
     assert found["accuracy"] > 0.5, "the model learned nothing: nothing here is tested"
 
 
+def test_macro_f1_leads_and_the_corpus_has_its_own_name(project, capsys):
+    source = files.read_json(tables.SOURCE) | {"dataset": "custom"}
+    files.write_json(tables.SOURCE, source | {"files": {"train": {"name": "my/tickets.csv.gz"}}})
+    evaluate.main()
+    said = capsys.readouterr().out
+    page, card = (
+        (project / "reports" / p).read_text() for p in ("evaluation.html", "model_card.md")
+    )
+    for text in (said.lower().replace("_", "-"), page.lower(), card.lower()):
+        assert 0 < text.index("macro-f1") < text.index("accuracy", text.index("macro-f1"))
+        assert "custom" not in text
+    assert "<h1>Evaluation of the tickets classifier</h1>" in page
+    assert card.splitlines()[6] == "# tickets classifier"
+    against = json.loads((project / "metrics/baselines.json").read_text())["tfidf"]
+    low, high = (100 * end for end in against["model_ahead_by"]["macro_f1"])
+    assert f"{low:+.1f} to {high:+.1f}" in said
+    assert f"| {low:.2f} to {high:.2f} |" in card
+
+
+def test_where_the_result_is_bad_is_said_last_and_on_top_of_page_and_card(project, capsys):
+    path = project / "models/finetuned/model.safetensors"
+    weights = load_file(path)
+    weights["classifier.bias"] += torch.tensor([9.0, 9.0, -99.0])  # "Biz" is never predicted
+    save_file(weights, path, {"format": "pt"})
+    tokens = {"documents": 60, "tokens": 900, "unknown_tokens": 90, "truncated": 45,
+              "unread_share": 0.5}  # fmt: skip
+    files.write_json(tables.TOKENS / "summary.json", {"test": tokens})
+    evaluate.main()
+    said = [part.replace("\n", " ") for part in capsys.readouterr().out.split("warning: ")][1:]
+    missed = r"Biz <b>&amp;</b> \(0 of \d+ found\) is never predicted on test"
+    assert re.match(missed, said[0])
+    assert said[1].startswith("worse than ")
+    assert [part.split(" of ")[0] for part in said[2:]] == ["10%", "45"]
+    page, card = (
+        (project / "reports" / p).read_text() for p in ("evaluation.html", "model_card.md")
+    )
+    top = page[: page.index("<dl")]
+    assert "Biz &lt;b&gt;&amp;amp;&lt;/b&gt; (0 of" in top
+    assert top.count("<li>") == len(said)
+    assert card.index("45 of 60 documents of test") < card.index("## Results on")
+
+
+def test_a_model_with_nothing_wrong_has_no_warnings(project, capsys):
+    evaluate.main()
+    assert "warning" not in capsys.readouterr().out
+    assert "Warnings" not in (project / "reports/evaluation.html").read_text()
+
+
+def test_the_confusions_in_the_metrics_are_those_of_the_predictions(project):
+    classes = json.loads((project / "metrics/classes.json").read_text())
+    confusion = pd.read_csv(project / "metrics/plots/confusion.csv")
+    for name in evaluated.NAMES:
+        own = confusion[confusion["actual"] == name]["predicted"]
+        assert classes[name]["predicted_as"] == own.value_counts().to_dict()
+
+
 def _without(project: Path, label: int) -> None:
     """Take the documents of a class out of test, and out of all that is said of them."""
     test = tables.read_table(tables.CLEAN / "test.parquet")
@@ -158,6 +214,7 @@ def test_classes_without_test_documents_and_copies_are_told_and_taken_for_what_t
     evaluate.main()
     read = {p.stem: json.loads(p.read_text()) for p in (project / "metrics").glob("*.json")}
     classes, figures = read["classes"], read["test"]
+    assert classes["Sports"].pop("predicted_as") == {}
     assert classes["Sports"] == {"n": 0} | dict.fromkeys(list(classes["Sports"])[1:])
     assert classes["(macro)"]["classes"] == 2
     for name in ("precision", "recall", "f1"):
@@ -174,7 +231,7 @@ def test_classes_without_test_documents_and_copies_are_told_and_taken_for_what_t
     page, card = (
         (project / "reports" / p).read_text() for p in ("evaluation.html", "model_card.md")
     )
-    assert re.search("<td>Sports</td><td>0</td>" + "<td>–</td>" * 5, page)
+    assert re.search('<td class="name">Sports</td><td>0</td>' + "<td>–</td>" * 5, page)
     assert "| Sports | 0 | – | – | – | – |" in card
     for text in (page, card, capsys.readouterr().out):
         said = " ".join(text.split())
@@ -249,7 +306,7 @@ def test_the_page_counts_the_documents_that_were_learned_from(project):
     assert f"The {len(learned)} documents of train and validation" in text
     for k, name in enumerate(evaluated.NAMES[:2]):
         count = (learned["label"] == k).sum()
-        assert re.search(rf"<td>{name}</td><td>{count}</td><td>60</td>", text), name
+        assert re.search(rf'<td class="name">{name}</td><td>{count}</td><td>60</td>', text), name
 
 
 def test_frequent_words_agencies_and_duplicates_on_the_page_are_those_of_the_documents(project):

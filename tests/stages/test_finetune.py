@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from cleantune import files
+from cleantune.data import tables
 from cleantune.distributed import ranks
 from cleantune.errors import UserError
 from cleantune.labels import fine_tuned_label_model
@@ -321,7 +323,39 @@ def test_training_goes_on_while_the_loss_falls_though_no_class_is_told_apart_yet
     assert falling == sorted(falling, reverse=True)
     assert len(judged) == 5
     steps = len(tiny.history(folder))
-    assert f"note: only {steps} optimizer steps; epochs={math.ceil(500 / steps)} " in run.output
+    advised = f"epochs={math.ceil(500 / steps)} would make at least 100"
+    assert f"note: only {steps} optimizer steps for 3 classes; {advised}" in " ".join(
+        run.output.split()
+    )
+
+
+def test_the_last_lines_say_where_the_model_is_bad_after_a_resume_too(
+    folder, runner, tmp_path_factory
+):
+    path = folder / tables.TOKENS / "train.parquet"
+    table = tables.read_table(path)
+    last = table.index[table["label"] == 2]
+    table.loc[last[3:], "label"] = 0  # three documents of the last class are left
+    tables.write_table(path, table, tuple(table.columns))
+    tiny.set_params(folder, lr=0.5, epochs=3)  # too high: the first epoch is the best
+    killed = tmp_path_factory.mktemp("killed")
+    shutil.copytree(folder, killed, dirs_exist_ok=True)
+
+    def warnings(output: str) -> list[str]:
+        *_, end = " ".join(output.split()).partition("wrote models/finetuned")
+        return end.split(" warning: ")[1:]
+
+    said = warnings(runner.start(folder).output)
+    assert re.match(
+        r"all 21 predictions on validation are |Sci/Tech \(0 of \d+ found\) is never", said[0]
+    )
+    assert said[-1].startswith("1 of 3 classes has fewer than 10 training documents (Sci/Tech 3)")
+    at_an_epochs_end = {"AT": str(2 * STEPS // 2)}
+    run = runner.start(killed, before="kill_after_checkpoint", environment=at_an_epochs_end)
+    assert run.statuses == [-9], run.output
+    again = runner.start(killed).output
+    assert "resuming from the checkpoint" in again
+    assert warnings(again) == said
 
 
 def test_training_stops_early_and_the_best_epoch_is_kept(folder, runner):

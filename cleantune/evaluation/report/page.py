@@ -5,7 +5,7 @@ Content-Security-Policy forbids every script, so that no document can run code.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ import numpy as np
 from markupsafe import Markup
 
 from cleantune import files
-from cleantune.evaluation import metrics, plot_tables
+from cleantune.data import class_tables, tables
+from cleantune.evaluation import many_classes
 from cleantune.evaluation.confidence_intervals import MIN_DOCUMENTS, Interval
 from cleantune.evaluation.explanations import Explanation
-from cleantune.evaluation.report import charts
+from cleantune.evaluation.report import drawn
+from cleantune.evaluation.report.findings import Findings, Mistake
 
 PAGE = Path("reports/evaluation.html")
 CARD = Path("reports/model_card.md")
 TEMPLATES = Path(__file__).parent
 HEADLINE = (
-    ("accuracy", "Accuracy"), ("macro_f1", "Macro-F1"), ("macro_precision", "Macro precision"),
+    ("macro_f1", "Macro-F1"), ("accuracy", "Accuracy"), ("macro_precision", "Macro precision"),
     ("macro_recall", "Macro recall"), ("roc_auc_ovr", "ROC-AUC, one-vs-rest"),
     ("nll", "NLL, nats"), ("brier", "Brier score"), ("ece", "Calibration error (ECE)"),
 )  # fmt: skip
@@ -38,55 +40,6 @@ DROPPED = {
     "near_duplicate": "a near-duplicate of an earlier document",
 }
 """Why `clean` drops a document of train."""
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A misclassified test document."""
-
-    id: str
-    label: str
-    predicted: str
-    confidence: float
-    text: str
-    explanation: Explanation
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Everything that the report and the model card show."""
-
-    names: list[str]
-    n: int
-    copied: tuple[int, int]
-    """Test documents that are copies of one another, and their number of different texts."""
-    metrics: dict[str, float]
-    intervals: dict[str, Interval]
-    positive: dict[str, Any]
-    """Metrics of the positive class; empty with more than two classes."""
-    baselines: dict[str, Any]
-    about: dict[str, str]
-    """A description of each baseline."""
-    classes: dict[str, dict[str, float]]
-    calibration: dict[str, Any]
-    slices: dict[str, dict[str, Any]]
-    robustness: dict[str, Any]
-    seeds: dict[str, Any]
-    model: dict[str, Any]
-    """finetune's summary."""
-    source: dict[str, Any]
-    """download's."""
-    cleaning: dict[str, Any]
-    """clean's."""
-    label_noise: dict[str, Any]
-    """label_noise's; nested values are not shown."""
-    corpus: dict[str, Any]
-    """Statistics of train and validation: `cleantune.data.statistics`."""
-    sizes: dict[str, int]
-    """Documents by split."""
-    max_length: int
-    weights_sha256: str
-    """Of the evaluated model."""
 
 
 def write(
@@ -104,17 +57,21 @@ def write(
     ``labels`` and ``predicted`` have shape (documents,), ``probabilities`` and those of
     ``reliability``, by temperature, (documents, classes); ``history`` is finetune's.
     """
-    content = asdict(findings) | {"headline": HEADLINE, "limits": limits(findings), "why": DROPPED,
-                                  "min_documents": MIN_DOCUMENTS}  # fmt: skip
+    content = asdict(findings) | by_class(findings) | {
+        "headline": HEADLINE, "limits": limits(findings), "why": DROPPED, "min_documents": MIN_DOCUMENTS,
+        "few_curves": len(findings.names) > many_classes.CURVES,
+        "corpus_name": tables.corpus_name(findings.source),
+    }  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html"]), keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters |= {"markdown": markdown, "number": number, "interval": interval}
+    environment.filters |= {"markdown": markdown, "number": number, "interval": interval,
+                            "listed": class_tables.listed}  # fmt: skip
     page = environment.get_template("page.html").render(
         content,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
-        charts=_charts(findings, labels, probabilities, predicted, reliability, history, bins),
+        charts=drawn.draw(findings, labels, probabilities, predicted, reliability, history, bins),
         mistakes=[
             {"id": m.id, "label": m.label, "predicted": m.predicted, "confidence": m.confidence,
              "pieces": pieces(m.text, m.explanation)} for m in mistakes
@@ -122,6 +79,31 @@ def write(
     )  # fmt: skip
     files.write_text(PAGE, page)
     files.write_text(CARD, environment.get_template("card.md").render(content, md=markdown))
+
+
+def by_class(findings: Findings) -> dict[str, Any]:
+    """Return what the tables by class show: ``averages``, and rows by the classes' names.
+
+    ``shown`` holds captions and names: all classes, or of many the worst and the largest; then ``every``
+    has all, the worst first, and ``largest`` those whose texts are shown; else both are as they are.
+    """
+    names = findings.names
+    f1 = [findings.classes[name]["f1"] for name in names]
+    sizes = [findings.corpus["classes"][name] for name in names]
+    averages = [name for name in findings.classes if name not in names]
+    if len(names) <= class_tables.SHOWN:
+        return {"averages": averages, "shown": {"": names}, "every": [], "largest": names}
+    worst = class_tables.smallest(f1)
+    largest = class_tables.largest(sizes)
+    order = class_tables.smallest(f1, len(names))
+    every = [*order, *(k for k in range(len(names)) if k not in order)]  # without test documents
+    return {
+        "averages": averages,
+        "shown": {"The classes with the lowest F1": [names[k] for k in worst],
+                  "The largest classes": [names[k] for k in largest]},
+        "every": [names[k] for k in every],
+        "largest": [names[k] for k in class_tables.largest(sizes, drawn.LARGEST)],
+    }  # fmt: skip
 
 
 def number(value: float, form: str = "%.4f") -> str:
@@ -142,7 +124,7 @@ def markdown(value: object) -> str:
 
 def limits(findings: Findings) -> list[str]:
     """Return the limits of the model as sentences, from the metrics."""
-    listed = ", ".join(findings.names)
+    listed = class_tables.listed(findings.names)
     by_f1 = {name: f1 for name in findings.names if (f1 := findings.classes[name]["f1"]) >= 0}
     worst = min(by_f1, key=lambda name: by_f1[name])
     changed = {k: v for k, v in findings.robustness["accuracy"].items() if k != "original"}
@@ -178,107 +160,3 @@ def pieces(text: str, explanation: Explanation) -> list[dict[str, Any]]:
         {"text": rest + ("…" if len(text) > SHOWN_TEXT else ""), "side": "", "strength": 0}
     )
     return [piece for piece in result if piece["text"]]
-
-
-def _charts(
-    findings: Findings, labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray,
-    scaled: Mapping[str, np.ndarray], history: list[dict[str, str]], bins: int,
-) -> dict[str, Markup]:  # fmt: skip
-    names = findings.names
-    counts = metrics.confusion(labels, predicted, len(names))
-    against_rest = [(name, labels == k, probabilities[:, k]) for k, name in enumerate(names)
-                    if (labels == k).any()]  # fmt: skip
-    positive = findings.positive  # of two classes one ROC curve is enough: the other mirrors it
-    roc = [(n, p, s) for n, p, s in against_rest
-           if not p.all() and (not positive or n == positive["class"])]  # fmt: skip
-    loss = {
-        split: ([int(r["step"]) for r in history if r[column]],
-                [float(r[column]) for r in history if r[column]])
-        for split, column in (("train", "loss"), ("validation", "validation_loss"))
-    }  # fmt: skip
-    scored = [r for r in history if r["validation_macro_f1"]]
-    f1 = [int(r["step"]) for r in scored], [float(r["validation_macro_f1"]) for r in scored]
-    reliability = {}
-    for kind, values in scaled.items():
-        share, confidence, accuracy = metrics.reliability(labels, values, predicted, bins)
-        reliability[kind] = confidence[share > 0].tolist(), accuracy[share > 0].tolist()
-    accuracies = {name: b["accuracy"] for name, b in findings.baselines.items()}
-    drawn = {
-        "baselines": charts.bars(
-            "baselines", "Test accuracy of each model",
-            accuracies | {"fine-tuned": findings.metrics["accuracy"]}, "accuracy",
-            {"fine-tuned": findings.intervals["accuracy"]},
-        ),
-        "confusion": charts.confusion(counts, names, shares=False),
-        "confusion_shares": charts.confusion(counts, names, shares=True),
-        "roc": charts.curves(
-            "roc", "ROC curves", {n: _thinned(*metrics.roc_curve(p, s)) for n, p, s in roc},
-            ("false positive rate", "true positive rate"), diagonal=True,
-            point=(f"threshold {positive['threshold']:.3f}", positive["false_positive_rate"],
-                   positive["recall"]) if positive and roc else None,
-        ),
-        "precision_recall": charts.curves(
-            "precision-recall", "Precision-recall curves",
-            {n: _thinned(*metrics.precision_recall_curve(p, s)) for n, p, s in against_rest},
-            ("recall", "precision"),
-        ),
-        "reliability": charts.curves(
-            "reliability", "Reliability diagram", reliability,
-            ("mean confidence", "accuracy"), diagonal=True, markers=True,
-        ),
-        "loss": charts.curves("loss", "Loss by step", loss, ("optimizer step", "cross-entropy, nats")),
-        "f1": charts.curves("f1", "Macro-F1 on validation by step", {"macro-F1": f1},
-                            ("optimizer step", "macro-F1"), markers=True),
-        "slices": charts.bars("slices", "Accuracy by slice", {
-            f"{kind}: {name} ({part['n']:,})": part["accuracy"]
-            for kind, group in findings.slices.items() for name, part in group.items()
-        }, "accuracy", {
-            f"{kind}: {name} ({part['n']:,})": part["interval"]
-            for kind, group in findings.slices.items() for name, part in group.items()
-        }),
-        "robustness": charts.bars("robustness", "Accuracy on perturbed texts",
-                                  findings.robustness["accuracy"], "accuracy",
-                                  findings.robustness["intervals"]),
-        "classes": charts.bars("classes", "Share of each class", {
-            f"{name} ({count:,})": count / findings.corpus["documents"]
-            for name, count in findings.corpus["classes"].items()
-        }, "share of train and validation"),
-    }  # fmt: skip
-    for unit, spread in findings.corpus["length_shares"].items():
-        drawn[f"lengths in {unit}"] = charts.curves(
-            f"lengths-in-{unit}", f"Documents by their length in {unit}",
-            {name: (spread["middles"], shares) for name, shares in spread["shares"].items()},
-            (unit, "share of the class"),
-        )  # fmt: skip
-    frequent = {name: of["frequent"] for name, of in findings.corpus["phrases"].items()}
-    most = max((share for shares in frequent.values() for share in shares.values()), default=0.0)
-    for k, (name, shares) in enumerate(frequent.items()):
-        if shares:
-            drawn[f"frequent in {name}"] = charts.words(
-                f"frequent-{k}", f"Most frequent words in {name}", shares, k, most
-            )
-    agencies = {agency["name"]: agency["by_class"] for agency in findings.corpus["agencies"]}
-    if agencies:
-        drawn["agencies"] = charts.stacked(
-            "agencies", "Agencies and places by class", agencies, names, "documents"
-        )
-    flipped = findings.robustness["tfidf_by_share_of_flipped_labels"]
-    if flipped:
-        line = {"tfidf": ([float(share) for share in flipped], list(flipped.values()))}
-        drawn["flipped"] = charts.curves(
-            "flipped", "Accuracy of TF-IDF by share of flipped labels", line,
-            ("share of training labels flipped", "accuracy"), markers=True,
-        )  # fmt: skip
-    if positive:
-        curves = {name: np.array(points).T for name, points in positive["curve"].items()}
-        lines = {name: (x.tolist(), y.tolist()) for name, (x, y) in curves.items()}
-        drawn["threshold"] = charts.curves(
-            "threshold", "Precision, recall and F1 by threshold", lines,
-            ("threshold", f"{positive['class']}, on validation"),
-        )  # fmt: skip
-    return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704 drawn by charts, names escaped
-
-
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[list[float], list[float]]:
-    points = plot_tables.thinned(x, y)
-    return [a for a, _ in points], [b for _, b in points]
