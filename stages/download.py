@@ -11,31 +11,21 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import records, tables
+from cleantune.data import tables
+from cleantune.data.documents import Document
+from cleantune.data.reading import read_documents, with_format
 from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
 from cleantune.errors import UserError
 from cleantune.params.read import read_params
 
 PARAMS = ("dataset", "datasets")
-SPLITS = ("train", "test")
+SPLITS = ("train", "validation", "test")
 ID_DIGITS = 16  # hexadecimal: two of a million documents share them with probability 3e-8
-
-
-class Document(NamedTuple):
-    """One row of a file."""
-
-    number: int
-    """From 1, without the header."""
-    where: str
-    label: str
-    title: str
-    text: str
 
 
 def main() -> None:
@@ -52,7 +42,8 @@ def main() -> None:
     source = from_hub_or_files(params.dataset, dataset)
 
     # Read
-    rows = {split: _documents(source, split) for split in source.paths}
+    read = {split: _documents(source, split) for split in source.paths}
+    rows = {split: found for split, (found, _) in read.items()}
     if "test" not in rows:
         rows = _divided(rows["train"], dataset.test_share, source.names["train"])
 
@@ -64,18 +55,28 @@ def main() -> None:
             f"{source.names['train']} has one class only ({', '.join(classes)}); a classifier "
             f"needs two. Check datasets.{params.dataset}.columns.label in params.yaml."
         )
-    splits = {s: _table(s, rows[s], labels, classes, params.dataset) for s in SPLITS}
+    columns = (
+        *tables.TEXT_COLUMNS,
+        *(f"{tables.METADATA}{name}" for name in source.reading.columns.metadata),
+    )
+    splits = {
+        split: _with_metadata(_table(split, rows[split], labels, classes, params.dataset), rows[split], columns)
+        for split in SPLITS if split in rows
+    }  # fmt: skip
 
     # Write
     with files.atomic_folder(tables.RAW) as part:
         for split, table in splits.items():
-            tables.write_table(part / f"{split}.parquet", table, tables.TEXT_COLUMNS)
+            tables.write_table(part / f"{split}.parquet", table, columns)
         origin = {
             "dataset": params.dataset,
             "labels": classes,
             "licence": dataset.licence,
             "source": source.kind,
-            "files": {split: _described(source, split, len(splits[split])) for split in SPLITS},
+            "files": {
+                split: _described(source, split, rows[split], read.get(split, ([], {}))[1])
+                for split in splits
+            },
         }
         files.write_json(part / tables.SOURCE.name, origin)
     shutil.rmtree(UNFINISHED, ignore_errors=True)
@@ -83,37 +84,48 @@ def main() -> None:
     counts = {split: table["label"].value_counts() for split, table in splits.items()}
     console.table(
         f"{params.dataset}, licence: {dataset.licence}",
-        ("class", *SPLITS),
-        [(name, *(int(counts[s].get(i, 0)) for s in SPLITS)) for i, name in enumerate(classes)]
-        + [("all", *(len(splits[s]) for s in SPLITS))],
+        ("class", *splits),
+        [(name, *(int(counts[s].get(i, 0)) for s in splits)) for i, name in enumerate(classes)]
+        + [("all", *(len(splits[s]) for s in splits))],
     )
+    for split, (_, left_out) in read.items():
+        for reason, count in left_out.items():
+            console.say(f"{source.names[split]}: {count:,} rows left out, {reason}")
     console.outputs(tables.RAW)
 
 
-def _described(source: Source, split: str, count: int) -> dict[str, object]:
+def _described(
+    source: Source, split: str, rows: list[Document], left_out: dict[str, int]
+) -> dict[str, object]:
     """Return what source.json says of a split."""
     file = split if split in source.paths else "train"
     name = source.names[file]
+    empty = sum(not row.text.strip() and not row.title.strip() for row in rows)
     return {
         # The path on one machine is nobody else's business, and would differ between equal runs.
         "name": Path(name).name if Path(name).is_absolute() else name,
         "sha256": files.sha256(source.paths[file]),
-        "rows": count,
+        "rows": len(rows),
+        **({"part": source.parts[file]} if source.parts[file] else {}),
+        **({"empty_texts": empty} if empty else {}),
+        **({"left_out": left_out} if left_out else {}),
     }
 
 
-def _documents(source: Source, split: str) -> list[Document]:
-    columns, name = source.columns, source.names[split]
-    layout = records.format_of(urlsplit(name).path) if source.format == "auto" else source.format
-    wanted = [columns.label, columns.text, *([columns.title] if columns.title else [])]
-    rows = records.read_records(source.paths[split], layout, wanted, source.header, name)
-    found = [
-        Document(number, where, label.strip(), "".join(title), text)
-        for number, (where, (label, text, *title)) in enumerate(rows, 1)
-    ]
-    if not found:
-        raise UserError(f"{name} holds no rows. Put the corpus there, or correct the path.")
-    return found
+def _documents(source: Source, split: str) -> tuple[list[Document], dict[str, int]]:
+    """Return the documents of a split's file, and how many rows were left out for which reason."""
+    name = source.names[split]
+    how = with_format(source.reading, urlsplit(name).path)
+    return read_documents(source.paths[split], how, source.parts[split], name)
+
+
+def _with_metadata(
+    table: pd.DataFrame, rows: list[Document], columns: tuple[str, ...]
+) -> pd.DataFrame:
+    """Add the columns of the entry that only travel with the documents."""
+    for i, column in enumerate(columns[len(tables.TEXT_COLUMNS) :]):
+        table[column] = [row.metadata[i] for row in rows]
+    return table
 
 
 def _divided(rows: list[Document], share: float, name: str) -> dict[str, list[Document]]:

@@ -25,6 +25,8 @@ TEXT_COLUMNS = ("id", "title", "text", "label")
 (``train-9f86d081884c7d65``), ``title`` may be empty, ``label`` counts from 0 in the order of
 ``label_names()``."""
 
+METADATA = "metadata."  # before the name of a column that travels with the documents, as text
+
 TYPES = {
     "id": pa.string(),
     "title": pa.string(),
@@ -55,13 +57,17 @@ TYPES = {
 def write_table(path: Path, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
     """Write ``columns`` of ``table``, in that order, as Parquet with the types of ``TYPES``.
 
-    A column that ``TYPES`` does not list is written as float64. The bytes depend on nothing but
+    A column that ``TYPES`` does not list is written as float64, one of metadata as text. The bytes depend on nothing but
     the values: no index, no pandas metadata, one row group per million rows.
     """
-    schema = pa.schema([(name, TYPES.get(name, pa.float64())) for name in columns])
+    schema = pa.schema([(name, _type(name)) for name in columns])
     rows = pa.Table.from_pandas(table[list(columns)], schema=schema, preserve_index=False)
     with files.atomic_file(path) as part:
         pq.write_table(rows.replace_schema_metadata(None), part, row_group_size=1_000_000)
+
+
+def _type(column: str) -> pa.DataType:
+    return pa.string() if column.startswith(METADATA) else TYPES.get(column, pa.float64())
 
 
 def read_table(path: Path, columns: tuple[str, ...] | None = None) -> pd.DataFrame:

@@ -256,7 +256,11 @@ def parquet(table: pa.Table) -> bytes:
         ("t.csv", GOOD + b'"ham","x"\n', r"t\.csv, row 3 \(line 4\): 2 fields where 3 .*fix"),
         ("t.csv", GOOD + b'"ham","a\nb","c"d"\n', r"t\.csv, line 4: not CSV .*fix that line"),
         ("t.csv", GOOD + b'"ham","a,b\n', r"t\.csv, line 4: not CSV \(unexpected end of data\)"),
-        ("t.csv", GOOD + b"ham,,caf\xe9\n", r"t\.csv, line 4: byte 0xe9 at .*not UTF-8\. Convert"),
+        (
+            "t.csv",
+            GOOD + b"ham,,caf\xe9\n",
+            r"t\.csv, line 4: byte 0xe9 at .*not UTF-8\. Set `encoding`",
+        ),
         ("t.csv", GOOD + b",,x\n", r"t\.csv, row 3 \(line 4\): the label is empty\. Fill it in"),
         ("t.csv", as_csv(PLAIN[:1]), r"t\.csv has one class only \(ham\).*columns\.label"),
         ("t.txt", GOOD, r"t\.txt: the ending '\.txt' is not one of .*Rename"),
@@ -264,7 +268,7 @@ def parquet(table: pa.Table) -> bytes:
         (
             "t.jsonl",
             as_jsonl(PLAIN) + b"{",
-            r"t\.jsonl, row 3 \(line 3\): not JSON .*Mend the line",
+            r"t\.jsonl, row 3 \(line 3\): not JSON .*Fix the line",
         ),
         ("t.jsonl", b"[" * 100_000, r"t\.jsonl, row 1 \(line 1\): not JSON"),
         ("t.jsonl", b"[1]\n", r"t\.jsonl, row 1 \(line 1\): not a JSON object"),
