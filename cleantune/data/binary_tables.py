@@ -80,4 +80,9 @@ def as_text(value: Any, where: str, column: str) -> str:
         value = int(value)  # a column of whole numbers with a gap is stored as floats
     if isinstance(value, list | dict | tuple):
         raise UserError(f"{where}: column {column} holds a {type(value).__name__}, not text.")
-    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -11,189 +11,30 @@ from cleantune.errors import UserError
 NONE = "none"  # as a name on the command line: no such column
 
 # The names that columns of labelled files have, the most telling first.
-LABELS = [
-    "label",
-    "label_text",
-    "label_name",
-    "label_str",
-    "labels",
-    "class",
-    "sentiment",
-    "category",
-    "intent",
-    "target",
-    "emotion",
-    "topic",
-    "classification",
-    "polarity",
-    "class_name",
-    "tag",
-    "stance",
-    "toxic",
-    "spam",
-    "is_spam",
-    "sarcasm",
-    "hate",
-    "sarcastic",
-    "y",
-    "v1",
-    "type",
-    "rating",
-    "stars",
-    "score",
-    "genre",
-    "language",
-    "lang",
-    "kind",
-    "verdict",
-    "outcome",
-    "humor",
-    "标签",
-    "类别",
-    "分类",
-    "情感",
-    "标注",
-    "类型",
-    "類別",
-    "標籤",
-    "etiket",
-    "kategori",
-    "durum",
-    "sınıf",
-    "duygu",
-    "klasse",
-    "kategorie",
-    "bewertung_label",
-    "etiqueta",
-    "clase",
-    "categoría",
-    "categoria",
-    "sentimiento",
-    "étiquette",
-    "classe",
-    "catégorie",
-    "polarité",
-    "rótulo",
-    "rotulo",
-    "sentimento",
-    "etichetta",
-    "метка",
-    "класс",
-    "категория",
-    "тональность",
-    "ラベル",
-    "カテゴリ",
-    "クラス",
-    "라벨",
-    "레이블",
-    "분류",
-    "التصنيف",
-    "الفئة",
-    "kelas",
-    "nhãn",
-]
-TEXTS = [
-    "text",
-    "content",
-    "sentence",
-    "review",
-    "comment",
-    "message",
-    "tweet",
-    "body",
-    "utterance",
-    "question",
-    "query",
-    "document",
-    "post",
-    "sms",
-    "review_text",
-    "reviewtext",
-    "comment_text",
-    "clean_text",
-    "full_text",
-    "abstract",
-    "description",
-    "article",
-    "headline",
-    "title",
-    "phrase",
-    "news",
-    "statement",
-    "transcript",
-    "resume",
-    "resume_str",
-    "input",
-    "lyrics",
-    "complaint",
-    "feedback",
-    "v2",
-    "x",
-    "文本",
-    "评论",
-    "内容",
-    "正文",
-    "句子",
-    "文章",
-    "評論",
-    "內容",
-    "metin",
-    "yorum",
-    "görüş",
-    "cümle",
-    "kommentar",
-    "satz",
-    "beitrag",
-    "texto",
-    "comentario",
-    "reseña",
-    "mensaje",
-    "texte",
-    "avis",
-    "commentaire",
-    "comentário",
-    "avaliação",
-    "testo",
-    "recensione",
-    "commento",
-    "текст",
-    "отзыв",
-    "комментарий",
-    "сообщение",
-    "テキスト",
-    "本文",
-    "レビュー",
-    "텍스트",
-    "내용",
-    "리뷰",
-    "النص",
-    "نص",
-    "تعليق",
-    "teks",
-    "ulasan",
-    "komentar",
-]
-TITLES = [
-    "title",
-    "headline",
-    "subject",
-    "summary",
-    "heading",
-    "başlık",
-    "titel",
-    "titre",
-    "título",
-    "titolo",
-    "标题",
-    "標題",
-    "заголовок",
-    "タイトル",
-    "제목",
-]
+_LABELS = """
+label label_text label_name label_str labels class sentiment category intent target emotion topic
+classification polarity class_name tag stance toxic spam is_spam sarcasm hate sarcastic y v1 type
+rating stars score genre language lang kind verdict outcome humor 标签 类别 分类 情感 标注 类型 類別 標籤 etiket
+kategori durum sınıf duygu klasse kategorie bewertung_label etiqueta clase categoría categoria
+sentimiento étiquette classe catégorie polarité rótulo rotulo sentimento etichetta метка класс
+категория тональность ラベル カテゴリ クラス 라벨 레이블 분류 التصنيف الفئة kelas nhãn
+"""
+_TEXTS = """
+text content sentence review comment message tweet body utterance question query document post sms
+review_text reviewtext comment_text clean_text full_text abstract description article headline title
+phrase news statement transcript resume resume_str input lyrics complaint feedback v2 x 文本 评论 内容 正文
+句子 文章 評論 內容 metin yorum görüş cümle kommentar satz beitrag texto comentario reseña mensaje texte
+avis commentaire comentário avaliação testo recensione commento текст отзыв комментарий сообщение
+テキスト 本文 レビュー 텍스트 내용 리뷰 النص نص تعليق teks ulasan komentar
+"""
+_TITLES = """
+title headline subject summary heading başlık titel titre título titolo 标题 標題 заголовок タイトル 제목
+"""
+LABELS, TEXTS, TITLES = (tuple(names.split()) for names in (_LABELS, _TEXTS, _TITLES))
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no"}
 CLASSES = 1000  # more are no classes
 WHOLE = re.compile(r"-?\d+(\.0+)?")
-_NUMBER = re.compile(r"-?\d+([.,]\d+)?(e-?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?", re.IGNORECASE)
 _PARTS = re.compile(r"[^\W_]+")
 _DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")  # scripts without blanks
 
@@ -261,6 +102,8 @@ def describe(rows: Sequence[dict[str, Any]]) -> dict[str, Column]:
 
 
 def _shown(cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell.strip()
     if isinstance(cell, list | tuple):
         return "|".join(_shown(one) for one in cell)
     return str(cell) if isinstance(cell, dict) else as_text(cell, "", "").strip()
@@ -332,11 +175,16 @@ def _label(
         return rare[0], []
     if len(able) == 1:
         return able[0].name, []
-    listed = ", ".join(f"{c.name} ({len(c.counts):,} values)" for c in (able or columns.values()))
+    shown = able or list(columns.values())
+    listed = "\n".join(f"  --label {c.name:<12} {_values(c)}" for c in shown[:12])
     what = "several columns may be the label" if able else "no column looks like a label"
-    raise UserError(
-        f"{what}: {listed[:600]}. Name it: --label {able[0].name if able else 'COLUMN'}"
-    )
+    raise UserError(f"{what}:\n{listed}\nChoose one and give its flag.")
+
+
+def _values(column: Column) -> str:
+    common = ", ".join(value[:20] for value, _ in column.counts.most_common(4))
+    more = ", ..." if len(column.counts) > 4 else ""
+    return f"{len(column.counts):,} values: {common}{more}"
 
 
 def _flags_message(flags: list[str], columns: dict[str, Column]) -> str:

@@ -18,7 +18,7 @@ from cleantune.errors import UserError
 # What people's files are written in, the commonest first; of equal readings the first is taken.
 CANDIDATES = ("cp1252", "gb18030", "cp932", "big5hkscs", "cp949", "euc_jp", "cp1251", "cp1250", "cp1254",
               "cp1253", "cp1256", "cp1255", "cp874", "koi8_r", "cp1257", "iso8859_2", "mac_roman", "cp866",
-              "cp850", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_8")  # fmt: skip
+              "cp850", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_8", "iso8859_1")  # fmt: skip
 NAMES = {"cp1252": "Windows-1252", "gb18030": "GB18030 (GBK)", "cp932": "Shift JIS", "big5hkscs": "Big5",
          "cp949": "EUC-KR", "euc_jp": "EUC-JP", "utf-8": "UTF-8", "utf-16": "UTF-16",
          **{f"cp125{i}": f"Windows-125{i}" for i in (0, 1, 3, 4, 5, 6, 7)}}  # fmt: skip
@@ -134,9 +134,11 @@ def _ranked(sample: bytes, possible: list[str]) -> list[str]:
     if "cp949" in likely and "gb18030" in likely:
         return ["cp949"]  # Korean uses a part of the bytes that Chinese uses; seldom the reverse
     words = re.findall(rb"[a-z]+", sample.lower())
-    if "cp1252" in likely and sum(word in WESTERN for word in words) > 0.04 * len(words):
-        return ["cp1252"]
-    return likely or (["cp1252"] if scores.get("cp1252", 0.0) >= best > 0.6 else [])
+    western = sum(word in WESTERN for word in words) > 0.04 * len(words)
+    if western and (not likely or "cp1252" in likely):
+        # Where nothing fits, the few letters beyond ASCII are damaged; the others are the same in all.
+        return next(([e] for e in ("cp1252", "iso8859_1") if e in possible), likely)
+    return likely
 
 
 def explained(text: str) -> float:

@@ -24,7 +24,7 @@ from cleantune.data.records import Layout
 from cleantune.data.splits import Piece
 from cleantune.errors import UserError
 
-SAMPLE = 20_000  # rows, from all of the file, by which columns are chosen
+SAMPLE = 5_000  # rows, from all of the file, by which columns are chosen
 _PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 NOT_READ = {
     b"%PDF": "a PDF; save its text as CSV",
@@ -219,6 +219,10 @@ def _text(
         decided = [Decision("format", "fastText, __label__NAME before each text", "--separator")]
         return layout, decided, [row for _, row in records.parse(text, layout, None, None, name)]
     layout = separators.layout_of(text, flags.separator, layout.encoding, name)
+    if layout.separator == " " and not flags.separator:
+        decided = [Decision("format", "a label, a blank, the text on each line", "--separator")]
+        rows_ = (row for _, row in records.parse(text, layout, ["0", "1"], None, name))
+        return layout, decided, list(rows_)
     layout = layout._replace(surplus=flags.join)
     between = separators.SPOKEN.get(layout.separator or "", layout.separator)
     quotes = "" if layout.format == "csv" else ", each line a row"
@@ -249,7 +253,8 @@ def _table(
         layout.surplus is not None
     ):  # which column it is joined to is chosen later: here it is left out
         fields = [row[:width] for row in fields]
-    keys = records.named_columns(fields[0]) if header else list(map(str, range(width)))
+    keys = records.named_columns(fields[0]) if header else []
+    keys += map(str, range(len(keys), width))
     return layout, decided, [dict(zip(keys, row, strict=False)) for row in fields[header:]]
 
 

@@ -143,11 +143,14 @@ def _unquoted(field: str) -> str:
 
 
 def named_columns(fields: Sequence[Any]) -> list[str]:
-    """Return the names in a header, without the nameless columns at its end."""
-    names = ["" if field is None else str(field).strip() for field in fields]
+    """Return the names in a header, without the nameless columns at its end.
+
+    A nameless column before these is called by its position, counted from 0.
+    """
+    names = ["" if is_blank(field) else str(field).strip() for field in fields]
     while names and not names[-1]:
         names.pop()
-    return names
+    return [name or str(i) for i, name in enumerate(names)]
 
 
 def without_tail(fields: Sequence[Any], needed: int) -> list[Any]:
@@ -170,7 +173,11 @@ def _named(
     rows = iter(rows)
     names: list[str] = []
     if layout.header:
-        names = named_columns(next(rows, (1, [""]))[1])
+        first = next(rows, (1, [""]))[1]
+        names = named_columns(first)
+        # A nameless column at the end is one if it is asked for; else its fields are surplus.
+        asked = [int(column) for column in columns or () if column.isdecimal()]
+        names += map(str, range(len(names), min(len(first), max(asked, default=-1) + 1)))
         absent = [column for column in columns or () if column not in names]
         if absent:
             raise nested.no_column(name, absent, names)

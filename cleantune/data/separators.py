@@ -34,11 +34,22 @@ def layout_of(text: str, separator: str | None, encoding: str, name: str) -> Lay
         scores[candidate] = max(kinds.values()) - prose
     best = max(scores, key=lambda c: scores[c])
     if scores[best] < 0.3 and not separator:
+        if _begins_with_label(head):
+            return Layout("tsv", False, encoding, " ", " ", "1")
         raise UserError(
             f"{name} has one column only: no tab, comma, semicolon or | separates a label from the text. "
             "Name what does, if there is something: --separator X."
         )
     return Layout(_quoting(text, best, name), encoding=encoding, separator=best)
+
+
+def _begins_with_label(text: str) -> bool:
+    """Tell lines whose first word is one of a few, as in `DESC:manner How did ...`."""
+    lines = [line.split(" ", 1) for line in text.splitlines() if line.strip()]
+    first = Counter(line[0] for line in lines)
+    return 1 < len(first) <= 0.1 * len(lines) and sum(
+        len(line) == 2 for line in lines
+    ) > 0.95 * len(lines)
 
 
 def _share_in_prose(text: str, separator: str) -> float:
@@ -83,7 +94,9 @@ def has_header(rows: Sequence[Sequence[Any]]) -> tuple[bool, str]:
     known = [name for name in first if column_roles.is_known(name)]
     columns = [[str(row[i]).strip() for row in rest if i < len(row)] for i in range(len(first))]
     again = [
-        name for name, column in zip(first, columns, strict=True) if name and name in set(column)
+        name
+        for name, given, column in zip(first, rows[0], columns, strict=False)
+        if not is_blank(given) and name in column
     ]
     if known and not again:
         return True, f"the first row names {', '.join(known)}"
@@ -110,17 +123,16 @@ def _is_number(value: str) -> bool:
 
 def width(rows: Sequence[Sequence[Any]], header: bool) -> int:
     """Return how many columns a table has, without those that only some rows run on into."""
-    if header:
-        return len(named_columns(rows[0]))
-    lengths = Counter(len(without_tail(row, 1)) for row in rows)
-    return max(lengths, key=lambda n: (lengths[n], n))
+    lengths = Counter(len(without_tail(row, 1)) for row in rows[header:])
+    usual = max(lengths, key=lambda n: (lengths[n], n), default=1)
+    return max(len(named_columns(rows[0])), min(usual, len(rows[0]))) if header else usual
 
 
 def check_width(
     rows: Sequence[tuple[int, Sequence[Any]]], layout: Layout, needed: int, name: str
 ) -> None:
     """Raise ``UserError`` for rows that have more fields than the table has columns, or fewer."""
-    filled = [(i, line, row) for i, (line, row) in enumerate(rows, not layout.header)
+    filled = [(i, line, row) for i, (line, row) in enumerate(rows, 1)
               if not all(map(is_blank, row))]  # fmt: skip
     more = [(i, line, row) for i, line, row in filled if len(without_tail(row, needed)) > needed]
     if more and layout.surplus is None:
