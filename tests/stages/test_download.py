@@ -30,6 +30,7 @@ from ruamel.yaml import YAML
 from cleantune.data import fetch, tables
 from cleantune.errors import UserError
 from stages import download
+from tests import corpus_entry
 
 HOSTILE = [
     "plain",
@@ -72,19 +73,7 @@ def as_tsv(rows: Sequence[tuple[str, ...]]) -> bytes:
 
 def choose(train: object, test: object, dataset: str = "custom", **entry: Any) -> None:
     """Point params.yaml at two files: a path, or a path and the sha256 to expect."""
-    yaml = YAML()
-    content = yaml.load(Path("params.yaml").read_text())
-    content["dataset"] = dataset
-    for split, file in (("train", train), ("test", test)):
-        path, sha256 = file if isinstance(file, tuple) else (file, None)
-        entry_of_file = {"path": str(path), "sha256": sha256} if path else None
-        content["datasets"][dataset]["files"][split] = entry_of_file
-    content["datasets"][dataset] |= {
-        "columns": {"label": "label", "title": "title", "text": "text"},
-        **entry,
-    }
-    with Path("params.yaml").open("w") as out:
-        yaml.dump(content, out)
+    corpus_entry.choose(dataset, train, test, **entry)
 
 
 def put(content: bytes, name: str = "train.csv") -> str:
