@@ -122,7 +122,7 @@ def _ranked(sample: bytes, possible: list[str]) -> list[str]:
              for other in (match.encoding, *match.could_be_from_charset)}  # fmt: skip
     first: dict[str, str] = {}  # of each decoded text the commonest encoding that gives it
     for encoding in possible:
-        if encoding in named or not named:
+        if encoding in named or encoding.startswith("cp125") or not named:
             first.setdefault(sample.decode(encoding), encoding)
     scores = {encoding: explained(text) for text, encoding in first.items()}
     best = max(scores.values(), default=0.0)
