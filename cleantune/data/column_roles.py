@@ -145,6 +145,19 @@ def choose(
     return Roles(label, text, None if title == NONE else title, others)
 
 
+def choose_text(
+    columns: dict[str, Column], text: str | None, title: str | None, named: bool
+) -> tuple[str, str | None]:
+    """Return the columns of text and title of documents without labels."""
+    text, title = _given(text, columns, "--text"), _given(title, columns, "--title")
+    if text is None and len(columns) == 1:
+        text = next(iter(columns))
+    text = text or _text(columns, {title})
+    if title is None and named:
+        title = _title(columns, {text}, named)
+    return text, None if title == NONE else title
+
+
 def _given(name: str | None, columns: dict[str, Column], flag: str) -> str | None:
     if name is None or name in columns or (flag == "--title" and name == NONE):
         return name

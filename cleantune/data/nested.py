@@ -74,8 +74,8 @@ def _as_row(value: Any, columns: Sequence[str] | None, header: bool, where: str)
     if not isinstance(value, dict):
         raise UserError(f"{where}: not a JSON object. Each row must be one, in braces.")
     if columns is None:
-        return flat(value)
-    found = {column: _at(value, column) for column in columns}
+        return value
+    found = {column: at(value, column) for column in columns}
     absent = [column for column, at in found.items() if at is _ABSENT]
     if absent:
         raise no_column(where, absent, list(flat(value)))
@@ -85,13 +85,13 @@ def _as_row(value: Any, columns: Sequence[str] | None, header: bool, where: str)
 _ABSENT = object()
 
 
-def _at(value: dict[str, Any], column: str) -> Any:
+def at(value: dict[str, Any], column: str) -> Any:
     """Return the value of a column; ``a.b`` is that of ``b`` in the object ``a``."""
     if column in value:
         return value[column]
     first, _, rest = column.partition(".")
     inner = value.get(first)
-    return _at(inner, rest) if rest and isinstance(inner, dict) else _ABSENT
+    return at(inner, rest) if rest and isinstance(inner, dict) else _ABSENT
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:

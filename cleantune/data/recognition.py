@@ -49,6 +49,8 @@ class Flags:
     header: bool | None = None
     join: str | None = None
     label_separator: str | None = None
+    texts_alone: bool = False
+    """Whether a file may hold nothing but texts, to be classified."""
 
 
 class Decision(NamedTuple):
@@ -141,6 +143,20 @@ def choose_columns(found: Recognised, flags: Flags) -> Recognised:
             f"--label-separator '{separator}' keeps those with one label and leaves out the others; or name "
             "another column: --label COLUMN"
         )
+    return found
+
+
+def choose_text(found: Recognised, flags: Flags, usual: tuple[str, str | None]) -> Recognised:
+    """Choose text and title of a file whose labels do not matter.
+
+    ``usual`` are the names of these columns in the corpus that the model was trained on.
+    """
+    columns, named = found.columns, found.layout.header
+    text, title = flags.text, flags.title
+    if text is None:
+        text = usual[0] if usual[0] in columns else None
+        title = title or (usual[1] if text and usual[1] in columns else None)
+    found.text, found.title = column_roles.choose_text(columns, text, title, named)
     return found
 
 
@@ -306,7 +322,7 @@ def _json(
         header = _has_names(nested.load(text, piece.part, name))
     layout = layout._replace(header=header)
     rows = records.parse(text, layout, None, piece.part, name)
-    return layout, decided, [row for _, row in rows]
+    return layout, decided, [nested.flat(row) for _, row in rows]
 
 
 def _has_names(value: Any) -> bool:

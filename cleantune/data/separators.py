@@ -43,6 +43,27 @@ def layout_of(text: str, separator: str | None, encoding: str, name: str) -> Lay
     return Layout(_quoting(text, best, name), encoding=encoding, separator=best)
 
 
+def one_column(text: str) -> Layout | None:
+    """Return the layout of a text without columns: of one named column, or of a document a line."""
+    head = text[:HEAD]
+    first = head.lstrip().split("\n", 1)[0].strip().strip('"')
+    known = column_roles.is_known(first)
+    if (
+        known
+        or max(
+            _regularity(head, Layout(k, separator=c)) for k in ("csv", "tsv") for c in CANDIDATES
+        )
+        < REGULAR
+    ):
+        try:
+            alone = all(len(row) == 1 for _, row in fields_of(head, Layout("csv"), ""))
+        except UserError:
+            alone = False
+        if alone or not known:
+            return Layout("csv" if alone else "tsv", separator="," if alone else "\t")
+    return None
+
+
 def _begins_with_label(text: str) -> bool:
     """Tell lines whose first word is one of a few, as in `DESC:manner How did ...`."""
     lines = [line.split(" ", 1) for line in text.splitlines() if line.strip()]
