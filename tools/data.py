@@ -22,8 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 from cleantune import console, files
 from cleantune.data import fetch, splits
+from cleantune.data.layouts import Flags
 from cleantune.data.proposal import Options, Proposal, propose
-from cleantune.data.recognition import Flags
 from cleantune.data.splits import Piece
 from cleantune.errors import UserError
 from cleantune.params import entries

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cleantune import console, files
-from cleantune.data import fetch, records
+from cleantune.data import fetch, labelled_texts, records
 from cleantune.data.splits import Piece
 from cleantune.errors import UserError
 
@@ -82,7 +82,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_file():
         shutil.copyfile(source, target)
         return
-    for file in records.documents_below(source):
+    for file in labelled_texts.documents_below(source):
         inside = target / file.relative_to(source)
         inside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, inside)

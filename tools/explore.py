@@ -17,8 +17,8 @@ import pandas as pd
 
 from cleantune import console, files
 from cleantune.data import splits, tables
+from cleantune.data.layouts import Flags
 from cleantune.data.proposal import Options, propose
-from cleantune.data.recognition import Flags
 from cleantune.data.statistics import explore
 
 TOKENS = [tables.TOKENS / f"{split}.parquet" for split in ("train", "validation")]

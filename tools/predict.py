@@ -28,7 +28,7 @@ import numpy as np
 
 from cleantune import console, files
 from cleantune.data import tables
-from cleantune.data.recognition import Flags
+from cleantune.data.layouts import Flags
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from cleantune import files
 from cleantune.data import tables
 from cleantune.data.binary_tables import as_text
+from cleantune.data.layouts import Flags
 from cleantune.data.nested import at
-from cleantune.data.recognition import Flags, choose_text, layout_of
+from cleantune.data.recognition import choose_text, layout_of
 from cleantune.data.records import read_rows
 from cleantune.data.splits import pieces
 from cleantune.data.text_repair import prepare

@@ -5,37 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cleantune.data import column_names
 from cleantune.data.binary_tables import as_text
 from cleantune.errors import UserError
 
 NONE = "none"  # as a name on the command line: no such column
 
-# The names that columns of labelled files have, the most telling first.
-_LABELS = """
-label label_text label_name label_str labels class sentiment category intent target emotion topic
-classification polarity class_name tag stance toxic spam is_spam sarcasm hate sarcastic y v1 type
-rating stars score genre language lang kind verdict outcome humor 标签 类别 分类 情感 标注 类型 類別 標籤 etiket
-kategori durum sınıf duygu klasse kategorie bewertung_label etiqueta clase categoría categoria
-sentimiento étiquette classe catégorie polarité rótulo rotulo sentimento etichetta метка класс
-категория тональность ラベル カテゴリ クラス 라벨 레이블 분류 التصنيف الفئة kelas nhãn
-"""
-_TEXTS = """
-text content sentence review comment message tweet body utterance question query document post sms
-review_text reviewtext comment_text clean_text full_text abstract description article headline title
-phrase news statement transcript resume resume_str input lyrics complaint feedback v2 x 文本 评论 内容 正文
-句子 文章 評論 內容 metin yorum görüş cümle kommentar satz beitrag texto comentario reseña mensaje texte
-avis commentaire comentário avaliação testo recensione commento текст отзыв комментарий сообщение
-テキスト 本文 レビュー 텍스트 내용 리뷰 النص نص تعليق teks ulasan komentar
-"""
-_TITLES = """
-title headline subject summary heading başlık titel titre título titolo 标题 標題 заголовок タイトル 제목
-"""
-LABELS, TEXTS, TITLES = (tuple(names.split()) for names in (_LABELS, _TEXTS, _TITLES))
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no"}
 CLASSES = 1000  # more are no classes
 WHOLE = re.compile(r"-?\d+(\.0+)?")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?", re.IGNORECASE)
-_PARTS = re.compile(r"[^\W_]+")
 _DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")  # scripts without blanks
 
 
@@ -109,22 +88,6 @@ def _shown(cell: Any) -> str:
     return str(cell) if isinstance(cell, dict) else as_text(cell, "", "").strip()
 
 
-def is_known(name: str) -> bool:
-    """Tell whether a name is one that columns of labelled files have."""
-    return any(_rank(name, names) is not None for names in (LABELS, TEXTS, TITLES))
-
-
-def _rank(name: str, names: Sequence[str]) -> float | None:
-    """Return how telling a column's name is, lower for better; None if it is not among ``names``."""
-    low = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).casefold().replace("i̇", "i")
-    parts = _PARTS.findall(low)
-    whole = "_".join(parts)
-    if whole in names:
-        return names.index(whole)
-    ends = [names.index(part) for part in parts[-1:] + parts[:1] if part in names and len(part) > 2]
-    return len(names) + min(ends) if ends else None
-
-
 def choose(
     columns: dict[str, Column], label: str | None, text: str | None, title: str | None, named: bool
 ) -> Roles:
@@ -170,7 +133,11 @@ def _label(
     columns: dict[str, Column], taken: set[str | None], named: bool
 ) -> tuple[str, list[str]]:
     able = [c for c in columns.values() if c.name not in taken and c.may_be_label()]
-    ranks = {c.name: _rank(c.name, LABELS) for c in columns.values() if c.name not in taken}
+    ranks = {
+        c.name: column_names.rank(c.name, column_names.LABELS)
+        for c in columns.values()
+        if c.name not in taken
+    }
     by_name = [name for name, rank in sorted(ranks.items(), key=lambda r: r[1] if r[1] is not None else 1e9)
                if rank is not None and named]  # fmt: skip
     flags = [c.name for c in able if c.is_flag()]
@@ -213,15 +180,17 @@ def _flags_message(flags: list[str], columns: dict[str, Column]) -> str:
 def _text(columns: dict[str, Column], taken: set[str | None]) -> str:
     able = [c for c in columns.values() if c.name not in taken and c.may_be_text()]
     able = able or [c for c in columns.values()
-                    if c.name not in taken and _rank(c.name, TEXTS) is not None and c.filled]  # fmt: skip
+                    if c.name not in taken and column_names.rank(c.name, column_names.TEXTS) is not None and c.filled]  # fmt: skip
     if not able:
         raise UserError(
             f"no column looks like text. There are: {', '.join(columns)}. Name it: --text COLUMN"
         )
 
     def weight(column: Column) -> float:
-        rank = _rank(column.name, TEXTS)
-        return column.length * (1.0 if rank is None else 8.0 if rank < len(TEXTS) else 4.0)
+        rank = column_names.rank(column.name, column_names.TEXTS)
+        return column.length * (
+            1.0 if rank is None else 8.0 if rank < len(column_names.TEXTS) else 4.0
+        )
 
     return max(able, key=weight).name
 
@@ -230,7 +199,9 @@ def _title(columns: dict[str, Column], taken: set[str | None], named: bool) -> s
     able = [c for c in columns.values() if c.name not in taken and c.may_be_text()]
     if not named:  # label, title, text as AG News has them
         return able[0].name if len(able) == 1 and len(columns) == 3 else None
-    return next((c.name for c in able if _rank(c.name, TITLES) is not None), None)
+    return next(
+        (c.name for c in able if column_names.rank(c.name, column_names.TITLES) is not None), None
+    )
 
 
 def several_labels(column: Column) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 from cleantune.errors import UserError
 
 Row = tuple[str, dict[str, Any]]
+"""The location of a row, for messages, and its values by column; none where it has no content."""
 
 
 def json_lines(text: str, columns: Sequence[str] | None, header: bool, name: str) -> Iterator[Row]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from cleantune.data import column_roles, reading
 from cleantune.data.documents import Document
-from cleantune.data.recognition import Decision, Flags, Recognised, choose_columns, layout_of
+from cleantune.data.layouts import Decision, Flags
+from cleantune.data.recognition import Recognised, choose_columns, layout_of
 from cleantune.data.splits import Piece
 from cleantune.errors import UserError
 from cleantune.params.sources import Dataset

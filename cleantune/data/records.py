@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cleantune.data import binary_tables, decoding, nested
+from cleantune.data import binary_tables, decoding, labelled_texts, nested
+from cleantune.data.nested import Row
 from cleantune.errors import UserError
 
 ENDINGS = {
@@ -27,15 +28,8 @@ ENDINGS = {
 }
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
-LABEL, TEXT, FILE = "label", "text", "file"
-"""The columns of the formats that name none: fasttext and folders."""
-
-Row = tuple[str, dict[str, Any]]
-"""Its location, for messages, and its values by column; none for a row without any content."""
-
 _LONGEST_FIELD = 2**31 - 1  # csv's own limit, 131,072 characters, is less than some documents have
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_LABELLED = re.compile(r"((?:__label__\S+[\s,]+)*)(.*)", re.DOTALL)
 
 
 class Layout(NamedTuple):
@@ -78,7 +72,7 @@ def read_rows(
     """
     name = name or str(path)
     if layout.format == "folders":
-        yield from _folders(path, layout.encoding, name)
+        yield from labelled_texts.folders(path, layout.encoding, name)
         return
     if not path.is_file():
         raise UserError(f"{name} does not exist. Correct the path in params.yaml.")
@@ -102,7 +96,7 @@ def parse(
     if layout.format == "json":
         return nested.json_value(text, columns, layout.header, part, name)
     if layout.format == "fasttext":
-        return _fasttext(text, name)
+        return labelled_texts.fasttext(text, name)
     return _named(fields_of(text, layout, name), layout, columns, name)
 
 
@@ -139,7 +133,8 @@ def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[
 
 
 def _unquoted(field: str) -> str:
-    return field[1:-1].replace('""', '"') if _QUOTED.fullmatch(field) else field
+    quoted = field.startswith('"') and _QUOTED.fullmatch(field)
+    return field[1:-1].replace('""', '"') if quoted else field
 
 
 def named_columns(fields: Sequence[Any]) -> list[str]:
@@ -222,30 +217,3 @@ def _joined(fields: list[Any], needed: int, names: list[str], layout: Layout) ->
     end = start + len(fields) - needed + 1
     text = (layout.surplus or "").join(fields[start:end])
     return [*fields[:start], text, *fields[end:]]
-
-
-def _fasttext(text: str, name: str) -> Iterator[Row]:
-    """Yield the lines of fastText's format; several labels of one are separated by ``|``."""
-    for line, row in enumerate(re.split("\r\n|\n|\r", text), 1):
-        if row.strip():
-            found = _LABELLED.fullmatch(row)
-            assert found
-            labels = re.findall(r"__label__([^\s,]+)", found[1])
-            yield f"{name}, line {line}", {LABEL: "|".join(labels), TEXT: found[2].strip()}
-
-
-def _folders(path: Path, encoding: str, name: str) -> Iterator[Row]:
-    """Yield the files below a folder as documents, each with its topmost folder's name as label."""
-    if not path.is_dir():
-        raise UserError(f"{name} is no folder. Correct the path in params.yaml.")
-    for file in sorted(documents_below(path)):
-        inside = file.relative_to(path)
-        where = f"{name}/{inside.as_posix()}"
-        text = decoding.as_text(decoding.read_bytes(file, None, where), encoding, where)
-        yield where, {LABEL: inside.parts[0], TEXT: text.strip(), FILE: inside.as_posix()}
-
-
-def documents_below(path: Path) -> list[Path]:
-    """Return the files in the folders of ``path``, without hidden ones."""
-    return [file for file in path.glob("*/**/*")
-            if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)]  # fmt: skip

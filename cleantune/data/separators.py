@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from cleantune.data import column_roles
+from cleantune.data import column_names
 from cleantune.data.records import Layout, fields_of, is_blank, named_columns, without_tail
 from cleantune.errors import UserError
 
@@ -47,7 +47,7 @@ def one_column(text: str) -> Layout | None:
     """Return the layout of a text without columns: of one named column, or of a document a line."""
     head = text[:HEAD]
     first = head.lstrip().split("\n", 1)[0].strip().strip('"')
-    known = column_roles.is_known(first)
+    known = column_names.is_known(first)
     if (
         known
         or max(
@@ -112,7 +112,7 @@ def _quoting(text: str, separator: str, name: str) -> str:
 def has_header(rows: Sequence[Sequence[Any]]) -> tuple[bool, str]:
     """Tell whether the first row names the columns, and why that is thought."""
     first, rest = named_columns(rows[0]), rows[1:]
-    known = [name for name in first if column_roles.is_known(name)]
+    known = [name for name in first if column_names.is_known(name)]
     columns = [[str(row[i]).strip() for row in rest if i < len(row)] for i in range(len(first))]
     again = [
         name

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cleantune.data import splits
+from cleantune.data.layouts import Flags
 from cleantune.data.proposal import Options, Proposal, propose
-from cleantune.data.recognition import Flags
 from cleantune.errors import UserError
 
 CASES = Path(__file__).parents[2] / "field_cases"
