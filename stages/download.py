@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import class_tables, records, tables
+from cleantune.data import class_tables, tables
 from cleantune.data.classes import Classes, listed, name_classes
 from cleantune.data.documents import Document, ids
+from cleantune.data.reading import read_documents, with_format
 from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
 from cleantune.data.validation_split import choose_test
 from cleantune.errors import UserError
@@ -40,7 +41,8 @@ def main() -> None:
     source = from_hub_or_files(params.dataset, dataset)
 
     # Read
-    rows = {split: _documents(source, split) for split in source.paths}
+    read = {split: _documents(source, split) for split in source.paths}
+    rows = {split: found for split, (found, _) in read.items()}
 
     # Name the classes, by all files together
     names = ", ".join(dict.fromkeys(source.names.values()))
@@ -51,7 +53,9 @@ def main() -> None:
         _report_small(classes, params.dataset, dataset)
     if "test" not in rows:
         rows |= _divided(rows["train"], classes, dataset.test_share, source.names["train"])
-    metadata = [f"{tables.METADATA}{name}" for name in dict.fromkeys(source.columns.metadata)]
+    metadata = [
+        f"{tables.METADATA}{name}" for name in dict.fromkeys(source.reading.columns.metadata)
+    ]
     splits = {s: _table(s, rows[s], classes, metadata) for s in tables.SPLITS if s in rows}
 
     # Write
@@ -64,7 +68,10 @@ def main() -> None:
             "labels": classes.names,
             "licence": dataset.licence,
             "source": source.kind,
-            "files": {split: _described(source, split, len(splits[split])) for split in splits},
+            "files": {
+                split: _described(source, split, rows[split], read.get(split, ([], {}))[1])
+                for split in splits
+            },
         }
         if classes.small:
             origin["small_classes"] = {"merged_into": dataset.other, "documents": classes.small}
@@ -82,6 +89,9 @@ def main() -> None:
         "`clean` counts them in data/clean/summary.json",
         total=("all", *(len(table) for table in splits.values())),
     )
+    for split, (_, left_out) in read.items():
+        for reason, count in left_out.items():
+            console.say(f"{source.names[split]}: {count:,} rows left out, {reason}")
     console.outputs(tables.RAW)
 
 
@@ -94,31 +104,29 @@ def _report_small(classes: Classes, name: str, dataset: Dataset) -> None:
     )
 
 
-def _described(source: Source, split: str, count: int) -> dict[str, object]:
+def _described(
+    source: Source, split: str, rows: list[Document], left_out: dict[str, int]
+) -> dict[str, object]:
     """Return what source.json says of a split."""
     file = split if split in source.paths else "train"
     name = source.names[file]
+    empty = sum(not row.text.strip() and not row.title.strip() for row in rows)
     return {
         # The path on one machine is nobody else's business, and would differ between equal runs.
         "name": Path(name).name if Path(name).is_absolute() else name,
         "sha256": files.sha256(source.paths[file]),
-        "rows": count,
+        "rows": len(rows),
+        **({"part": source.parts[file]} if source.parts[file] else {}),
+        **({"empty_texts": empty} if empty else {}),
+        **({"left_out": left_out} if left_out else {}),
     }
 
 
-def _documents(source: Source, split: str) -> list[Document]:
-    columns, name = source.columns, source.names[split]
-    layout = records.format_of(urlsplit(name).path) if source.format == "auto" else source.format
-    titles = [columns.title] if columns.title else []
-    wanted = [columns.label, columns.text, *titles, *dict.fromkeys(columns.metadata)]
-    rows = records.read_records(source.paths[split], layout, wanted, source.header, name)
-    found = []
-    for number, (where, (label, text, *more)) in enumerate(rows, 1):
-        title, metadata = "".join(more[: len(titles)]), tuple(map(str.strip, more[len(titles) :]))
-        found.append(Document(number, where, label.strip(), title, text, metadata))
-    if not found:
-        raise UserError(f"{name} holds no rows. Put the corpus there, or correct the path.")
-    return found
+def _documents(source: Source, split: str) -> tuple[list[Document], dict[str, int]]:
+    """Return the documents of a split's file, and how many rows were left out for which reason."""
+    name = source.names[split]
+    how = with_format(source.reading, urlsplit(name).path)
+    return read_documents(source.paths[split], how, source.parts[split], name)
 
 
 def _divided(

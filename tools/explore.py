@@ -1,20 +1,25 @@
 """Introduce the corpus: classes, lengths, vocabulary, phrases, agencies, repairs, duplicates.
 
     python -m tools.explore [--json]
+    python -m tools.explore --file reviews.csv
 
 Reads what the clean stage wrote (training and validation documents; the test set stays unread),
-and lengths in tokens if tokenize_text has run on these documents.
+and lengths in tokens if tokenize_text has run on these documents. ``--file`` describes the training
+documents of a labelled file instead, as they are, in any form that `tools.data add` takes.
 """
 
 import argparse
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import class_tables, tables
+from cleantune.data import class_tables, splits, tables
+from cleantune.data.layouts import Flags
+from cleantune.data.proposal import Options, propose
 from cleantune.data.statistics import explore
 
 EVERY_CLASS = "python -m tools.explore --json"
@@ -25,7 +30,17 @@ def main() -> None:
     """Print tables for a person, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.add_argument("--file", type=Path, help="a labelled file, before `tools.data add`")
+    for name in ("--text", "--title", "--label", "--encoding", "--separator", "--join"):
+        parser.add_argument(name, help="as in `tools.data add`")
     arguments = parser.parse_args()
+    if arguments.file:
+        found = _of_file(arguments)
+        if arguments.json:
+            print(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            _tables(found)
+        return
     columns = tables.TEXT_COLUMNS
     parts = [
         tables.read_table(tables.CLEAN / f"{s}.parquet", columns) for s in ("train", "validation")
@@ -37,6 +52,28 @@ def main() -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _tables(found)
+
+
+def _of_file(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what a file's training documents are like."""
+    path = arguments.file
+    given = {name: getattr(arguments, name)
+             for name in ("text", "title", "label", "encoding", "separator", "join")}  # fmt: skip
+    inside = splits.pieces(path, None, str(path))
+    made = propose(inside, dict.fromkeys(inside, str(path)), Flags(**given), Options())
+    names = list(dict.fromkeys(made.labels.values()))
+    rows = [
+        (row.title, row.text, names.index(made.labels[row.label]))
+        for row in made.documents["train"]
+    ]
+    found = explore(pd.DataFrame(rows, columns=["title", "text", "label"]), names, None)
+    found["cleaning"] = {
+        "dataset": str(path),
+        "repairs": {},
+        "dropped": {},
+        "near_duplicates": None,
+    }
+    return found
 
 
 def _tokens(validation: pd.DataFrame) -> pd.DataFrame | None:
@@ -101,9 +138,9 @@ def _tables(found: dict[str, Any]) -> None:
         console.table(
             "Dropped from train", ("reason", "documents"), list(cleaning["dropped"].items())
         )
-    near = cleaning["near_duplicates"]
-    console.say(f"Near-duplicates kept: {near['documents']:,} documents in {near['groups']:,} groups, "
-                f"the largest of {near['largest']:,}\n")  # fmt: skip
+    if near := cleaning["near_duplicates"]:
+        console.say(f"Near-duplicates kept: {near['documents']:,} documents in {near['groups']:,} "
+                    f"groups, the largest of {near['largest']:,}\n")  # fmt: skip
     examples = [
         (short[name], found["examples"][name]) for name in shown if name in found["examples"]
     ]

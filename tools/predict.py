@@ -3,13 +3,15 @@
     python -m tools.predict "Stocks rallied after the central bank cut rates"
     cat headlines.txt | python -m tools.predict --json
     python -m tools.predict --file articles.csv --out classified.csv
+    python -m tools.predict --top 5 "Where is my card?"
     python -m tools.predict --int8 "Sony opens a chip plant"
     python -m tools.predict --explain "Sony opens a chip plant"
 
-A CSV needs a header with a `text` column (`title` is put before it where there is one), a JSONL
-file objects with the same keys; all other columns are kept. The answer adds `predicted`,
-`confidence`, one probability per class and whether they are `calibrated`: temperature and threshold
-are those that evaluate chose. Texts are repaired as those of the training were.
+`--file` takes every form that `tools.data add` does. The text is in the column that the corpus of the
+model has it in, else in the one that looks like it; `--text` and `--title` name others. All columns are
+kept. The answer adds `predicted`, `confidence`, one probability per class (or the `--top` ones) and whether
+they are `calibrated`: temperature and threshold are those that evaluate chose. Texts are repaired as
+those of the training were.
 
 ``--seeds`` asks the models of all seeds of ``study.seeds`` and takes the mean of their probabilities.
 ``--int8`` computes in ONNX Runtime with 8-bit integers; the first time it makes models/int8.
@@ -26,6 +28,7 @@ import numpy as np
 
 from cleantune import console, files
 from cleantune.data import tables, words
+from cleantune.data.layouts import Flags
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision
@@ -95,17 +98,22 @@ def main() -> None:
     arguments = _arguments()
     if arguments.text:
         records: list[Record] = [{"text": text} for text in arguments.text]
-    elif arguments.file:
-        records = predict_input.read_records(arguments.file)
-    else:
+    elif not arguments.file:
         records = predict_input.read_lines()
+    documents = None
+    if arguments.file:
+        flags = Flags(text=arguments.text_column, title=arguments.title, encoding=arguments.encoding,
+                      separator=arguments.separator)  # fmt: skip
+        records, documents, said = predict_input.read_file(arguments.file, flags)
+        print(said, file=sys.stderr)
+    documents = documents or records
     model = AllSeeds(arguments.model) if arguments.seeds else load(arguments.model, arguments.int8)
     steps = predict_input.steps_of(arguments.model)
     decided = decide(model, arguments.model, arguments.int8)
     print("; ".join(decided.describe()), file=sys.stderr)
-    predictions = predict(model, records, steps, decided, quiet=not arguments.out)
+    predictions = predict(model, documents, steps, decided, quiet=not arguments.out)
     if arguments.out:
-        given = [p.as_json() for p in predictions]
+        given = [p.as_json(arguments.top) for p in predictions]
         predict_input.write_records(arguments.out, records, given, model.labels)
         counts = {name: sum(p.label == name for p in predictions) for name in model.labels}
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -115,11 +123,12 @@ def main() -> None:
         for record, prediction in zip(records, predictions, strict=True):
             why = explained(model, prediction) if arguments.explain else {}
             if arguments.json:
-                print(json.dumps(record | prediction.as_json() | why, ensure_ascii=False))
+                answer = record | prediction.as_json(arguments.top) | why
+                print(json.dumps(answer, ensure_ascii=False, default=str))
             else:
                 predict_output.show_explained(prediction, why)
     else:
-        predict_output.show(records, predictions, model.labels)
+        predict_output.show(documents, predictions, model.labels, arguments.top)
     if arguments.text and all(p.label is None for p in predictions):
         raise UserError(f"Nothing to classify: {predictions[0].note}.")
 
@@ -237,7 +246,14 @@ def _arguments() -> argparse.Namespace:
         epilog="Without a text or --file, each line of standard input is one document.",
     )
     parser.add_argument("text", nargs="*", help="one or more texts, each in quotes")
-    parser.add_argument("--file", type=Path, help="a .csv or .jsonl with a `text` column")
+    parser.add_argument(
+        "--file", type=Path, help="a table, a folder, lines of text: any form of corpus"
+    )
+    parser.add_argument("--text", dest="text_column", help="column of the texts in --file")
+    for name, what in (("--title", "column of titles in --file; none: there is none"),
+                       ("--encoding", "of --file"), ("--separator", "between columns of --file")):  # fmt: skip
+        parser.add_argument(name, help=what)
+    parser.add_argument("--top", type=int, metavar="N", help="the N most probable classes")
     parser.add_argument("--out", type=Path, help="write a .csv or .jsonl instead of printing")
     parser.add_argument("--json", action="store_true", help="print one JSON object per document")
     parser.add_argument("--int8", action="store_true",
@@ -251,6 +267,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.text and arguments.file:
         parser.error("give texts or --file, not both")
+    if arguments.top is not None and arguments.top < 1:
+        parser.error("--top: give a number from 1 on")
     if arguments.explain and arguments.out:
         parser.error("--explain prints; it does not go with --out")
     if arguments.seeds and (arguments.explain or arguments.int8):

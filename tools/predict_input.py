@@ -1,22 +1,29 @@
 """The documents that tools.predict classifies: read, brought into training's form, written back."""
 
 import csv
-import io
 import json
 import sys
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from cleantune import files
+from cleantune.data import tables
+from cleantune.data.binary_tables import as_text
+from cleantune.data.layouts import Flags
+from cleantune.data.nested import at
+from cleantune.data.recognition import choose_text, layout_of
+from cleantune.data.records import read_rows
+from cleantune.data.splits import pieces
 from cleantune.data.text_repair import prepare
 from cleantune.errors import UserError
+from cleantune.params.read import read_params
 from cleantune.params.sections import TextSteps
 
 Record = dict[str, Any]
-ANSWER = ("predicted", "confidence", "probabilities", "calibrated", "note")
+ANSWER = ("predicted", "confidence", "probabilities", "calibrated", "note", "top")
 PLAIN = TextSteps(repair=True, ag_news_artifacts=False, lowercase=False, strip_punctuation=False,
                   remove_stop_words=False)  # fmt: skip
 
@@ -59,72 +66,60 @@ def read_lines() -> list[Record]:
     return records
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read the documents of a ``.csv`` (with a header) or ``.jsonl`` file.
+def read_file(path: Path, flags: Flags) -> tuple[list[Record], list[Record], str]:
+    """Read the rows of a file in any form that `tools.data add` takes; labels need not be there.
 
-    Raises ``UserError`` with file and line for a wrong ending, bytes that are not UTF-8, a missing
-    `text` column, and a line that cannot be read.
+    Return the rows as they came, their `title` and `text`, and in words which columns these are: as given,
+    those of the corpus that the model was trained on, else by name and content.
+    Raises ``UserError`` with file, line and way out for what cannot be read.
     """
-    if path.suffix not in (".csv", ".jsonl"):
-        raise UserError(f"{path}: the name must end in .csv or .jsonl, to tell what it holds.")
+    if not path.exists():
+        raise UserError(f"{path} does not exist.")
+    piece = pieces(path, None, str(path))["train"]
+    flags = replace(flags, texts_alone=True)
+    found = layout_of({"train": piece}, flags, {"train": str(path)})
+    found = choose_text(found, flags, _corpus_columns())
+    layout = found.layout._replace(text=found.text)
+    rows = [
+        (where, row)
+        for where, row in read_rows(piece.path, layout, None, piece.part, str(path))
+        if row
+    ]
+    documents = [{key: as_text(at(row, column), where, column)
+                  for key, column in (("title", found.title), ("text", found.text)) if column}
+                 for where, row in rows]  # fmt: skip
+    said = f"text: {found.text}, title: {found.title or 'none'} (--text, --title)"
+    return [row for _, row in rows], documents, said
+
+
+def _corpus_columns() -> tuple[str, str | None]:
+    """Return text and title column of the corpus in data/raw, `text` and `title` where there is none."""
     try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {line}: not UTF-8. Convert it: iconv -f latin1 -t utf-8."
-        ) from None
-    read = _csv if path.suffix == ".csv" else _jsonl
-    records = list(read(path, content))
-    if not records:
-        raise UserError(f"{path} holds no document.")
-    return records
-
-
-def _csv(path: Path, content: str) -> Iterable[Record]:
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.DictReader(io.StringIO(content, newline=""), restkey="", strict=True)
-    if "text" not in (reader.fieldnames or ()):
-        found = ", ".join(reader.fieldnames or ()) or "nothing"
-        raise UserError(f"{path}, line 1: no column `text` in the header; found: {found}.")
-    try:
-        for row in reader:
-            if "" in row or None in row.values():
-                raise UserError(f"{path}, line {reader.line_num}: not as many fields as columns.")
-            yield dict(row)
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
-
-
-def _jsonl(path: Path, content: str) -> Iterable[Record]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON: {error}.") from None
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            raise UserError(f'{path}, line {number}: not an object with a string "text".')
-        yield record
+        entry = read_params(("datasets",)).datasets[tables.dataset_name()]
+    except (UserError, KeyError):
+        return "text", "title"
+    columns = (entry.hub or entry).columns
+    return columns.text, columns.title
 
 
 def write_records(
     path: Path, records: list[Record], answers: list[Record], labels: list[str]
 ) -> None:
-    """Write what came in and what the model says of it as ``.csv`` or ``.jsonl``, all or nothing."""
+    """Write what came in and what the model returned for it as ``.csv`` or ``.jsonl``, all or nothing."""
     with files.atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         if path.suffix == ".jsonl":
             for record, answer in zip(records, answers, strict=True):
-                file.write(json.dumps(record | answer, ensure_ascii=False) + "\n")
+                file.write(json.dumps(record | answer, ensure_ascii=False, default=str) + "\n")
             return
         kept = [k for k in dict.fromkeys(k for r in records for k in r) if k not in ANSWER]
-        shares = [f"p_{name}" for name in labels]
-        table = csv.DictWriter(file, [*kept, "predicted", "confidence", *shares, "calibrated", "note"],
-                               extrasaction="ignore", lineterminator="\n")  # fmt: skip
+        top = max((len(answer.get("top", ())) for answer in answers), default=0)
+        ranks = [f"{what}_{i}" for i in range(1, top + 1) for what in ("top", "p_top")]
+        shares = [] if top else [f"p_{name}" for name in labels]
+        columns = [*kept, "predicted", "confidence", *ranks, *shares, "calibrated", "note"]
+        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         for record, answer in zip(records, answers, strict=True):
-            each = {f"p_{name}": share for name, share in answer["probabilities"].items()}
+            each = {f"p_{name}": share for name, share in answer.get("probabilities", {}).items()}
+            for i, one in enumerate(answer.get("top", ()), 1):
+                each |= {f"top_{i}": one["label"], f"p_top_{i}": one["probability"]}
             table.writerow(record | {"note": ""} | answer | each)

@@ -34,28 +34,43 @@ class Prediction:
         """The probability of ``label``."""
         return self.probabilities[self.label] if self.label is not None else None
 
-    def as_json(self) -> Record:
-        """Return the prediction with probabilities to six places."""
+    def most_probable(self, number: int) -> list[tuple[str, float]]:
+        """Return that many classes and their probabilities, the most probable first."""
+        return sorted(self.probabilities.items(), key=lambda share: -share[1])[:number]
+
+    def as_json(self, top: int | None = None) -> Record:
+        """Return the prediction with probabilities to six places, or only the ``top`` classes."""
         sure = None if self.confidence is None else round(self.confidence, 6)
         shares = {name: round(p, 6) for name, p in self.probabilities.items()}
         said = (self.label, sure, shares, self.calibrated, self.note)
-        answer: Record = dict(zip(ANSWER, said, strict=True))
+        answer: Record = dict(zip(ANSWER, said, strict=False))
+        if top:
+            del answer["probabilities"]
+            best = self.most_probable(top)
+            answer["top"] = [{"label": name, "probability": round(p, 6)} for name, p in best]
         return answer if self.note else {k: v for k, v in answer.items() if k != "note"}
 
 
-def show(records: list[Record], predictions: list[Prediction], labels: list[str]) -> None:
-    """Print a table: the text, its class, and the probability of each class in per cent."""
+def show(
+    records: list[Record], predictions: list[Prediction], labels: list[str], top: int | None = None
+) -> None:
+    """Print a table: the text, its class, and the probability of each class in per cent.
+
+    With ``top``, the most probable classes of each text instead.
+    """
     grid = _grid()
     grid.add_column("Text", ratio=1, overflow="fold")
     grid.add_column("Class", style="bold")
-    listed = labels if len(labels) <= 6 else []
-    for name in listed or ["Confidence"]:
+    listed = labels if len(labels) <= 6 and not top else []
+    for name in listed or [f"The {top} most probable" if top else "Confidence"]:
         grid.add_column(escape(name), justify="right")
     for record, prediction in zip(records, predictions, strict=True):
         text = _printable(text_of(record))
         if prediction.note:
             text += f"\n({prediction.note})"
-        if prediction.confidence is None:
+        if top and prediction.label:
+            row = ["\n".join(f"{escape(n)} {p:.1%}" for n, p in prediction.most_probable(top))]
+        elif prediction.confidence is None:
             row = ["-"] * len(listed or ["Confidence"])
         else:
             row = [f"{prediction.probabilities[name]:.1%}" for name in listed]

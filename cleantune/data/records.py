@@ -1,20 +1,18 @@
-"""Reading a table that a person made: CSV, TSV, JSONL or Parquet, in UTF-8.
+"""The rows of a corpus file, read by a layout that says all of it: nothing is skipped or guessed.
 
 Every fault stops with one ``UserError`` that names the file, the row (counted from 1, without the
-header) with its line and a fix; nothing is skipped or guessed.
+header) with its line and a fix.
 """
 
 import csv
 import io
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from cleantune.data import binary_tables, decoding, labelled_texts, nested
+from cleantune.data.nested import Row
 from cleantune.errors import UserError
 
 ENDINGS = {
@@ -23,64 +21,102 @@ ENDINGS = {
     ".tab": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
+    ".xlsx": "excel",
+    ".xls": "excel",
 }
-Record = tuple[str, list[str]]
-"""Its location, for messages, and the values of the requested columns."""
-
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+SEPARATORS = {"csv": ",", "tsv": "\t"}
 _LONGEST_FIELD = 2**31 - 1  # csv's own limit, 131,072 characters, is less than some documents have
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
+class Layout(NamedTuple):
+    """How a file is laid out; ``Dataset`` of cleantune.params.sources documents the fields."""
+
+    format: str
+    header: bool = True
+    encoding: str = "utf-8"
+    separator: str | None = None
+    surplus: str | None = None
+    text: str = ""
+    """The column that ``surplus`` joins fields to."""
+
+
 def format_of(name: str) -> str:
     """Tell a file's format from the ending of its name; ``UserError`` for one we cannot read."""
-    ending = Path(name).suffix.lower()
+    inner = name.removesuffix(Path(name).suffix) if Path(name).suffix in COMPRESSED else name
+    ending = Path(inner).suffix.lower()
     if ending not in ENDINGS:
         raise UserError(
             f"{name}: the ending {ending or '(none)'!r} is not one of {', '.join(ENDINGS)}. "
-            "Rename the file, or set the format: -S datasets.custom.format=csv."
+            f"Rename the file, or let `python -m tools.data add {name}` find its format."
         )
     return ENDINGS[ending]
 
 
-def read_records(
-    path: Path, layout: str, columns: Sequence[str], header: bool = True, name: str = ""
-) -> Iterator[Record]:
-    """Yield each row of ``path`` with its values of ``columns``, as text.
+def read_rows(
+    path: Path,
+    layout: Layout,
+    columns: Sequence[str] | None = None,
+    part: str | None = None,
+    name: str = "",
+) -> Iterator[Row]:
+    """Yield the rows of ``path``, decompressed and decoded as ``layout`` says.
 
-    ``layout`` is csv, tsv, jsonl or parquet.
-    ``columns`` are names, or positions counted from 0 when a CSV or TSV has no ``header``.
-    TSV is read line by line: a tab or a line end is never inside a field, and quotes are text
-    unless they enclose a whole field. A value that is missing (JSON null, Parquet null) is "".
-    ``name`` is shown for the path in messages.
+    ``columns`` are those that must be there (None: whichever are); without a header they are
+    positions counted from 0. CSV may have blanks after a separator. TSV is read line by line: a tab or
+    a line end is never inside a field, and quotes are text unless they enclose a whole field.
+    ``part`` is documented in ``CorpusFile``. ``name`` is shown for the path in messages.
     """
     name = name or str(path)
+    if layout.format == "folders":
+        yield from labelled_texts.folders(path, layout.encoding, name)
+        return
     if not path.is_file():
         raise UserError(f"{name} does not exist. Correct the path in params.yaml.")
-    if layout == "parquet":
-        yield from _parquet(path, columns, name)
-    elif layout == "jsonl":
-        yield from _jsonl(_decoded(path, name), columns, name)
+    content = decoding.read_bytes(path, part, name)
+    if layout.format == "parquet":
+        yield from binary_tables.parquet(content, columns, name)
+    elif layout.format == "excel":
+        fields = binary_tables.workbook(content, part, name)
+        yield from _named(fields, layout, columns, name)
     else:
-        rows = (_csv if layout == "csv" else _tsv)(_decoded(path, name), name)
-        yield from _chosen(rows, columns, header, name)
+        text = decoding.as_text(content, layout.encoding, name)
+        yield from parse(text, layout, columns, part, name)
 
 
-def _decoded(path: Path, name: str) -> str:
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{name}, line {line}: byte 0x{content[error.start]:02x} at offset {error.start:,} is "
-            "not UTF-8. Convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
-        ) from None
+def parse(
+    text: str, layout: Layout, columns: Sequence[str] | None, part: str | None, name: str
+) -> Iterator[Row]:
+    """Yield the rows of a format of text, as ``read_rows`` does."""
+    if layout.format == "jsonl":
+        return nested.json_lines(text, columns, layout.header, name)
+    if layout.format == "json":
+        return nested.json_value(text, columns, layout.header, part, name)
+    if layout.format == "fasttext":
+        return labelled_texts.fasttext(text, name)
+    return _named(fields_of(text, layout, name), layout, columns, name)
 
 
-def _csv(content: str, name: str) -> Iterator[tuple[int, list[str]]]:
+def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[Any]]]:
+    """Yield line number and fields of each row of a CSV or TSV that is no blank line.
+
+    Raises ``UserError`` with the line where the quotes of a CSV are wrong.
+    """
+    separator = layout.separator or SEPARATORS[layout.format]
+    if layout.format == "tsv":
+        for line, row in enumerate(re.split("\r\n|\n|\r", text), 1):
+            if row:
+                yield line, [_unquoted(field) for field in row.split(separator)]
+        return
     csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    # What is joined again keeps the blank that was after the separator.
+    skip = layout.surplus is None
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=skip
+    )
     while True:
         line = reader.line_num + 1
         try:
@@ -96,113 +132,88 @@ def _csv(content: str, name: str) -> Iterator[tuple[int, list[str]]]:
             yield line, fields
 
 
-def _tsv(content: str, name: str) -> Iterator[tuple[int, list[str]]]:  # noqa: ARG001
-    for line, text in enumerate(re.split("\r\n|\n|\r", content), 1):
-        if text:
-            yield line, [_unquoted(field) for field in text.split("\t")]
-
-
 def _unquoted(field: str) -> str:
-    return field[1:-1].replace('""', '"') if _QUOTED.fullmatch(field) else field
+    quoted = field.startswith('"') and _QUOTED.fullmatch(field)
+    return field[1:-1].replace('""', '"') if quoted else field
 
 
-def _chosen(
-    rows: Iterator[tuple[int, list[str]]], columns: Sequence[str], header: bool, name: str
-) -> Iterator[Record]:
-    """Pick the columns, by the names in the first row or by position."""
+def named_columns(fields: Sequence[Any]) -> list[str]:
+    """Return the names in a header, without the nameless columns at its end.
+
+    A nameless column before these is called by its position, counted from 0.
+    """
+    names = ["" if is_blank(field) else str(field).strip() for field in fields]
+    while names and not names[-1]:
+        names.pop()
+    return [name or str(i) for i, name in enumerate(names)]
+
+
+def without_tail(fields: Sequence[Any], needed: int) -> list[Any]:
+    """Return the fields of a row without empty ones beyond the first ``needed``."""
+    length = len(fields)
+    while length > needed and is_blank(fields[length - 1]):
+        length -= 1
+    return list(fields[:length])
+
+
+def is_blank(value: Any) -> bool:
+    """Tell a field without content."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _named(
+    rows: Iterable[tuple[int, list[Any]]], layout: Layout, columns: Sequence[str] | None, name: str
+) -> Iterator[Row]:
+    """Give the fields their columns' names, those in the first row or their positions."""
+    rows = iter(rows)
     names: list[str] = []
-    if header:
-        names = [field.strip() for field in next(rows, (1, [""]))[1]]
-        absent = [column for column in columns if column not in names]
+    if layout.header:
+        first = next(rows, (1, [""]))[1]
+        names = named_columns(first)
+        # A nameless column at the end is one if it is asked for; else its fields are surplus.
+        asked = [int(column) for column in columns or () if column.isdecimal()]
+        names += map(str, range(len(names), min(len(first), max(asked, default=-1) + 1)))
+        absent = [column for column in columns or () if column not in names]
         if absent:
-            raise _no_column(name, absent, names)
-        twice = [column for column in columns if names.count(column) > 1]
+            raise nested.no_column(name, absent, names)
+        twice = [column for column in columns or () if names.count(column) > 1]
         if twice:
             raise UserError(f"{name}: column {twice[0]!r} appears twice. Rename one of the two.")
-        positions = [names.index(column) for column in columns]
-    else:
-        wrong = [column for column in columns if not column.isdecimal()]
-        if wrong:
-            raise UserError(
-                f"{name} is read without a header, so column {wrong[0]!r} must be a position "
-                "counted from 0. Give positions, or set header: true."
-            )
-        positions = [int(column) for column in columns]
-    for number, (line, fields) in enumerate(rows, 1):
+    wrong = [column for column in columns or () if not layout.header and not column.isdecimal()]
+    if wrong:
+        raise UserError(
+            f"{name} is read without a header, so column {wrong[0]!r} must be a position "
+            "counted from 0. Give positions, or set header: true."
+        )
+    needed = len(names) or max((int(column) + 1 for column in columns or ()), default=1)
+    most = needed if names or layout.surplus is not None else 0
+    for number, (line, row) in enumerate(rows, 1):
         where = f"{name}, row {number} (line {line})"
-        if len(fields) <= max(positions) or (names and len(fields) != len(names)):
-            needed = len(names) if names else max(positions) + 1
+        if all(map(is_blank, row)):
+            yield where, {}
+            continue
+        most = most or max(needed, len(row))  # without a header, the first row's
+        fields = without_tail(row, most)
+        if len(fields) > most:
+            if layout.surplus is None:
+                raise UserError(
+                    f"{where}: {len(fields)} fields where {most} are needed. Put fields that hold a "
+                    "separator in double quotes, fix the row, or say in `surplus` of this dataset in "
+                    "params.yaml (`tools.data add --join`) what joins the further fields to the text."
+                )
+            fields = _joined(fields, most, names, layout)
+        if len(fields) < needed:
             raise UserError(
                 f"{where}: {len(fields)} fields where {needed} are needed. "
                 "Put fields that hold a separator in double quotes, or fix the row."
             )
-        yield where, [fields[position] for position in positions]
+        keys = names or map(str, range(len(fields)))
+        yield where, dict(zip(keys, fields, strict=False))
 
 
-def _jsonl(content: str, columns: Sequence[str], name: str) -> Iterator[Record]:
-    number = 0
-    for line, text in enumerate(content.split("\n"), 1):
-        if not text.strip():
-            continue
-        number += 1
-        where = f"{name}, row {number} (line {line})"
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error}). Mend the line.") from None
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: not a JSON object. Each line must be one, in braces.")
-        absent = [column for column in columns if column not in value]
-        if absent:
-            raise _no_column(where, absent, list(value))
-        yield where, [_text(value[column], where, column) for column in columns]
-
-
-def _parquet(path: Path, columns: Sequence[str], name: str) -> Iterator[Record]:
-    try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        absent = [column for column in columns if column not in names]
-        if absent:
-            raise _no_column(name, absent, names)
-        number = 0
-        for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-            values = [batch.column(column) for column in columns]
-            for i in range(batch.num_rows):
-                number += 1
-                where = f"{name}, row {number}"
-                try:
-                    row = [column[i].as_py() for column in values]
-                except UnicodeDecodeError as error:
-                    raise UserError(
-                        f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8. "
-                        "Write the file again from text in UTF-8."
-                    ) from None
-                yield where, [_text(v, where, c) for v, c in zip(row, columns, strict=True)]
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{name}: not a Parquet file ({error}). Fetch or write it again.") from None
-
-
-def _text(value: Any, where: str, column: str) -> str:
-    """Return a value as text; half a surrogate pair, which JSON can spell, becomes U+FFFD."""
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise UserError(
-                f"{where}: column {column} is not UTF-8. Write the file again from text in UTF-8."
-            ) from None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of whole numbers with a gap is stored as floats
-    if not isinstance(value, str | int | float):
-        raise UserError(f"{where}: column {column} holds a {type(value).__name__}, not text.")
-    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _no_column(where: str, absent: Sequence[str], names: Sequence[str]) -> UserError:
-    return UserError(
-        f"{where}: no column {', '.join(repr(c) for c in absent)}; it has "
-        f"{', '.join(repr(n) for n in names)}. Correct `columns` of this dataset in params.yaml."
-    )
+def _joined(fields: list[Any], needed: int, names: list[str], layout: Layout) -> list[Any]:
+    """Return ``needed`` fields, the surplus joined to the text, which it was cut from."""
+    start = names.index(layout.text) if names else int(layout.text)
+    end = start + len(fields) - needed + 1
+    text = (layout.surplus or "").join(fields[start:end])
+    return [*fields[:start], text, *fields[end:]]

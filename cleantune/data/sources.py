@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 from cleantune import console
 from cleantune.data import fetch
+from cleantune.data.reading import Reading, reading_of
+from cleantune.data.records import Layout
 from cleantune.errors import UserError
-from cleantune.params.sources import Columns, CorpusFile, Dataset, HubCorpus
+from cleantune.params.sources import CorpusFile, Dataset, HubCorpus
 
 UNFINISHED = Path(".checkpoints/download")  # DVC empties data/raw before each run, so not there
 
@@ -17,12 +19,12 @@ class Source(NamedTuple):
     kind: str
     """hub or files."""
     paths: dict[str, Path]
-    """Of each split; train alone where it holds the test documents too."""
+    """Of each split that has a file of its own."""
     names: dict[str, str]
     """Of the files, for a person to find them by."""
-    format: str
-    header: bool
-    columns: Columns
+    parts: dict[str, str | None]
+    """Of each file, ``CorpusFile.part``."""
+    reading: Reading
     labels: dict[str, str]
 
 
@@ -48,27 +50,23 @@ def _from_hub(hub: HubCorpus) -> Source:
         kind="hub",
         paths={s: fetch.from_hub(hub.repo, hub.revision, path) for s, path in wanted.items()},
         names={s: f"{hub.repo}@{hub.revision}/{path}" for s, path in wanted.items()},
-        format="auto",
-        header=True,
-        columns=hub.columns,
+        parts=dict.fromkeys(wanted),
+        reading=Reading(Layout("auto"), hub.columns),
         labels=dict(hub.labels),
     )
 
 
 def _from_files(name: str, dataset: Dataset) -> Source:
     assert dataset.files is not None  # params.py holds that one of the two is given
-    wanted = {"train": dataset.files.train}
-    if dataset.files.validation:
-        wanted["validation"] = dataset.files.validation
-    if dataset.files.test:
-        wanted["test"] = dataset.files.test
+    given = (("train", dataset.files.train), ("test", dataset.files.test),
+             ("validation", dataset.files.validation))  # fmt: skip
+    wanted = {split: file for split, file in given if file}
     return Source(
         kind="files",
         paths={s: _local(file, f"datasets.{name}.files.{s}") for s, file in wanted.items()},
         names={s: file.path for s, file in wanted.items()},
-        format=dataset.format,
-        header=dataset.header,
-        columns=dataset.columns,
+        parts={s: file.part for s, file in wanted.items()},
+        reading=reading_of(dataset),
         labels=dict(dataset.labels),
     )
 
@@ -77,7 +75,7 @@ def _local(file: CorpusFile, key: str) -> Path:
     """Return the path of a file that is here and has the bytes it should have."""
     if fetch.is_url(file.path):
         return fetch.from_url(file.path, UNFINISHED, file.sha256)
-    if not Path(file.path).is_file():
+    if not Path(file.path).exists():
         tracked = (
             "" if Path(file.path).is_absolute() else
             f" If it is in your folder, git does not know it: `dvc exp run --queue` and `--temp` see "
@@ -85,5 +83,6 @@ def _local(file: CorpusFile, key: str) -> Path:
             "it is too large for git or not to be published."
         )  # fmt: skip
         raise UserError(f"{file.path} does not exist. Correct {key}.path in params.yaml.{tracked}")
-    fetch.check(Path(file.path), file.sha256, file.path)
+    if Path(file.path).is_file():
+        fetch.check(Path(file.path), file.sha256, file.path)
     return Path(file.path)

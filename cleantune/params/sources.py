@@ -84,8 +84,13 @@ class Dataset(Section):
     """What joins fields beyond the last named column to the text. Null: such a row is an error."""
     bytes_literals: bool = False
     """Whether texts are Python's ``b'...'`` literals of UTF-8 and are decoded."""
+    label_separator: str | None = None
+    """Between several labels of one document. Documents with more than one are left out. Null: the
+    value is one label whatever it holds."""
+    skip_unlabelled: bool = False
+    """Whether rows without a label are left out; else such a row is an error."""
     header: bool
-    """Whether the first line of a CSV or TSV names the columns."""
+    """Whether the first row of a table names the columns; of JSON, whether keys do."""
     columns: Columns
     labels: Labels
     """Value in the file to name; empty means that the values, sorted, are the names."""

@@ -41,9 +41,7 @@ from tools import export
 NAMES = {"World": 12, "Sports": 12, "Business": 12, "Sci/Tech": 12}  # class: training documents
 MAX_LENGTH = 48
 PARAMS = {
-    "dataset": "custom", "datasets__custom__labels": dict(zip("1234", NAMES, strict=True)),
-    "datasets__custom__header": False, "max_length": MAX_LENGTH, "precision": "fp32",
-    "datasets__custom__columns": {"label": "0", "title": "1", "text": "2"},
+    "max_length": MAX_LENGTH, "precision": "fp32",
     "clean__validation_share": 0.17, "label_noise__model": "tfidf", "label_noise__folds": 2,
     "label_noise__action": "keep", "baselines__models": ["tfidf"], "baselines__flipped_shares": [],
     "epochs": 1, "batch_size": 8, "lr": 1e-3, "zero_stage": 2,
@@ -64,14 +62,14 @@ def prepared(runner, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     for name in ("params.yaml", "ds_config.json"):
         shutil.copy(REPOSITORY / name, folder)
-    (folder / "data/custom").mkdir(parents=True)
+    (folder / "data/sample").mkdir(parents=True)
     (folder / "data/corrections.csv").write_text(
         "dataset,id,text_sha256,old_label,new_label,note\n"
     )
     for split, each in (("train", 12), ("test", 4)):
         lines = (REPOSITORY / f"data/sample/{split}.csv").read_text("utf-8").splitlines()
         chosen = [x for k in "1234" for x in [y for y in lines if y.startswith(f'"{k}"')][:each]]
-        (folder / f"data/custom/{split}.csv").write_text("\n".join(chosen) + "\n", "utf-8")
+        (folder / f"data/sample/{split}.csv").write_text("\n".join(chosen) + "\n", "utf-8")
     tiny.set_params(folder, **PARAMS)
     for stage in ("download", "clean", "label_noise", "baselines"):
         run(runner, folder, f"stages.{stage}")

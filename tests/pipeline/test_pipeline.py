@@ -198,18 +198,19 @@ def test_queued_and_temporary_experiments_run_their_own_code(built):
 
 def test_a_file_of_ones_own_is_found_once_git_or_dvc_tracks_it(project, tmp_path):
     clone = project.clone(tmp_path / "clone")
-    path, test = "data/custom/own.csv", "data/custom/test.csv"
     rows = [f"{label},the {number} of {label}" for number in range(40) for label in ("a", "b")]
-    for name in (path, test):
+    for name in ("own.csv", "others.csv"):
         (clone.path / name).write_text("\n".join(["label,text", *rows]) + "\n")
-    entry = {"files.train.path": path, "files.test.path": test, "columns.title": "null"}
-    command = ["exp", "run", "--temp", "download", "-S", "dataset=custom"]
-    for key, value in entry.items():
-        command += ["-S", f"datasets.custom.{key}={value}"]
+    add = ("python", "-m", "tools.data", "add", "own.csv", "--test", "others.csv")
+    said = clone.run(*add)
+    assert "dvc exp run -S dataset=own" in said
+    command = ("exp", "run", "--temp", "download", "-S", "dataset=own")
+    clone.dvc(*command)
+    clone.git("rm", "--cached", "-q", "data/custom/own/test.csv")
     said = " ".join(clone.dvc(*command, status=255).split())
+    path = "data/custom/own/test.csv"
     assert f"run `git add {path}`, or `dvc add {path}`" in said
-    clone.git("add", path)
-    clone.dvc("add", test)
+    clone.dvc("add", path)
     clone.dvc(*command)
 
 

@@ -26,6 +26,7 @@ from cleantune.data.words import words
 from cleantune.errors import UserError
 from cleantune.labels import corrections
 from stages import clean, download
+from tests import corpus_entry
 from tests.conftest import REPOSITORY
 
 Row = tuple[str, str, int]
@@ -609,12 +610,10 @@ def base(workspace: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     """One file without a test set of its own, and two labels that a person corrected."""
     yaml = YAML()
     content = yaml.load(Path("params.yaml").read_text())
-    content["dataset"], content["clean"]["validation_share"] = "custom", 0.2
-    content["datasets"]["custom"]["files"] = {"train": {"path": "rows.csv", "sha256": None},
-                                              "test": None}  # fmt: skip
-    content["datasets"]["custom"]["columns"] = {"label": "label", "title": "title", "text": "text"}
+    content["clean"]["validation_share"] = 0.2
     with Path("params.yaml").open("w") as out:
         yaml.dump(content, out)
+    corpus_entry.choose("custom", "rows.csv")
     built(BASE)
     raw = tables.read_table(tables.RAW / "train.parquet")
     raw = raw[raw["title"].isin([title for _, title, _ in BASE[44:70]])].head(

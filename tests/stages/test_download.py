@@ -31,6 +31,7 @@ from cleantune.data import documents as corpus_documents
 from cleantune.data import fetch, tables
 from cleantune.errors import UserError
 from stages import download
+from tests import corpus_entry
 
 HOSTILE = [
     "plain",
@@ -73,19 +74,7 @@ def as_tsv(rows: Sequence[tuple[str, ...]]) -> bytes:
 
 def choose(train: object, test: object, dataset: str = "custom", **entry: Any) -> None:
     """Point params.yaml at two files: a path, or a path and the sha256 to expect."""
-    yaml = YAML()
-    content = yaml.load(Path("params.yaml").read_text())
-    content["dataset"] = dataset
-    for split, file in (("train", train), ("test", test)):
-        path, sha256 = file if isinstance(file, tuple) else (file, None)
-        entry_of_file = {"path": str(path), "sha256": sha256} if path else None
-        content["datasets"][dataset]["files"][split] = entry_of_file
-    content["datasets"][dataset] |= {
-        "columns": {"label": "label", "title": "title", "text": "text"},
-        **entry,
-    }
-    with Path("params.yaml").open("w") as out:
-        yaml.dump(content, out)
+    corpus_entry.choose(dataset, train, test, **entry)
 
 
 def put(content: bytes, name: str = "train.csv") -> str:
@@ -358,14 +347,18 @@ def parquet(table: pa.Table) -> bytes:
         ("t.csv", GOOD + b'"ham","x"\n', r"t\.csv, row 3 \(line 4\): 2 fields where 3 .*fix"),
         ("t.csv", GOOD + b'"ham","a\nb","c"d"\n', r"t\.csv, line 4: not CSV .*fix that line"),
         ("t.csv", GOOD + b'"ham","a,b\n', r"t\.csv, line 4: not CSV \(unexpected end of data\)"),
-        ("t.csv", GOOD + b"ham,,caf\xe9\n", r"t\.csv, line 4: byte 0xe9 at .*not UTF-8\. Convert"),
+        (
+            "t.csv",
+            GOOD + b"ham,,caf\xe9\n",
+            r"t\.csv, line 4: byte 0xe9 at .*not UTF-8\. Set `encoding`",
+        ),
         ("t.csv", GOOD + b",,x\n", r"t\.csv, row 3 \(line 4\): the label is empty\. Fill it in"),
         ("t.txt", GOOD, r"t\.txt: the ending '\.txt' is not one of .*Rename"),
         ("t.tsv", as_tsv(PLAIN) + b"ham\tx\n", r"t\.tsv, row 3 \(line 4\): 2 fields where 3"),
         (
             "t.jsonl",
             as_jsonl(PLAIN) + b"{",
-            r"t\.jsonl, row 3 \(line 3\): not JSON .*Mend the line",
+            r"t\.jsonl, row 3 \(line 3\): not JSON .*Fix the line",
         ),
         ("t.jsonl", b"[" * 100_000, r"t\.jsonl, row 1 \(line 1\): not JSON"),
         ("t.jsonl", b"[1]\n", r"t\.jsonl, row 1 \(line 1\): not a JSON object"),

@@ -49,6 +49,13 @@ def test_the_sample_corpus_is_introduced(workspace):
         assert word in printed
 
 
+def test_a_file_is_introduced_before_it_is_added():
+    path = REPOSITORY / "tests/field_cases/semicolon.csv"
+    found = json.loads(command("--json", "--file", str(path)))
+    assert found["classes"] == {"bad": 30, "good": 30, "mixed": 30}
+    assert "semicolon.csv  90 documents" in command("--file", str(path))
+
+
 def test_what_is_counted():
     found = statistics.vocabulary(["a b a", "B c"])
     assert found == {"running_words": 5, "different_words": 3, "only_once": 1,

@@ -1,6 +1,7 @@
 """tools.predict as a user runs it, on a two-layer model in a folder that holds nothing else."""
 
 import csv
+import gzip
 import io
 import json
 import shutil
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from cleantune import console, files
 from cleantune.data import tables
+from cleantune.data.layouts import Flags
 from cleantune.errors import UserError
 from cleantune.evaluation import explanations
 from cleantune.models import classifier
@@ -98,21 +100,60 @@ def test_a_file_comes_back_with_its_own_columns_and_the_answers(predict, project
         else:
             file.writelines(json.dumps(row) + "\n" for row in rows)
     assert predict("--file", f"in.{ending}", "--out", f"out.{ending}")[0] == 0
-    found = predict_input.read_records(project / f"out.{ending}")
+    found, _, _ = predict_input.read_file(project / f"out.{ending}", Flags())
     assert [{k: r[k] for k in rows[0]} for r in found] == rows
     assert [r["predicted"] for r in found] == ["Sports", evaluated.NAMES[2]]
     assert float(found[0]["confidence"]) > 0.4
 
 
+@pytest.mark.parametrize(("name", "content"), [
+    ("a.csv", b"key;body\n1;coach praised the season\n2;treaty of the border\n"),
+    ("a.csv", b"text\ncoach praised the season\ntreaty of the border\n"),
+    ("a.txt", b"coach praised, the season\ntreaty of the border\n"),
+    ("a.csv", "id,text\n1,coach praised the season\n2,treaty of the border\n".encode("utf-16")),
+    ("a.csv.gz", gzip.compress(b"text,label\ncoach praised the season,x\ntreaty of the border,y\n")),
+    ("a.json", b'[{"data": {"text": "coach praised the season"}}, {"data": {"text": "treaty of the border"}}]'),
+])  # fmt: skip
+def test_a_file_is_read_in_every_form_that_add_takes(predict, project, name, content):
+    (project / name).write_bytes(content)
+    status, out, err = predict("--file", name, "--json")
+    assert status == 0, err
+    assert [json.loads(line)["predicted"] for line in out.splitlines()] == ["Sports", "World"]
+
+
+def test_the_column_can_be_named_and_is_else_the_one_of_the_corpus(predict, project):
+    rows = "x,other,text\n1,coach praised the season,treaty of the border and the election\n" * 2
+    (project / "a.csv").write_text(rows.replace("\n1", "\n2", 1))
+    _, out, err = predict("--file", "a.csv", "--json")
+    assert (json.loads(out.splitlines()[0])["predicted"], "text: text" in err) == ("World", True)
+    _, out, err = predict("--file", "a.csv", "--json", "--text", "other")
+    assert (json.loads(out.splitlines()[0])["predicted"], "text: other" in err) == ("Sports", True)
+    assert (
+        "--text nothing: there is no such column"
+        in predict("--file", "a.csv", "--text", "nothing")[2]
+    )
+
+
+def test_top_gives_the_most_probable_classes(predict, project):
+    _, out, _ = predict("--json", "--top", "2", "coach praised the season")
+    top = json.loads(out)["top"]
+    assert top[0]["label"] == "Sports"
+    assert len(top) == 2 and top[0]["probability"] > top[1]["probability"]
+    assert "Sports" in predict("--top", "2", "coach praised the season")[1]
+    (project / "a.csv").write_text("text\ncoach praised the season\n")
+    assert predict("--file", "a.csv", "--out", "b.csv", "--top", "2")[0] == 0
+    with (project / "b.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert row["top_1"] == "Sports" and float(row["p_top_1"]) > float(row["p_top_2"])
+
+
 @pytest.mark.parametrize(("name", "content", "says"), [
-    ("a.csv", b"key,body\n1,x\n", "line 1: no column `text` in the header; found: key, body"),
-    ("a.csv", b"", "no column `text` in the header; found: nothing"),
-    ("a.csv", b"text\n", "holds no document"),
-    ("a.csv", b"key,text\n1,x\n2\n", "line 3: not as many fields as columns"),
-    ("a.csv", b"text\ngood\nb\xe9d\n", "line 3: not UTF-8"),
-    ("a.jsonl", b'{"text": "x"}\n{"text": 3}\n', "line 2: not an object with a string"),
-    ("a.jsonl", b'{"text": "x"}\n{oops\n', "line 2: not JSON"),
-    ("a.txt", b"x", "must end in .csv or .jsonl"),
+    ("a.csv", b"", "is empty"),
+    ("a.csv", b"text\n", "holds no rows"),
+    ("a.csv", b"key,text\n1,x y\n2\n", "row 2 (line 3)"),
+    ("a.jsonl", b'{"text": "x y"}\n{"text": [3]}\n', "row 2 (line 2): column text holds a list"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": "y"}\n{oops\n', "row 3 (line 3): not JSON"),
+    ("a.pdf", b"%PDF-1.5", "is a PDF"),
 ])  # fmt: skip
 def test_a_bad_file_is_named_with_its_line(predict, project, name, content, says):
     (project / name).write_bytes(content)
@@ -123,7 +164,7 @@ def test_a_bad_file_is_named_with_its_line(predict, project, name, content, says
 
 
 def test_a_missing_file_and_an_empty_text_stop_with_a_message(predict):
-    assert "nowhere.csv cannot be read" in predict("--file", "nowhere.csv")[2]
+    assert "nowhere.csv does not exist" in predict("--file", "nowhere.csv")[2]
     status, _, err = predict("  ")
     assert (status, "the text is empty" in err) == (1, True)
     assert "Standard input is empty" in predict(stdin=b"")[2]
