@@ -21,8 +21,10 @@ from datasketch import MinHash, MinHashLSH
 
 from cleantune import files
 from cleantune.data import near_duplicates, tables
-from cleantune.data.near_duplicates import Shingles, Similar, words
+from cleantune.data.near_duplicates import Shingles, Similar
+from cleantune.data.words import words
 from cleantune.labels import corrections
+from tools import record
 
 COMPARED = 5_000  # texts for the comparison, which would take minutes on all
 TEST_SHARE = 7_600 / 127_600
@@ -34,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=127_600)
     parser.add_argument("--folder", type=Path, default=tables.RAW)
+    record.add_option(parser)
     arguments = parser.parse_args()
+    kept = record.Record(arguments.keep)
     made = varied(tables.read_table(arguments.folder / "train.parquet"), arguments.documents)
     test = round(TEST_SHARE * len(made))
     with tempfile.TemporaryDirectory() as temporary:
@@ -49,7 +53,7 @@ def main() -> None:
         subprocess.run(command, cwd=folder, env=os.environ | here, check=True)
         taken = time.monotonic() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"stages.clean: {len(made):,} documents in {taken:.1f} s "
+    kept.say(f"stages.clean: {len(made):,} documents in {taken:.1f} s "
           f"({used.ru_utime:.1f} s of processor time), peak memory {used.ru_maxrss / 1e6:.2f} GB")  # fmt: skip
 
     texts = tables.full_text(made)[:COMPARED]
@@ -57,7 +61,7 @@ def main() -> None:
     Similar(Shingles(texts), THRESHOLD).groups(range(len(texts)))
     ours = time.monotonic() - start
     theirs = one_by_one(texts)
-    print(f"near-duplicates among {len(texts):,}: {ours:.2f} s; "
+    kept.say(f"near-duplicates among {len(texts):,}: {ours:.2f} s; "
           f"datasketch text by text, pairs not verified: {theirs:.2f} s; ratio {theirs / ours:.1f}")  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from cleantune.data import tables
 from cleantune.data.text_repair import repair
 from cleantune.models import classifier, encoder
 from cleantune.models.classifier import Classifier
-from tools import predict
+from tools import predict, record
 
 WARM_UP = 10  # documents or batches
 
@@ -42,15 +42,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="documents of an unsorted batch")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--singles", type=int, default=300, help="documents asked one by one")
+    record.add_option(parser)
     options = parser.parse_args()
+    kept = record.Record(options.keep)
     texts, labels = read(options.data)
     os.environ["OMP_NUM_THREADS"] = "1"  # of ONNX Runtime; PyTorch has read it by now
     fp32, int8 = predict.load(options.model, False), predict.load(options.model, True)
     order = np.random.default_rng(0).permutation(len(texts))
     shuffled = [texts[i] for i in np.resize(order, options.documents)]
-    batches(fp32, fp32.encode(shuffled), options.batch, options.rounds)
-    latency(fp32, int8, shuffled[: options.singles])
-    accuracy(fp32, int8, texts, labels)
+    batches(fp32, fp32.encode(shuffled), options.batch, options.rounds, kept)
+    latency(fp32, int8, shuffled[: options.singles], kept)
+    accuracy(fp32, int8, texts, labels, kept)
 
 
 def read(data: Path | None) -> tuple[list[str], np.ndarray]:
@@ -65,7 +67,9 @@ def read(data: Path | None) -> tuple[list[str], np.ndarray]:
     return tables.full_text(table), table["label"].to_numpy()
 
 
-def batches(model: Classifier, tokens: list[list[int]], size: int, rounds: int) -> None:
+def batches(
+    model: Classifier, tokens: list[list[int]], size: int, rounds: int, kept: record.Record
+) -> None:
     """Time all documents, sorted by length and in batches of ``size`` as they come."""
     lengths = np.array([len(t) for t in tokens])
     fixed = [np.arange(i, min(i + size, len(tokens))) for i in range(0, len(tokens), size)]
@@ -91,16 +95,16 @@ def batches(model: Classifier, tokens: list[list[int]], size: int, rounds: int) 
             seconds[name].append(timed(run))
     middle = {name: median(taken) for name, taken in seconds.items()}
     slowest = max(middle.values())
-    console.table(f"{len(tokens):,} documents, {lengths.mean():.1f} tokens (median of {rounds})",
+    kept.table(f"{len(tokens):,} documents, {lengths.mean():.1f} tokens (median of {rounds})",
                   ("batches", "seconds", "documents/s", "padding", ""), (
         (name, f"{taken:.1f}", f"{len(tokens) / taken:.0f}",
          f"{sum(len(rows) * lengths[rows].max() for rows in ways[name][0]) / lengths.sum():.2f}",
          f"{slowest / taken:.2f}x") for name, taken in middle.items()
     ))  # fmt: skip
-    console.say(f"threads: {torch.get_num_threads()}")
+    kept.say(f"threads: {torch.get_num_threads()}")
 
 
-def latency(fp32: Classifier, int8: predict.Model, texts: list[str]) -> None:
+def latency(fp32: Classifier, int8: predict.Model, texts: list[str], kept: record.Record) -> None:
     """Time one document at a time, on one thread of the processor."""
     torch.set_num_threads(1)
     fp32.model.to("cpu")
@@ -112,19 +116,21 @@ def latency(fp32: Classifier, int8: predict.Model, texts: list[str]) -> None:
             seconds[name].append(timed(lambda m=model, t=text: m.logits(m.encode([t]))))  # type: ignore[misc]
     middle = {name: median(taken[len(warm_up) :]) for name, taken in seconds.items()}
     slowest = max(middle.values())
-    console.table(f"One document, one thread (median of {len(texts):,})", ("", "ms", ""), (
+    kept.table(f"One document, one thread (median of {len(texts):,})", ("", "ms", ""), (
         (name, f"{1000 * taken:.1f}", f"{slowest / taken:.2f}x") for name, taken in middle.items()
     ))  # fmt: skip
 
 
-def accuracy(fp32: Classifier, int8: predict.Model, texts: list[str], labels: np.ndarray) -> None:
+def accuracy(
+    fp32: Classifier, int8: predict.Model, texts: list[str], labels: np.ndarray, kept: record.Record
+) -> None:
     """Print the accuracy of both, and the loss by int8."""
     predicted = {name: model.logits(model.encode(texts)).argmax(axis=1)
                  for name, model in (("fp32", fp32), ("int8", int8))}  # fmt: skip
     right = {name: float((classes == labels).mean()) for name, classes in predicted.items()}
-    console.table(f"Test set, {len(texts):,} documents", ("", "accuracy"),
+    kept.table(f"Test set, {len(texts):,} documents", ("", "accuracy"),
                   ((name, f"{share:.4f}") for name, share in right.items()))  # fmt: skip
-    console.say(f"int8 loses {100 * (right['fp32'] - right['int8']):.2f} points; "
+    kept.say(f"int8 loses {100 * (right['fp32'] - right['int8']):.2f} points; "
                 f"{(predicted['fp32'] == predicted['int8']).mean():.2%} of predictions agree")  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from cleantune.params.sections import LabelNoise
 from cleantune.training import training_arguments
 from stages import label_noise
 from studies.stage_runs import CODE, furnish, run
+from tools import record
 
 VALIDATION = tables.CLEAN / "validation.parquet"
 RAW = tables.RAW / "train.parquet"
@@ -47,7 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--documents", type=numbers, default=[6_000, 12_000, 24_000])
     parser.add_argument("--finetuned", type=int, default=2_000, help="documents; 0: skip")
+    record.add_option(parser)
     options = parser.parse_args()
+    kept = record.Record(options.keep)
     settings = read_params(label_noise.PARAMS).label_noise
     train = tables.read_table(label_noise.TRAIN)
     if max(*options.documents, options.finetuned) > len(train):
@@ -57,7 +60,7 @@ def main() -> None:
     for size in options.documents:
         costs.append(cost(train.sample(size, random_state=0).sort_index(), {}))
         console.say(f"{size:,} documents: {costs[-1][0]:.0f} s")
-    console.table(
+    kept.table(
         f"Cost of stages.label_noise, model {settings.model}",
         ("documents", "seconds", "GB"),
         ((f"{n:,}", f"{seconds:.0f}", f"{memory / GIGABYTE:.2f}")
@@ -67,10 +70,12 @@ def main() -> None:
         zip(options.documents, costs, strict=True)
     ):
         slopes = [growth((few, many), pair) for pair in zip(before, after, strict=True)]
-        console.say(f"{few:,} to {many:,} documents: seconds^{slopes[0]:.2f}, memory^{slopes[1]:.2f}, "
+        kept.say(f"{few:,} to {many:,} documents: seconds^{slopes[0]:.2f}, memory^{slopes[1]:.2f}, "
                     f"no more than linear {'holds' if slopes[1] <= LINEAR else 'DOES NOT HOLD'}")  # fmt: skip
     if options.finetuned:
-        compare_finetuned(train.sample(options.finetuned, random_state=0).sort_index(), settings)
+        compare_finetuned(
+            train.sample(options.finetuned, random_state=0).sort_index(), settings, kept
+        )
 
 
 def cost(train: pd.DataFrame, changes: dict[str, Any]) -> tuple[float, int]:
@@ -104,7 +109,7 @@ def peak_memory(stage: str, folder: Path) -> int:
     return peak
 
 
-def compare_finetuned(train: pd.DataFrame, settings: LabelNoise) -> None:
+def compare_finetuned(train: pd.DataFrame, settings: LabelNoise, kept: record.Record) -> None:
     """Compare the fine-tuned label model with as many fine-tunings as it has folds."""
     total, _ = cost(train, {"label_noise.model": "finetuned"})
     with tempfile.TemporaryDirectory() as temporary:
@@ -125,7 +130,7 @@ def compare_finetuned(train: pd.DataFrame, settings: LabelNoise) -> None:
         begin = time.perf_counter()
         run("finetune", folder)
         once = time.perf_counter() - begin
-    console.say(
+    kept.say(
         f"finetuned on {len(train):,} documents: {total:.0f} s; fine-tuning on {len(fitted):,}: "
         f"{once:.0f} s; {settings.folds} times that: {total / (settings.folds * once):.2f}"
     )

@@ -54,6 +54,7 @@ from cleantune.params.read import read_params
 from cleantune.params.sections import Params
 from cleantune.training import batches, checkpoints
 from stages import finetune
+from tools import record
 
 LINEAR = 1.05  # a slope up to here counts as linear: what is measured scatters
 COLUMNS = ("id", "input_ids", "label", "length", "weight")
@@ -88,7 +89,9 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--plot", type=Path, default=Path("reports/scale.svg"))
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    record.add_option(parser)
     options = parser.parse_args()
+    kept = record.Record(options.keep)
     params = read_params(finetune.PARAMS)
     if options.worker:
         work(params, options.worker, options.steps, CLOCKS[options.clock])
@@ -106,7 +109,7 @@ def main() -> None:
                     bar.advance()
     costs = {setting: middle(several) for setting, several in measured.items()}
     how = f"{options.steps} steps, {options.repeats} repeat(s), {options.clock} seconds"
-    report(costs, params.batch_size, how)
+    report(costs, params.batch_size, how, kept)
     draw(costs, params.batch_size, options.plot)
     console.outputs(options.plot)
 
@@ -256,15 +259,15 @@ def swept(costs: dict[Setting, Cost], what: str) -> list[tuple[int, Cost]]:
                   if kind == common)  # fmt: skip
 
 
-def report(costs: dict[Setting, Cost], batch_size: int, how: str) -> None:
-    """Print the table, and how time and memory grow."""
-    console.table(
+def report(costs: dict[Setting, Cost], batch_size: int, how: str, kept: record.Record) -> None:
+    """Print and keep the table, and how time and memory grow."""
+    kept.table(
         f"Cost of fine-tuning, {batch_size} documents a step, {how}",
         ("documents", "tokens", "processes", "data s", "a step s", "documents/s", "GB a process"),
         ((s.documents, s.length, s.processes, f"{c.data:.2f}", f"{c.step:.3f}",
           f"{batch_size / c.step:.1f}", f"{c.memory / 1e9:.2f}") for s, c in costs.items()),
     )  # fmt: skip
-    console.say(f"threads: {torch.get_num_threads()}, shared by the processes of a setting")
+    kept.say(f"threads: {torch.get_num_threads()}, shared by the processes of a setting")
     sweep = swept(costs, "documents")
     if len(sweep) > 1:
         sizes = [n for n, _ in sweep]
@@ -273,17 +276,17 @@ def report(costs: dict[Setting, Cost], batch_size: int, how: str) -> None:
             values = [getattr(cost, name) for _, cost in sweep]
             slope, last = growth(sizes, values), growth(sizes[-2:], values[-2:])
             holds = max(slope, last) <= allowed + LINEAR - 1
-            console.say(
+            kept.say(
                 f"{name}: grows as documents^{slope:.2f}, between the last two ^{last:.2f}; "
                 f"at most ^{allowed:.0f} {'holds' if holds else 'DOES NOT HOLD'}"
             )
         first, final = sweep[0], sweep[-1]
         more = (final[1].memory - first[1].memory) / (final[0] - first[0])
-        console.say(f"memory: {more / 1e3:.1f} kB more for each document more")
+        kept.say(f"memory: {more / 1e3:.1f} kB more for each document more")
     sweep = swept(costs, "length")
     if len(sweep) > 1:
         slope = growth([n for n, _ in sweep], [cost.step for _, cost in sweep])
-        console.say(f"step: grows as tokens^{slope:.2f}")
+        kept.say(f"step: grows as tokens^{slope:.2f}")
 
 
 def draw(costs: dict[Setting, Cost], batch_size: int, path: Path) -> None:

@@ -38,6 +38,7 @@ from cleantune.models.precision import bf16_is_fast
 from cleantune.params.read import read_params
 from cleantune.training import batches
 from stages import finetune
+from tools import record
 
 CONTENDERS = {
     "defaults": "HF script",  # run_classification.py unless told: Trainer, fp32, pad to 128
@@ -57,9 +58,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=6, help="optimizer steps a round")
     parser.add_argument("--rounds", type=int, default=6, help="rounds, the first is warm-up")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
+    record.add_option(parser)
     options = parser.parse_args()
+    kept = record.Record(options.keep)
     params = read_params(finetune.PARAMS)
     if options.worker in ("ours", "whole", "frozen", "free"):
         # The others run as they would without us: in a process group Trainer would wrap its model.
@@ -109,19 +111,16 @@ def main() -> None:
             "accuracy": seen["accuracy"],
         })  # fmt: skip
         worker.wait()
-    if options.json:
-        sys.stdout.write(json.dumps({"matrix_gflops": peak / 1e9, "results": results}) + "\n")
-        return
     ours = results[list(CONTENDERS).index("ours")]["documents_per_second"]
     rows = [(r["contender"], f"{r['documents_per_second']:.1f}", f"{ours / r['documents_per_second']:.2f}x",
              f"{r['padding']:.3f}", f"{100 * r['arithmetic']:.0f} %", f"{r['peak_memory_gb']:.2f}",
              f"{r['accuracy']:.3f}") for r in results]  # fmt: skip
-    console.table(
+    kept.table(
         f"{options.rounds - 1} rounds of {options.steps} steps of {params.batch_size} documents",
         ("", "docs/s", "ours is", "padding", "arithmetic", "GB", "accuracy"),
         rows,
     )
-    console.say(f"matrix product: {peak / 1e9:.0f} GFLOP/s; threads: {torch.get_num_threads()}")
+    kept.say(f"matrix product: {peak / 1e9:.0f} GFLOP/s; threads: {torch.get_num_threads()}")
 
 
 def start(name: str, steps: int, rounds: int) -> Any:

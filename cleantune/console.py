@@ -28,6 +28,7 @@ T = TypeVar("T")
 EXTRAS = {"captum": "explain", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
           "optuna": "sweep", "tensorboard": "logs"}  # fmt: skip
 """The optional packages, and which extra of pyproject.toml installs each."""
+LISTED = 20  # names in one line
 
 _rank_0 = os.environ.get("RANK", "0") == "0"
 console = Console(quiet=not _rank_0, highlight=False)
@@ -47,6 +48,12 @@ def say(line: str) -> None:
 def warn(line: str) -> None:
     """Print what the user should know of a result, without interpreting markup."""
     console.print(Text.assemble(("warning:", "bold yellow"), " ", line))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: the first ``LISTED``, and how many more there are."""
+    rest = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + rest
 
 
 def table(
@@ -140,14 +147,10 @@ def _tell(main: Callable[[], None]) -> None:
     """Run ``main``; turn expected errors into a message and a status."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        main()
+        with optional():
+            main()
     except UserError as error:
         fail(str(error))
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        fail(f"{error.name} is not installed: pip install '.[{extra}]' in the project's folder.")
     except KeyboardInterrupt:
         fail("Interrupted; unfinished files were removed. The same command starts again.", 130)
     except OSError as error:
@@ -157,6 +160,18 @@ def _tell(main: Callable[[], None]) -> None:
         fail(
             f"No space left while writing {where}; nothing half-written was kept. Free some and run again."
         )
+
+
+@contextmanager
+def optional() -> Iterator[None]:
+    """Leave with a message where an import inside lacks a package of ``EXTRAS``."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        fail(f"{error.name} is not installed: pip install '.[{extra}]' in the project's folder.")
 
 
 def fail(message: str, status: int = 1) -> None:

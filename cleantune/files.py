@@ -1,8 +1,8 @@
-"""Reading and writing files so that no name ever holds half of one.
+"""Reading files, and writing them atomically.
 
-Whatever is written goes to a hidden neighbour first (``.NAME.part``) and takes its name in one
-rename, so an exception, a full disk, Ctrl-C or ``kill -9`` leaves the old content or nothing. An old
-folder steps aside for that moment (``.NAME.old.part``), and comes back if the new one never came.
+Content is written to a hidden temporary file beside the target (``.NAME.part``) and then renamed, so
+an exception, a full disk, Ctrl-C or ``kill -9`` leaves the old content or nothing. A folder that is
+replaced is renamed to ``.NAME.old.part`` first, and back if the new one does not follow.
 """
 
 import hashlib

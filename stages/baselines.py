@@ -12,7 +12,6 @@ label noise. The labels of the test documents are not read here.
 """
 
 import functools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from cleantune import console, files
 from cleantune.baselines import recurrent, tfidf
 from cleantune.baselines.ngram import NgramClassifier
 from cleantune.data import tables
+from cleantune.data.words import TERM_OR_SIGN
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics
 from cleantune.params.read import read_params
@@ -35,7 +35,6 @@ PARAMS = ("seed", "baselines")
 TRAIN = tables.LABELS / "train.parquet"
 VALIDATION = tables.CLEAN / "validation.parquet"
 TEST = tables.CLEAN / "test.parquet"
-WORD = re.compile(r"\w+|[^\w\s]")
 
 Scores = tuple[np.ndarray, np.ndarray]
 """Log-probabilities or logits of validation and test, each (documents, classes)."""
@@ -122,7 +121,9 @@ def _corpus(
         raise UserError(f"{TRAIN} holds {len(np.unique(labels))} class; two are needed to learn.")
     texts = {"train": tables.full_text(train), "validation": tables.full_text(validation),
              "test": tables.full_text(test)}  # fmt: skip
-    words = {split: [WORD.findall(t.lower()) for t in each] for split, each in texts.items()}
+    words = {
+        split: [TERM_OR_SIGN.findall(t.lower()) for t in each] for split, each in texts.items()
+    }
     return Corpus(texts, words, labels, validation["label"].to_numpy(), classes)
 
 

@@ -6,40 +6,28 @@
 path or URL, or a pinned commit on the Hugging Face Hub. Nothing that is downloaded is executed.
 """
 
-import hashlib
-import json
 import shutil
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pandas as pd
 
 from cleantune import console, files
 from cleantune.data import class_tables, records, tables
+from cleantune.data.classes import Classes, listed, name_classes
+from cleantune.data.documents import Document, ids
 from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
+from cleantune.data.validation_split import choose_test
 from cleantune.errors import UserError
 from cleantune.params.read import read_params
+from cleantune.params.sources import Dataset
 
 PARAMS = ("dataset", "datasets")
-SPLITS = ("train", "test")
-ID_DIGITS = 16  # hexadecimal: two of a million documents share them with probability 3e-8
-
-
-class Document(NamedTuple):
-    """One row of a file."""
-
-    number: int
-    """From 1, without the header."""
-    where: str
-    label: str
-    title: str
-    text: str
 
 
 def main() -> None:
-    """Write ``data/raw/{train,test}.parquet`` and ``source.json``.
+    """Write ``data/raw/{train,test}.parquet``, ``validation.parquet`` if it is given, ``source.json``.
 
     Raises ``UserError`` for a file that is missing, empty, damaged, not the pinned one, or holds
     a row that cannot be read or a label that ``labels`` does not list.
@@ -53,42 +41,57 @@ def main() -> None:
 
     # Read
     rows = {split: _documents(source, split) for split in source.paths}
-    if "test" not in rows:
-        rows = _divided(rows["train"], dataset.test_share, source.names["train"])
 
-    # Name the classes
-    labels = source.labels or _labels_found(rows["train"], source.names["train"])
-    classes = list(dict.fromkeys(labels.values()))
-    if len(classes) < 2:
-        raise UserError(
-            f"{source.names['train']} has one class only ({', '.join(classes)}); a classifier "
-            f"needs two. Check datasets.{params.dataset}.columns.label in params.yaml."
-        )
-    splits = {s: _table(s, rows[s], labels, classes, params.dataset) for s in SPLITS}
+    # Name the classes, by all files together
+    names = ", ".join(dict.fromkeys(source.names.values()))
+    classes = name_classes(rows, source.labels, params.dataset, dataset, names)
+    rows = {split: [row for row in of if row.label in classes.position]
+            for split, of in rows.items()}  # fmt: skip
+    if classes.small:
+        _report_small(classes, params.dataset, dataset)
+    if "test" not in rows:
+        rows |= _divided(rows["train"], classes, dataset.test_share, source.names["train"])
+    metadata = [f"{tables.METADATA}{name}" for name in dict.fromkeys(source.columns.metadata)]
+    splits = {s: _table(s, rows[s], classes, metadata) for s in tables.SPLITS if s in rows}
 
     # Write
     with files.atomic_folder(tables.RAW) as part:
         for split, table in splits.items():
-            tables.write_table(part / f"{split}.parquet", table, tables.TEXT_COLUMNS)
+            columns = (*tables.TEXT_COLUMNS, *metadata)
+            tables.write_table(part / f"{split}.parquet", table, columns)
         origin = {
             "dataset": params.dataset,
-            "labels": classes,
+            "labels": classes.names,
             "licence": dataset.licence,
             "source": source.kind,
-            "files": {split: _described(source, split, len(splits[split])) for split in SPLITS},
+            "files": {split: _described(source, split, len(splits[split])) for split in splits},
         }
+        if classes.small:
+            origin["small_classes"] = {"merged_into": dataset.other, "documents": classes.small}
         files.write_json(part / tables.SOURCE.name, origin)
     shutil.rmtree(UNFINISHED, ignore_errors=True)
 
     counts = {split: table["label"].value_counts() for split, table in splits.items()}
     class_tables.print_counts(
         f"{params.dataset}, licence: {dataset.licence}",
-        ("class", *SPLITS),
-        [(name, *(int(counts[s].get(i, 0)) for s in SPLITS)) for i, name in enumerate(classes)],
+        ("class", *splits),
+        [
+            (name, *(int(counts[s].get(i, 0)) for s in splits))
+            for i, name in enumerate(classes.names)
+        ],
         "`clean` counts them in data/clean/summary.json",
-        total=("all", *(len(splits[s]) for s in SPLITS)),
+        total=("all", *(len(table) for table in splits.values())),
     )
     console.outputs(tables.RAW)
+
+
+def _report_small(classes: Classes, name: str, dataset: Dataset) -> None:
+    """Name the classes that are too small to be classes of their own."""
+    done = f"merged into {dataset.other}" if dataset.other else "left out"
+    console.say(
+        f"{done}, for they have fewer than {dataset.min_documents:,} documents "
+        f"(datasets.{name}.min_documents): {listed(classes.small)}"
+    )
 
 
 def _described(source: Source, split: str, count: int) -> dict[str, object]:
@@ -106,96 +109,49 @@ def _described(source: Source, split: str, count: int) -> dict[str, object]:
 def _documents(source: Source, split: str) -> list[Document]:
     columns, name = source.columns, source.names[split]
     layout = records.format_of(urlsplit(name).path) if source.format == "auto" else source.format
-    wanted = [columns.label, columns.text, *([columns.title] if columns.title else [])]
+    titles = [columns.title] if columns.title else []
+    wanted = [columns.label, columns.text, *titles, *dict.fromkeys(columns.metadata)]
     rows = records.read_records(source.paths[split], layout, wanted, source.header, name)
-    found = [
-        Document(number, where, label.strip(), "".join(title), text)
-        for number, (where, (label, text, *title)) in enumerate(rows, 1)
-    ]
+    found = []
+    for number, (where, (label, text, *more)) in enumerate(rows, 1):
+        title, metadata = "".join(more[: len(titles)]), tuple(map(str.strip, more[len(titles) :]))
+        found.append(Document(number, where, label.strip(), title, text, metadata))
     if not found:
         raise UserError(f"{name} holds no rows. Put the corpus there, or correct the path.")
     return found
 
 
-def _divided(rows: list[Document], share: float, name: str) -> dict[str, list[Document]]:
+def _divided(
+    rows: Sequence[Document], classes: Classes, share: float, name: str
+) -> dict[str, list[Document]]:
     """Return train and test of a corpus that has no test set of its own.
 
     A hash of the text decides: the choice is the same in every run, with every seed, and for every
-    order of the rows, and copies of a text stay together.
+    order of the rows, and copies of a text stay together. Every class has a document in train.
     """
+    labels = [classes.position[row.label] for row in rows]
+    texts = [f"{row.title}\n{row.text}" for row in rows]
+    in_test = choose_test(pd.DataFrame({"group": texts, "label": labels}), share)
     divided: dict[str, list[Document]] = {"train": [], "test": []}
-    for row in rows:
-        drawn = hashlib.sha256(f"{row.title}\n{row.text}".encode()).digest()[:8]
-        in_test = int.from_bytes(drawn, "big") < share * 2**64
-        divided["test" if in_test else "train"].append(row)
-    if not all(divided.values()):
+    for row, held_out in zip(rows, in_test, strict=True):
+        divided["test" if held_out else "train"].append(row)
+    if not divided["test"]:
         raise UserError(
-            f"{name}: {len(rows):,} rows are too few for a test set of {share:.0%}. Add documents, "
-            "change test_share, or name a test file."
+            f"{name}: {len(rows):,} rows are too few for a test set of {share:.0%}: each class is a "
+            "single text. Add documents, or name a test file."
         )
     return divided
 
 
-def _labels_found(rows: list[Document], name: str) -> dict[str, str]:
-    """Return the values of the label column as their own names, numbers in numeric order."""
-    values = {row.label for row in rows}
-    if "" in values:
-        where = next(row.where for row in rows if not row.label)
-        raise UserError(f"{where}: the label is empty. Fill it in, or take the row out.")
-    if len(values) > max(1000, len(rows) // 2):
-        raise UserError(
-            f"{name} has {len(values):,} different labels in {len(rows):,} rows: that column does "
-            "not hold classes. Correct `columns` in params.yaml."
-        )
-    numeric = all(value.removeprefix("-").isdecimal() for value in values)
-    ordered = sorted(values, key=lambda v: (int(v), v)) if numeric else sorted(values)
-    return {value: value for value in ordered}
-
-
 def _table(
-    split: str, rows: list[Document], labels: dict[str, str], classes: list[str], dataset: str
+    split: str, rows: list[Document], classes: Classes, metadata: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the documents as a table of ``TEXT_COLUMNS``, in the order of the file."""
-    position = {value: classes.index(name) for value, name in labels.items()}
-    for row in rows:
-        if row.label not in position:
-            known = ", ".join(v if v == n else f"{v} ({n})" for v, n in labels.items())
-            header = " If it names the columns, set `header: true`." if row.number == 1 else ""
-            raise UserError(
-                f"{row.where}: unknown label {row.label[:80]!r}; known: {known[:400]}. Mend the "
-                f"row, or add the value to datasets.{dataset}.labels in params.yaml.{header}"
-            )
+    """Return the documents as a table of ``TEXT_COLUMNS`` and ``metadata``, in the order of the file."""
     found = [
-        (name, row.title, row.text, position[row.label])
-        for name, row in zip(_ids(split, rows), rows, strict=True)
+        (name, row.title, row.text, classes.position[row.label], *row.metadata)
+        for name, row in zip(ids(split, rows), rows, strict=True)
     ]
-    return pd.DataFrame(found, columns=list(tables.TEXT_COLUMNS))
-
-
-def _ids(split: str, rows: list[Document]) -> list[str]:
-    """Return an id for each document that depends on no other row of the file.
-
-    It is a hash of title, text and label as the file has them. The label counts, so that copies of
-    a text under different labels keep their ids when one is moved or removed; of copies that are
-    alike in all three, the second gets ``-2``, the third ``-3``: which is which does not matter.
-    Raises ``UserError`` when different documents share a hash.
-    """
-    first: dict[str, Document] = {}
-    copies: Counter[str] = Counter()
-    ids = []
-    for row in rows:
-        content = json.dumps([row.title, row.text, row.label], ensure_ascii=False)
-        digest = hashlib.sha256(content.encode()).hexdigest()[:ID_DIGITS]
-        other = first.setdefault(digest, row)
-        if (other.title, other.text, other.label) != (row.title, row.text, row.label):
-            raise UserError(
-                f"{row.where}: its id, {split}-{digest}, is also that of {other.where}, by chance. "
-                "Change a character in one of the two texts."
-            )
-        copies[digest] += 1
-        copy = f"-{copies[digest]}" if copies[digest] > 1 else ""
-        ids.append(f"{split}-{digest}{copy}")
-    return ids
+    return pd.DataFrame(found, columns=[*tables.TEXT_COLUMNS, *metadata])
 
 
 if __name__ == "__main__":

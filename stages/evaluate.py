@@ -141,7 +141,7 @@ def main() -> None:
         model=of_model, source=files.read_json(tables.SOURCE),
         cleaning=files.read_json(tables.CLEAN / "summary.json"),
         label_noise=label_noise,
-        sizes={split: len(table) for split, table in splits.items()}, max_length=model.max_length,
+        sizes={split: len(table) for split, table in splits.items()}, max_length=model.reading.limit,
         corpus=explore_learned_from(splits, names),
         weights_sha256=files.sha256(model.folder / threshold.WEIGHTS),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from cleantune.augmentation import token_cutoff
 from cleantune.data import tables
 from cleantune.distributed import connection, launcher, ranks
 from cleantune.evaluation import metrics, plot_tables, result_warnings
-from cleantune.models import encoder, precision
+from cleantune.models import encoder, long_documents, precision
 from cleantune.params.read import read_params
 from cleantune.params.sections import Params
 from cleantune.training import (
@@ -39,8 +39,8 @@ from cleantune.training import (
 )
 from cleantune.training.trainer import ZeroTrainer
 
-PARAMS = ("seed", "lr", "epochs", "batch_size", "max_length", "zero_stage", "precision",
-         "processes", "finetune", "augment", "study")  # fmt: skip
+PARAMS = ("seed", "lr", "epochs", "batch_size", "max_length", "long_documents", "max_chunks",
+         "zero_stage", "precision", "processes", "finetune", "augment", "study")  # fmt: skip
 # Excluded from the fingerprint: no effect on the weights (the actual world size is included).
 NOT_FINGERPRINTED: dict[str, Any] = {
     "study": True,
@@ -84,8 +84,13 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     params = params.model_copy(update={"seed": seed})
 
     # ---- data
-    train = batches.TokenDataset(tables.read_table(TRAIN))
-    validation = batches.TokenDataset(tables.read_table(VALIDATION))
+    chunk_length = params.max_length if params.long_documents == "chunks" else None
+    train = batches.TokenDataset(tables.read_table(TRAIN), chunk_length)
+    validation = batches.TokenDataset(tables.read_table(VALIDATION), chunk_length)
+    options = params.finetune
+    if chunk_length and options.micro_batch_size is None:
+        most = batches.micro_batch(np.concatenate([train.lengths, validation.lengths]))
+        options = options.model_copy(update={"micro_batch_size": most})
     if params.finetune.class_weights == "balanced":
         train.balance()
     names = tables.label_names()
@@ -123,7 +128,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     optimizers.set_dropout(config, params.finetune.dropout)
     optimizers.refuse_what_zero_3_cannot(stage, params.finetune)
     args = training_arguments.build(
-        unfinished.folder, params.finetune, seed=seed, lr=params.lr, epochs=params.epochs,
+        unfinished.folder, options, seed=seed, lr=params.lr, epochs=params.epochs,
         batch_size=params.batch_size, zero_stage=stage,
     )  # fmt: skip
     model = encoder.load_model(
@@ -164,14 +169,16 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
             files.write_text(out / "history.csv", training_logs.as_csv(trainer.history))
             selection = {"macro_f1": round(trainer.best["macro_f1"], 6)}
             files.write_json(out / "validation.json", selection)  # DVC compares experiments by it
-            files.write_json(out / "summary.json", summary(trainer, names, train))
+            files.write_json(out / "summary.json", summary(trainer, names, train, params))
     console.say(f"best epoch: {trainer.best['epoch']}, macro-F1 {trainer.best['macro_f1']:.4f}")
     trainer.raise_if_stopped()
     return unfinished
 
 
-def summary(trainer: ZeroTrainer, names: list[str], train: batches.TokenDataset) -> dict[str, Any]:
-    """Return a summary of the run; ``clean`` is what inference applies to texts."""
+def summary(
+    trainer: ZeroTrainer, names: list[str], train: batches.TokenDataset, params: Params
+) -> dict[str, Any]:
+    """Return a summary of the run; ``clean`` and ``long_documents`` are what inference does to texts."""
     documents = tables.originals(pd.Series(train.ids, dtype=str)).to_numpy()
     counts = np.bincount(train.labels[documents], minlength=len(names))
     return {
@@ -181,6 +188,7 @@ def summary(trainer: ZeroTrainer, names: list[str], train: batches.TokenDataset)
         "steps": trainer.history[-1]["step"],
         "validation": {name: trainer.best[name] for name in ("accuracy", "macro_f1", "loss")},
         "clean": files.read_json(tables.TEXT_STEPS),
+        **long_documents.record(params.long_documents, params.max_chunks),
         "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
     }
 

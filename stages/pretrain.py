@@ -88,7 +88,7 @@ def main() -> None:
     padding_id = encoder.set_padding(model.config, tokenizer)
     acceleration.speed_up(model, bf16)
     console.say(f"{len(train):,} blocks of {options.block_length} tokens, "
-                f"{memory.size(model).learning:,} parameters; {ranks.world_size()} "
+                f"{memory.size(model).trainable:,} parameters; {ranks.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train

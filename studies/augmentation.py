@@ -25,6 +25,7 @@ from cleantune.errors import UserError
 from cleantune.models import encoder
 from studies.arguments import names, numbers
 from studies.stage_runs import fine_tuned, furnish, spread
+from tools import record
 
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -50,7 +51,9 @@ def main() -> None:
     parser.add_argument("--documents", type=names, default=list(EPOCHS), help="500,2000,all")
     parser.add_argument("--epochs", type=numbers, help="one for each of --documents; even")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    record.add_option(parser)
     options = parser.parse_args()
+    kept = record.Record(options.keep)
     if wrong := set(options.methods) - set(METHODS):
         raise UserError(f"--methods: {', '.join(sorted(wrong))}; known: {', '.join(METHODS)}.")
     train = tables.read_table(tables.LABELS / "train.parquet")
@@ -74,7 +77,7 @@ def main() -> None:
         for method, runs in runs_by_method.items():
             rows.append((f"{size:,}", method, *(spread([r[s] for r in runs]) for s in SPLITS),
                          _gain(runs, runs_by_method.get("none"))))  # fmt: skip
-    console.table(
+    kept.table(
         f"accuracy, mean and standard deviation of {len(options.seeds)} seed(s)",
         ("documents", "method", *SPLITS, "test, difference to none"),
         rows,

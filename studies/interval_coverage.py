@@ -25,6 +25,7 @@ from cleantune import console
 from cleantune.errors import UserError
 from cleantune.evaluation import confidence_intervals, metrics
 from studies.arguments import names, numbers
+from tools import record
 
 BINS = 15
 POPULATION = 1_000_000
@@ -139,16 +140,16 @@ def coverage(kind: Kind, n: int, classes: int, simulations: int, jobs: int) -> d
             for name, hit in hits.items()}  # fmt: skip
 
 
-def table(columns: dict[str, list[dict[str, float]]]) -> list[str]:
-    """Return the lines of a Markdown table; ``columns`` hold the coverage by kind of test set."""
-    lines = ["| interval | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+def spans(columns: dict[str, list[dict[str, float]]]) -> list[list[str]]:
+    """Return a row for each interval; ``columns`` hold the coverage by kind of test set."""
+    rows = []
     for name in next(iter(columns.values()))[0]:
         cells = []
         for kinds in columns.values():
             shares = [100 * kind[name] for kind in kinds if not np.isnan(kind[name])]
             cells.append(f"{min(shares):.1f}–{max(shares):.1f}" if shares else "–")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+        rows.append([name, *cells])
+    return rows
 
 
 def main() -> None:
@@ -159,20 +160,25 @@ def main() -> None:
     parser.add_argument("--kinds", type=names, default=list(KINDS))
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=2)
+    record.add_option(parser)
     options = parser.parse_args()
+    kept = record.Record(options.keep)
     _check("kinds", options.kinds, list(KINDS))
     _check("classes", options.classes, list(DISTANCE))
-    columns = {}
     for n in options.sizes:
+        columns = {}
         for classes in options.classes:
             by_kind = [coverage(KINDS[kind], n, classes, options.simulations, options.jobs)
                        for kind in options.kinds]  # fmt: skip
-            columns[f"{n:,} / {classes}"] = by_kind
+            columns[f"{classes} classes"] = by_kind
             for kind, of in zip(options.kinds, by_kind, strict=True):
                 each = ", ".join(f"{name} {100 * share:.1f}" for name, share in of.items())
                 console.say(f"{n:,} documents, {classes} classes, {kind}: {each}")
-    console.say(f"\nCoverage in %, {options.simulations:,} simulations a kind; documents / classes")
-    print("\n".join(table(columns)))
+        kept.table(
+            f"Coverage in %, {n:,} documents, {options.simulations:,} simulations of each kind",
+            ("interval", *columns),
+            spans(columns),
+        )
 
 
 def _check(option: str, given: Sequence[object], known: Sequence[object]) -> None:

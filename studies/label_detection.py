@@ -32,9 +32,10 @@ from cleantune import console
 from cleantune.data.near_duplicates import Shingles, Similar
 from cleantune.labels import confident_learning as lq
 from cleantune.labels import label_models, noise_rate
+from cleantune.labels.label_scores import RELABEL_THRESHOLD, ROUNDS
 from cleantune.params.read import read_params
-from stages.label_noise import RELABEL_THRESHOLD, ROUNDS
 from studies import noisy_labels
+from tools import record
 
 MODELS = ("tfidf", "encoder", "ensemble")
 PRIORS = ("given", "uniform", "auto")
@@ -63,37 +64,41 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, choices=(*MODELS, "finetuned"))
     parser.add_argument("--priors", nargs="+", default=["given"], choices=PRIORS)
     parser.add_argument("--vectors", type=Path, help="folder that keeps the texts' vectors")
+    record.add_option(parser)
     arguments = parser.parse_args()
+    kept = record.Record(arguments.keep)
     data = noisy_labels.read(arguments.train, arguments.test, arguments.human, arguments.documents,
                        arguments.vectors)  # fmt: skip
     for noise in arguments.noises:
         rows, given, true = noisy_labels.make(noise, data, arguments.documents)
         wrong = given != true
-        print(f"\n== {noise}: {len(rows):,} documents, {wrong.mean():.1%} of the labels wrong")
-        print(f"{'detector':40}" + "".join(f"{name:>7}" for name in METRICS))
+        about = f"{noise}, {len(rows):,} documents, {wrong.mean():.1%} of the labels wrong"
+        cells = []
         # the others' labels are sampled like the human ones
         real = rows < len(data.people)
         for name, detection in detectors(
             data, rows, given, true, arguments.models, arguments.priors
         ):
-            print(f"{name:40}{metrics(detection, wrong)}", flush=True)
+            cells.append((name, *metrics(detection, wrong)))
+            console.say(" ".join(cells[-1]))
             if 0 < real.sum() < len(rows) and noise.startswith("human"):
                 part = detection._replace(score=detection.score[real], flagged=detection.flagged[real],
                                           rate=float("nan"))  # of all documents # fmt: skip
-                print(
-                    f"{f'  on the {real.sum():,} with human labels':40}{metrics(part, wrong[real])}"
-                )
+                on_real = f"{name}, the {real.sum():,} with human labels"
+                cells.append((on_real, *metrics(part, wrong[real])))
+        kept.table(f"Detection: {about}", ("detector", *METRICS), cells)
         own = np.arange(len(rows)), given
         quality = noise_rate.posterior(detection.probabilities, given)[own]
         expected = noise_rate.error_probability(quality, detection.rate)
         for stated in (0.7, 0.8, 0.9):
             flagged = noise_rate.flagged_labels(quality, expected, stated)
-            print(f"label_noise.precision {stated}: {flagged.sum():,} flagged, "
+            kept.say(f"label_noise.precision {stated}: {flagged.sum():,} flagged, "
                   f"{wrong[flagged].mean() if flagged.any() else 0:.3f} of them wrong")  # fmt: skip
         # training and review use the last detector
-        print_training_effect(
-            data, rows, given, true, detection, detection.flagged & (expected > RELABEL_THRESHOLD)
-        )
+        likely = detection.flagged & (expected > RELABEL_THRESHOLD)
+        caption = (f"Training: {about}; {detection.flagged.sum():,} flagged, {likely.sum():,} with "
+                   f"P(error) > {RELABEL_THRESHOLD}")  # fmt: skip
+        kept.table(caption, *training_effect(data, rows, given, true, detection, likely))
 
 
 # ---- detection
@@ -168,31 +173,33 @@ def detectors(
         )
 
 
-def metrics(detection: Detection, wrong: lq.Mask) -> str:
-    """Return one row of the table of ``METRICS``."""
+def metrics(detection: Detection, wrong: lq.Mask) -> list[str]:
+    """Return a detector's ``METRICS``, a dash for those that need wrong labels where there are none."""
     if not wrong.any():
-        return f"flagged {detection.flagged.mean():.1%}, estimated rate {detection.rate:.3f}"
+        return ["–"] * (len(METRICS) - 1) + [f"{detection.rate:.3f}"]
     order = np.argsort(-detection.score, kind="stable")
     heads = [wrong[order[:k]].mean() for k in (100, 500, 1000)]
     right = (detection.flagged & wrong).sum()
     numbers = [roc_auc_score(wrong, detection.score), average_precision_score(wrong, detection.score), *heads,
                f1_score(wrong, detection.flagged), right / max(detection.flagged.sum(), 1),
                right / wrong.sum(), detection.rate]  # fmt: skip
-    return "".join(f"{number:7.3f}" for number in numbers)
+    return [f"{number:.3f}" for number in numbers]
 
 
 # ---- effect on training
 
 
-def print_training_effect(
+def training_effect(
     data: noisy_labels.Corpus,
     rows: lq.Ints,
     given: lq.Ints,
     true: lq.Ints,
     detection: Detection,
     likely: lq.Mask,
-) -> None:
-    """Print test accuracy after each action and after review, with two kinds of classifier.
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return a table of test accuracy after each action and after review: its columns and rows.
+
+    In brackets the share of the gap from noisy to true labels that is closed.
 
     ``likely`` (n,) are the flagged labels with P(error) > 0.5, on which the stage acts.
     """
@@ -227,13 +234,10 @@ def print_training_effect(
                 None,
             )
     table = {name: accuracies(arms, *head, data.labels[test]) for name, head in heads.items()}
-    print(
-        f"{detection.flagged.sum():,} flagged labels, {likely.sum():,} with P(error) > {RELABEL_THRESHOLD}"
-    )
-    print(f"{'trained on':40}" + "".join(f"{name:>10} gap" for name in table))
-    for arm in arms:
-        cells = (recovered(accuracy[arm], accuracy) for accuracy in table.values())
-        print(f"{arm:40}" + "".join(cells), flush=True)
+    rows_of_table = [
+        (arm, *(recovered(accuracy[arm], accuracy) for accuracy in table.values())) for arm in arms
+    ]
+    return ("trained on", *table), rows_of_table
 
 
 def accuracies(
@@ -251,9 +255,8 @@ def accuracies(
 def recovered(accuracy: float, table: dict[str, float]) -> str:
     """Return an accuracy and the share of the gap from noisy to true labels that it closes."""
     gap = table["true"] - table["noisy"]
-    return f"{accuracy:10.4f}" + (
-        f" {(accuracy - table['noisy']) / gap:3.0%}" if gap > 0.005 else "   -"
-    )
+    closed = f" ({(accuracy - table['noisy']) / gap:.0%})" if gap > 0.005 else ""
+    return f"{accuracy:.4f}{closed}"
 
 
 if __name__ == "__main__":

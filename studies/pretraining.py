@@ -21,6 +21,7 @@ from cleantune.errors import UserError
 from cleantune.models import encoder
 from studies.arguments import numbers
 from studies.stage_runs import fine_tuned, furnish, run, spread
+from tools import record
 
 SPLITS = ("validation", "test")
 
@@ -32,7 +33,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, help="of pretraining; default: as in params.yaml")
     parser.add_argument("--documents", type=int, help="labelled ones; default: all")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    record.add_option(parser)
     options = parser.parse_args()
+    kept = record.Record(options.keep)
     train = tables.read_table(tables.LABELS / "train.parquet")
     documents = len(train) if options.documents is None else options.documents
     if options.epochs < 1 or not 0 < documents <= len(train):
@@ -52,9 +55,9 @@ def main() -> None:
         furnish(pretrained, {"pretrain.epochs": options.epochs, **rate}, [labels, *texts])
         run("fetch_models", pretrained)
         run("pretrain", pretrained)
-        record = files.read_json(pretrained / encoder.PRETRAINED / "pretraining.json")
-        console.say(f"perplexity of masked validation tokens: {record['perplexity_before']:.1f} "
-                    f"before, {record['perplexity_after']:.1f} after")  # fmt: skip
+        perplexity = files.read_json(pretrained / encoder.PRETRAINED / "pretraining.json")
+        kept.say(f"perplexity of masked validation tokens: {perplexity['perplexity_before']:.1f} "
+                    f"before, {perplexity['perplexity_after']:.1f} after")  # fmt: skip
         for seed in options.seeds:
             rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:documents])
             for start, accuracies in accuracy_by_start.items():
@@ -66,7 +69,7 @@ def main() -> None:
                     accuracies[split].append(accuracy)
                 scores = ", ".join(f"{split} {accuracies[split][-1]:.4f}" for split in SPLITS)
                 console.say(f"seed {seed}, {start}: {scores}")
-    console.table(
+    kept.table(
         f"accuracy after fine-tuning on {documents:,} documents, {len(options.seeds)} seed(s)",
         ("from", *SPLITS),
         [
@@ -78,7 +81,7 @@ def main() -> None:
         gains = 100 * np.subtract(
             accuracy_by_start["pretrained"][split], accuracy_by_start["base model"][split]
         )
-        console.say(f"{split}: {gains.mean():+.2f} points{_interval(gains)}")
+        kept.say(f"{split}: {gains.mean():+.2f} points{_interval(gains)}")
 
 
 def _interval(gains: np.ndarray) -> str:

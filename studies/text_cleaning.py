@@ -27,6 +27,7 @@ from cleantune.errors import UserError
 from cleantune.params.sections import TextSteps
 from studies.arguments import names, numbers
 from studies.stage_runs import fine_tuned, furnish, run, spread
+from tools import record
 
 RECIPES = ("raw", "repaired", "article", "pipeline")
 MODELS = ("tfidf", "lstm", "transformer")
@@ -42,7 +43,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=2, help="of the transformer")
     parser.add_argument("--documents", type=int, help="train on so many; another choice every seed")
+    record.add_option(parser)
     options = parser.parse_args()
+    results = record.Record(options.keep)
     for name, chosen, known in (
         ("--models", options.models, MODELS),
         ("--recipes", options.recipes, RECIPES),
@@ -80,7 +83,7 @@ def main() -> None:
         rows.append(
             (recipe, f"{len(train):,}", *(spread(accuracy_by_model[m]) for m in options.models))
         )
-    console.table(
+    results.table(
         f"accuracy on {len(splits['test']):,} test documents, {len(options.seeds)} seed(s)",
         ("text", "documents", *options.models),
         rows,

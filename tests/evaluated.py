@@ -2,12 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import BertWordPieceTokenizer, Tokenizer, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from cleantune import files
@@ -152,3 +153,22 @@ def _train(folder: Path, splits: dict[str, pd.DataFrame]) -> None:
         table["length"] = table["input_ids"].map(len)
         tables.write_table(folder / tables.TOKENS / f"{split}.parquet", table,
                            ("id", "input_ids", "label", "length", "weight"))  # fmt: skip
+
+
+def shorten(project: Path, folder: Path, method: str) -> None:
+    """Copy the model of ``project`` to ``folder``, as one that reads 12 tokens at once, by ``method``.
+
+    Two of the tokens are special ones, which the tokenizer now adds.
+    """
+    out = folder / "models/finetuned"
+    shutil.copytree(project / "models/finetuned", out)
+    config = files.read_json(out / "tokenizer_config.json")
+    files.write_json(out / "tokenizer_config.json", config | {"model_max_length": 12})
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    special = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    around: Any = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.post_processor = around
+    tokenizer.save(str(out / "tokenizer.json"))
+    summary = files.read_json(out / "summary.json")
+    recorded = {"long_documents": {"method": method, "max_chunks": 3}}
+    files.write_json(out / "summary.json", summary | recorded)

@@ -2,13 +2,12 @@
 
 import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import REPOSITORY
-from tools import results
+from tools import record, results
 
 README = REPOSITORY / "README.md"
 PAGES = {path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
@@ -100,8 +99,9 @@ def test_every_override_and_every_parameter_is_a_key_of_params():
             section = section[part]
 
 
-def test_the_tables_of_readme_are_rendered_from_the_results_files():
-    text = PAGES["README.md"]
-    for file in sorted(Path(REPOSITORY / results.RESULTS).glob("*.json")):
-        assert f"<!-- results: {file.stem} -->" in text
-    assert results.rendered(text) == text, "run: python -m tools.results render"
+def test_tables_are_rendered_from_the_results_files_and_each_file_is_shown():
+    shown = set()
+    for name, text in PAGES.items():
+        assert results.rendered(text) == text, f"{name}: run python -m tools.results render"
+        shown |= set(re.findall(r"<!-- results: (\w+) -->", text))
+    assert shown == {file.stem for file in (REPOSITORY / record.RESULTS).glob("*.json")}

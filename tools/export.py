@@ -28,6 +28,7 @@ from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision
 from cleantune.models import classifier, onnx_model
 from cleantune.models.classifier import Classifier
+from cleantune.models.long_documents import Reading
 from cleantune.models.onnx_model import FP32, INT8, MADE_BY, RECORD
 from tools import int8_threshold
 
@@ -70,6 +71,10 @@ for text, shares in zip(texts, np.exp(scores) / np.exp(scores).sum(axis=1, keepd
 
 {rule}. The texts of the training {steps}.
 """
+LONG_DOCUMENTS = """
+The model was trained with `long_documents: {method}`: of a document of more than {length} tokens {read} were
+read{mean}. The examples above read the beginning alone; `tools.predict` reads as in training.
+"""
 LIKELIEST = "Both take the likeliest class, by probabilities that are not calibrated"
 DECIDED = (
     "The first takes the likeliest class, by the model's own probabilities; the second, as evaluate "
@@ -102,7 +107,7 @@ def main() -> None:
             threshold.write(part / threshold.FILE, [(decided, [part / threshold.WEIGHTS])])
         accuracy = check(model, part, graphs, test, decided)
         text = card(arguments.model, model.labels, len(test), accuracy)
-        usage = _usage(arguments.out, part, graphs, decided, model.labels)
+        usage = _usage(arguments.out, part, graphs, decided, model.labels) + _long(model.reading)
         files.write_text(part / "README.md", text + usage)
     console.outputs(arguments.out)
 
@@ -262,6 +267,15 @@ def _agrees(measured: dict[str, Any], count: int, accuracy: float) -> bool:
     return (
         measured.get("n") == count and apart < 2.5
     )  # documents that another processor rounds over
+
+
+def _long(reading: Reading) -> str:
+    if reading.method == "head":
+        return ""
+    mean = f", in up to {reading.max_chunks} chunks whose logits were averaged"
+    return LONG_DOCUMENTS.format(method=reading.method, length=reading.max_length,
+                                 read=reading.describe(),
+                                 mean=mean if reading.method == "chunks" else "")  # fmt: skip
 
 
 def _usage(

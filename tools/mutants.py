@@ -6,7 +6,7 @@
 mutmut makes the changes, in a copy of the project in mutants/, and runs the tests of tests/unit and
 tests/unit_torch that reach the changed function; ``[tool.mutmut]`` in pyproject.toml names the
 modules. Changes that no test sees are listed in tests/mutants.toml with the reason why they do no
-harm. Prints a Markdown table; fails where a change survives that is not listed, where one is listed
+harm. Prints a table; fails where a change survives that is not listed, where one is listed
 that does not survive, and where fewer than 85 % of a module's changes are seen.
 
 Not changed: module constants, default values that are expressions, and decorated functions.
@@ -30,6 +30,7 @@ from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
 from cleantune import console
 from cleantune.errors import UserError
+from tools import record
 
 MUTANTS = Path("mutants")
 LISTED = Path("tests/mutants.toml")
@@ -42,7 +43,7 @@ Change = tuple[str, str, str]
 
 def main() -> None:
     """Run mutmut on one module or on all, and compare what survives with the list."""
-    named = read(Path("pyproject.toml"))["tool"]["mutmut"]["only_mutate"]
+    named = read(Path(__file__).parents[1] / "pyproject.toml")["tool"]["mutmut"]["only_mutate"]
     paths = {Path(path).stem: Path(path) for path in named}
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
@@ -50,20 +51,22 @@ def main() -> None:
                         help=f"one of {', '.join(sorted(paths))}; all when left out")  # fmt: skip
     parser.add_argument("--workers", type=int, default=2, help="mutants tested at a time (2)")
     parser.add_argument("--last", action="store_true", help="report on the last run, run nothing")
+    record.add_option(parser)
     given = parser.parse_args()
+    kept = record.Record(given.keep)
     modules = [given.module] if given.module else sorted(paths)
     listed = read(LISTED)
     if not given.last:
         shutil.rmtree(MUTANTS, ignore_errors=True)
         MUTANTS.mkdir()
     faults = []
-    print("| module | mutants | killed | survived | share | seconds |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    rows: list[tuple[object, ...]] = []
     for module in modules:
         start = time.monotonic()
         if not given.last:
             run(paths[module], given.workers)
-        faults += report(paths[module], listed.get(module, []), time.monotonic() - start)
+        faults += report(paths[module], listed.get(module, []), time.monotonic() - start, rows)
+    kept.table("Mutants", ("module", "mutants", "killed", "survived", "share", "seconds"), rows)
     if faults:
         print("\n".join(["", *faults]))
         raise UserError(f"{len(faults)} of these survivors or modules are not as they should be.")
@@ -86,8 +89,10 @@ def run(path: Path, workers: int) -> None:
                         "Does `python -m pytest tests/unit tests/unit_torch` pass?")  # fmt: skip
 
 
-def report(path: Path, listed: list[dict[str, Any]], seconds: float) -> list[str]:
-    """Print a module's line of the table; return what is wrong with its survivors."""
+def report(
+    path: Path, listed: list[dict[str, Any]], seconds: float, rows: list[tuple[object, ...]]
+) -> list[str]:
+    """Add a module's row to the table; return what is wrong with its survivors."""
     data = SourceFileMutationData(path=path)
     data.load()
     statuses = {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
@@ -97,7 +102,9 @@ def report(path: Path, listed: list[dict[str, Any]], seconds: float) -> list[str
     survivors = [name for name, status in statuses.items() if status in ("survived", "no tests")]
     killed = len(statuses) - len(survivors)
     share = killed / len(statuses)
-    print(f"| {path.stem} | {len(statuses)} | {killed} | {len(survivors)} | {100 * share:.1f} % | {seconds:.0f} |", flush=True)  # fmt: skip
+    rows.append((path.stem, len(statuses), killed, len(survivors), f"{100 * share:.1f} %",
+                 f"{seconds:.0f}"))  # fmt: skip
+    console.say("{}: {:,} mutants, {:,} killed, {:,} survived, {}, {} s".format(*rows[-1]))
     faults = []
     if share < ENOUGH:
         faults.append(

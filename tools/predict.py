@@ -25,10 +25,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from cleantune import console, files
-from cleantune.data import tables
+from cleantune.data import tables, words
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision
+from cleantune.models.long_documents import Reading
 from cleantune.params.sections import TextSteps
 from tools import predict_input, predict_output
 from tools.predict_input import Record
@@ -44,7 +45,7 @@ class Model(Protocol):
     """What a model has to offer, in PyTorch (``cleantune.models.classifier``) or ONNX Runtime."""
 
     labels: list[str]
-    max_length: int
+    reading: Reading
 
     @property
     def unknown_id(self) -> int | None:
@@ -77,7 +78,7 @@ class AllSeeds:
         self.folders = [folder, *others]
         self.models = [classifier.load(path) for path in self.folders]
         first = self.models[0]
-        self.labels, self.max_length = first.labels, first.max_length
+        self.labels, self.reading = first.labels, first.reading
         self.unknown_id, self.encode = first.unknown_id, first.encode
 
     def logits(
@@ -200,13 +201,14 @@ def predict(
 def _note(model: Model, text: str, ids: list[int]) -> str | None:
     """Say what makes an answer less worth: a cut text, or one in a language not trained on."""
     notes = []
-    if len(ids) >= model.max_length:
-        notes.append(f"only the first {model.max_length} tokens were read")
+    full = len(ids) >= model.reading.limit
+    if full:
+        notes.append(f"only {model.reading.describe()} were read")
     unknown = sum(i == model.unknown_id for i in ids) / len(ids)
-    words = max(1, len(text[: 20 * len(ids)].split()))
+    count = max(1, words.count(text[: 20 * len(ids)]))
     if unknown > STRANGE_UNKNOWN_SHARE:
         notes.append(f"{unknown:.0%} of its tokens are unknown to the model")
-    elif len(ids) < model.max_length and (len(ids) - 2) / words > STRANGE_TOKENS_PER_WORD:
+    elif not full and (len(ids) - 2) / count > STRANGE_TOKENS_PER_WORD:
         notes.append("its words are unlike those the model was trained on: another language?")
     return "; ".join(notes) or None
 

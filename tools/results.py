@@ -1,25 +1,24 @@
-"""Keep the metrics of a run as a results file, and render README's table from these files.
+"""Keep the metrics of a run as a results file, and render the tables of README and docs from these files.
 
     python -m tools.results keep sample --command "dvc repro"   # metrics/ into docs/results/sample.json
-    python -m tools.results render                              # docs/results/*.json into README.md
+    python -m tools.results render                              # docs/results/*.json into README and docs
     python -m tools.results note                                # what `git status` shows after `dvc repro`
 
 metrics/ belongs to whoever runs the pipeline: another processor rounds differently, so `dvc repro` rewrites
-it there. README shows what is kept here, which no stage touches.
+it there. README shows what is kept here, which no stage touches. Studies and benchmarks keep theirs with --keep NAME.
 """
 
 import argparse
 import json
-import platform
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from cleantune import console, files
+from cleantune import console, files, machine
 from cleantune.data import tables
+from tools.record import RESULTS, as_markdown
 
-RESULTS = Path("docs/results")
 README = Path("README.md")
 METRICS = Path("metrics")
 INPUTS = ("params.yaml", "dvc.yaml", "ds_config.json", "requirements.lock", "cleantune", "stages",
@@ -40,7 +39,7 @@ def keep(name: str, command: str) -> None:
     result = {
         "corpus": name,
         "command": command,
-        "processor": processor(),
+        "processor": machine.processor(),
         "base_model": files.read_json(tables.FINETUNED / "summary.json")["base_model"],
         "label_action": files.read_json(tables.LABELS / "summary.json")["action"],
         "test_documents": test["n"],
@@ -61,15 +60,16 @@ def keep(name: str, command: str) -> None:
     console.outputs(RESULTS / f"{name}.json")
 
 
-def rendered(readme: str) -> str:
-    """Return README's text with each marked table made again from its results file."""
+def rendered(page: str) -> str:
+    """Return a page's text with each marked table made again from its results file."""
 
     def table(match: re.Match[str]) -> str:
-        lines = as_table(json.loads((RESULTS / f"{match[2]}.json").read_text(encoding="utf-8")))
+        kept = json.loads((RESULTS / f"{match[2]}.json").read_text(encoding="utf-8"))
+        lines = as_markdown(kept) if "tables" in kept else as_table(kept)
         return f"{match[1]}\n" + "\n".join(lines) + f"\n{match[3]}"
 
     return re.sub(
-        r"(<!-- results: (\w+) -->)\n.*?(<!-- end of results -->)", table, readme, flags=re.DOTALL
+        r"(<!-- results: (\w+) -->)\n.*?(<!-- end of results -->)", table, page, flags=re.DOTALL
     )
 
 
@@ -112,18 +112,10 @@ def note() -> None:
     made_on = files.read_json(RESULTS / "sample.json")["processor"]
     console.say(
         f"note: {len(results)} files that git tracks (dvc.lock, metrics/) now hold the results of this processor "
-        f"({processor()}); those in git were made on {made_on}. Processors round differently, so the last digits "
+        f"({machine.processor()}); those in git were made on {made_on}. Processors round differently, so the last digits "
         "differ: nothing is wrong with this clone. Commit them, and `dvc metrics diff` compares with them; or drop "
         "them: git restore dvc.lock metrics"
     )
-
-
-def processor() -> str:
-    """Return the processor's name, as its maker writes it."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.is_file() else ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return named[1].strip() if named else platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -134,13 +126,14 @@ def main() -> None:
     of_keep = actions.add_parser("keep", help="metrics/ into docs/results/NAME.json")
     of_keep.add_argument("name")
     of_keep.add_argument("--command", required=True, help="the command that the metrics are of")
-    actions.add_parser("render", help="docs/results/ into README.md")
+    actions.add_parser("render", help="docs/results/*.json into README.md and docs/results/*.md")
     actions.add_parser("note", help="say why `git status` shows changes after `dvc repro`")
     arguments = parser.parse_args()
     if arguments.action == "keep":
         keep(arguments.name, arguments.command)
     elif arguments.action == "render":
-        files.write_text(README, rendered(README.read_text(encoding="utf-8")))
+        for page in (README, *sorted(RESULTS.glob("*.md"))):
+            files.write_text(page, rendered(page.read_text(encoding="utf-8")))
     else:
         note()
 

@@ -22,15 +22,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import dvc.api
-import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
-from optuna.trial import FrozenTrial, TrialState
-
 from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.params.space import Space, in_words, read_space, rounded
+
+with console.optional():
+    import optuna
+    from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
+    from optuna.trial import FrozenTrial, TrialState
+
+    import dvc.api  # isort: skip - takes a second, and is not needed to say that optuna is missing
+    from cleantune.params.space import Space, in_words, read_space, rounded
 
 DVC = (sys.executable, "-m", "dvc")
 

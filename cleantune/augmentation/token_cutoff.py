@@ -34,12 +34,16 @@ class Cutoff:
         """Return a padded batch whose ``attention_mask`` (documents, tokens) is 0 where cut, too."""
         batch = self._collate(documents)
         special = torch.isin(batch["input_ids"], self._special)
-        for i, (row, _, epoch) in enumerate(documents):
+        counts = batch.get("chunks", [1] * len(documents))
+        owners = [(at, chunk) for at, count in enumerate(counts) for chunk in range(count)]
+        for i, (at, chunk) in enumerate(owners):
+            row, _, epoch = documents[at]
             real = torch.nonzero(batch["attention_mask"][i])[:-1, 0]
             free = real[~special[i, real]]
             count = min(max(1, round(len(free) * self._share)), len(free) - 1)
             if count > 0:
-                rng = np.random.default_rng([self._seed, epoch + 1, row])
+                draw = [self._seed, epoch + 1, row, *([chunk] if chunk else [])]
+                rng = np.random.default_rng(draw)
                 cut = free[torch.from_numpy(rng.permutation(len(free))[:count])]
                 batch["attention_mask"][i, cut] = 0
         return batch

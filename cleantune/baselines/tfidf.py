@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, make_union
 
+from cleantune.data.words import TERM
 from cleantune.evaluation import metrics
 
-TERM = r"(?u)\b\w+\b"  # words of one letter too
 LETTERS = (2, 5)
 TOLERANCE = 0.01  # of the solver; looser than its default, which takes longer
 

@@ -1,6 +1,7 @@
 """Near-duplicate texts by MinHash and locality-sensitive hashing (datasketch), verified.
 
-A text is its set of word 3-shingles; two texts are near-duplicates when the Jaccard similarity of
+A text is its set of word 3-shingles (of characters where a script does not separate words, see
+``words``); two texts are near-duplicates when the Jaccard similarity of
 their sets reaches a threshold. MinHash LSH (Broder 1997; Leskovec, Rajaraman and Ullman, Mining
 of Massive Datasets, chapter 3) proposes pairs, and only those whose true similarity reaches the
 threshold count: there are no false positives, and of the pairs right at the threshold one in 200 may be
@@ -8,8 +9,6 @@ missed, of the more similar ones fewer.
 """
 
 import hashlib
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -18,21 +17,11 @@ from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
 from cleantune import console
+from cleantune.data.words import words
 
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 MISSED = 0.005  # share of the pairs right at the threshold that may not be proposed
-
-# Signs that are words: emoji and dingbats, kana, Chinese characters.
-_SIGN = "\u2600-\u27bf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U0001f000-\U0001faff"
-# Combining vowel signs and accents belong to a word; \w lacks them.
-_MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M")
-_WORD = re.compile(f"[{_SIGN}]|(?:(?![_{_SIGN}])[\\w{_MARKS}])+")
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text without case and punctuation; what it has if it has no words."""
-    return _WORD.findall(text.casefold()) or text.split()
 
 
 class Shingles:
@@ -136,16 +125,18 @@ class Similar:
         self._sketches = sketches(shingles)
         self._threshold = threshold
 
-    def nearest(self, queries: Sequence[int], known: Sequence[int]) -> dict[int, tuple[int, float]]:
+    def nearest(
+        self, queries: Sequence[int], known: Sequence[int], what: str = "comparing train with test"
+    ) -> dict[int, tuple[int, float]]:
         """Return for each of ``queries`` that has a near-duplicate in ``known`` the most similar.
 
-        Of equally similar ones the first. Texts are named by their position.
+        Of equally similar ones the first. Texts are named by their position; ``what`` is on the bar.
         """
         index = self._index()
         for i in known:
             index.insert(i, self._sketches[i], check_duplication=False)
         nearest = {}
-        for i in console.track(queries, "comparing train with test", len(queries)):
+        for i in console.track(queries, what, len(queries)):
             near = [(self._shingles.jaccard(i, j), -j) for j in index.query(self._sketches[i])]
             if near and max(near)[0] >= self._threshold:
                 similarity, j = max(near)

@@ -58,6 +58,8 @@ def _from_hub(hub: HubCorpus) -> Source:
 def _from_files(name: str, dataset: Dataset) -> Source:
     assert dataset.files is not None  # params.py holds that one of the two is given
     wanted = {"train": dataset.files.train}
+    if dataset.files.validation:
+        wanted["validation"] = dataset.files.validation
     if dataset.files.test:
         wanted["test"] = dataset.files.test
     return Source(

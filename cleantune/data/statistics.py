@@ -10,8 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 
-from cleantune.data import tables
-from cleantune.data.near_duplicates import words
+from cleantune.data import tables, words
 
 QUANTILES = (0.05, 0.5, 0.95, 0.99, 1.0)
 # "LONDON (Reuters) - Shares", "AP - The", "WASHINGTON -- The": who wrote it, or where.
@@ -50,7 +49,7 @@ def length_shares(by_class: dict[str, list[int]], bins: int = 24) -> dict[str, A
 
 def vocabulary(texts: Sequence[str]) -> dict[str, Any]:
     """Return the number of tokens and types, and the counts of rare words."""
-    counts = Counter(word for text in texts for word in words(text))
+    counts = Counter(word for text in texts for word in words.words(text))
     running = sum(counts.values())
     ranked = sorted(counts.values(), reverse=True)
     share = np.cumsum(ranked) / max(running, 1)
@@ -67,7 +66,8 @@ def phrases_by_class(
 ) -> dict[str, dict[str, Any]]:
     """Return of each class the most frequent phrases and those that set it apart.
 
-    Phrases are one or two words, English stop words left out, counted once a document; the frequent
+    Phrases are one or two words, or two characters where a script does not separate words; English
+    stop words are left out. They are counted once a document; the frequent
     ones come with the share of the class's documents that have them. What sets a class apart is
     ranked by log-odds against the other classes with an informative Dirichlet prior, divided by its
     deviation (Monroe, Colaresi and Quinn 2008, equations 16, 20 and 22).
@@ -80,12 +80,17 @@ def phrases_by_class(
         table = counter.fit_transform(texts)
     except ValueError:  # scikit-learn's error where no phrase occurs twice
         return {name: {"frequent": {}, "distinctive": []} for name in classes}
-    names = counter.get_feature_names_out()
+    told = np.array([not words.is_character(name) for name in counter.get_feature_names_out()])
+    table = table[:, told]
+    names = np.array([words.joined(name) for name in counter.get_feature_names_out()[told]], object)
     whole = np.asarray(table.sum(axis=0)).ravel().astype(float)
     prior = whole / whole.sum() * 1000  # pseudo-counts, as many as a thousand phrases
     result: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):
         own = labels == label
+        if not own.any():
+            result[name] = {"frequent": {}, "distinctive": []}
+            continue
         counts = np.asarray(table[own].sum(axis=0)).ravel()
         most = [i for i in np.argsort(-counts, kind="stable")[:top] if counts[i]]
         inside = counts + prior
@@ -103,7 +108,7 @@ def phrases_by_class(
 
 def _spoken(text: str) -> list[str]:
     """Return the words without contractions, and without single letters, such as the u of u.s."""
-    all_words = words(_CONTRACTION.sub(" ", text))
+    all_words = words.words(_CONTRACTION.sub(" ", text))
     return [word for word in all_words if len(word) > 1 or not word.isascii()]
 
 
@@ -132,7 +137,7 @@ def explore(
     by_class = {name: [t for t, at in zip(texts, labels, strict=True) if at == i]
                 for i, name in enumerate(classes)}  # fmt: skip
     counted = {
-        name: [len(text.split()) for text in texts] for name, texts in by_class.items() if texts
+        name: [words.count(text) for text in texts] for name, texts in by_class.items() if texts
     }
     in_tokens = {}
     if tokens is not None:

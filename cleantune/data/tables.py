@@ -1,5 +1,8 @@
 """The tables that pass between stages, and the names of their classes."""
 
+import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +19,7 @@ TEXT_STEPS = CLEAN / "text_steps.json"  # taken on every text; who uses the mode
 LABELS = Path("data/labels")
 TOKENS = Path("data/tokens")
 BASELINES = Path("models/baselines")
+SPLITS = ("train", "validation", "test")
 COPY = "~"  # in TOKENS alone: ID~1 is a changed copy of the document ID
 FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
 FINETUNED = Path("models/finetuned")
@@ -28,6 +32,10 @@ TEXT_COLUMNS = ("id", "title", "text", "label")
 """A document: ``id`` is unique in the corpus and comes from the content
 (``train-9f86d081884c7d65``), ``title`` may be empty, ``label`` counts from 0 in the order of
 ``label_names()``."""
+
+METADATA = "metadata."
+"""Begins the name of a column that ``columns.metadata`` of the corpus names: ``metadata.date``. These are
+text, "" where there is none, and follow the other columns."""
 
 TYPES = {
     "id": pa.string(),
@@ -59,19 +67,36 @@ TYPES = {
 def write_table(path: Path, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
     """Write ``columns`` of ``table``, in that order, as Parquet with the types of ``TYPES``.
 
-    A column that ``TYPES`` does not list is written as float64. The bytes depend on nothing but
-    the values: no index, no pandas metadata, one row group per million rows.
+    A column that ``TYPES`` does not list is written as float64, a metadata column as text. The bytes
+    depend on nothing but the values: no index, no pandas metadata, one row group per million rows.
     """
-    schema = pa.schema([(name, TYPES.get(name, pa.float64())) for name in columns])
+    schema = pa.schema([(name, _type(name)) for name in columns])
     rows = pa.Table.from_pandas(table[list(columns)], schema=schema, preserve_index=False)
     with files.atomic_file(path) as part:
         pq.write_table(rows.replace_schema_metadata(None), part, row_group_size=1_000_000)
 
 
-def read_table(path: Path, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Read a table an earlier stage wrote; ``UserError`` when it is missing or damaged."""
+def _type(column: str) -> pa.DataType:
+    return pa.string() if column.startswith(METADATA) else TYPES.get(column, pa.float64())
+
+
+def with_metadata(columns: tuple[str, ...], table: Iterable[str]) -> tuple[str, ...]:
+    """Return ``columns``, and after them the metadata columns that ``table`` has."""
+    return (*columns, *(name for name in table if name.startswith(METADATA)))
+
+
+def read_table(
+    path: Path, columns: tuple[str, ...] | None = None, metadata: bool = False
+) -> pd.DataFrame:
+    """Read a table an earlier stage wrote; ``UserError`` when it is missing or damaged.
+
+    Only ``columns`` if given, which the table must have, and with ``metadata`` the metadata columns.
+    """
     try:
-        table: pd.DataFrame = pq.read_table(path, columns=columns and list(columns)).to_pandas()
+        wanted = columns
+        if columns and metadata:
+            wanted = with_metadata(columns, pq.read_schema(path).names)
+        table: pd.DataFrame = pq.read_table(path, columns=wanted and list(wanted)).to_pandas()
     except FileNotFoundError:
         raise files.missing(path) from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -125,6 +150,14 @@ def token_counts() -> dict[str, dict[str, float]]:
 def comparable(text: str) -> str:
     """Return a text without case and surplus blanks: two that are equal then are copies."""
     return " ".join(text.casefold().split())
+
+
+_CONTENT = re.compile("[^\\W_]|[\u2600-\u27bf\U0001f000-\U0001faff]")  # letters, digits, emoji
+
+
+def is_nearly_empty(text: str) -> bool:
+    """Tell whether a text has fewer than two letters, digits or emoji: there is nothing to classify."""
+    return len([*islice(_CONTENT.finditer(text), 2)]) < 2
 
 
 def full_text(table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""Getting one process ready for DeepSpeed, and its connections to the others."""
+"""Preparing a process for DeepSpeed, and its connections to the other processes."""
 
 import contextlib
 import logging
@@ -14,17 +14,16 @@ from transformers import set_seed
 
 from cleantune.distributed.ranks import launched, threads_per_process, world_size
 
-# How long a process waits for the others before it gives up: in training, where all do the same;
-# and elsewhere, as while rank 0 writes everybody's weights. A process that dies closes its
-# connections and is noticed at once. A host that loses power or its network closes nothing: the
-# kernel asks whether it is still there, however long the wait may be.
+# How long a process waits for the others: in a training step, and elsewhere (rank 0 may be writing
+# weights). A process that dies closes its connections and is noticed at once. A host that loses power
+# or network closes nothing, so TCP keepalive checks whether it is still there.
 STEP_LOST_AFTER = timedelta(seconds=45)
 PROCESS_LOST_AFTER = timedelta(minutes=30)
 HOST_LOST_AFTER = timedelta(seconds=30)
 
 
 def prepare(seed: int, deterministic: bool = True) -> None:
-    """Get this process ready for DeepSpeed; call it before anything is computed.
+    """Prepare this process for DeepSpeed; call it before anything is computed.
 
     Fixes the number of threads (it changes CPU results in the last bits), the seeds and, if
     ``deterministic``, a GPU's algorithms; stands in for a launcher where there was none, and keeps
@@ -52,7 +51,7 @@ def prepare(seed: int, deterministic: bool = True) -> None:
 
 
 def use_deterministic_algorithms(deterministic: bool) -> None:
-    """Let a GPU compute the same bits in every run, or by the fastest algorithms there are.
+    """Make a GPU's results the same bits in every run, or let it use its fastest algorithms.
 
     Nothing changes on a CPU, where training is deterministic as it is. An operation that has no
     deterministic algorithm then raises ``RuntimeError`` (PyTorch's notes on reproducibility).
@@ -69,12 +68,11 @@ def use_deterministic_algorithms(deterministic: bool) -> None:
 def _connect() -> None:
     """Open the connection between the processes.
 
-    Left to Trainer, accelerate counts one process on a CPU whatever their number, because it names
-    no backend there.
+    Trainer alone would not: without a backend, accelerate takes several CPU processes for one.
     """
     from accelerate import PartialState
 
-    # DeepSpeed opens groups of its own for the steps, for which it cannot be told a timeout.
+    # DeepSpeed opens process groups of its own and has no setting for their timeout.
     c10d: Any = torch.distributed.distributed_c10d
     timeout = STEP_LOST_AFTER if _several_hosts() else PROCESS_LOST_AFTER
     c10d.default_pg_timeout = c10d.default_pg_nccl_timeout = timeout
@@ -90,15 +88,15 @@ def _several_hosts() -> bool:
 
 
 def watch_hosts() -> None:
-    """Have the kernel end the connections of now to a host that is silent for ``HOST_LOST_AFTER``.
+    """Set TCP keepalive on all open connections: a host silent for ``HOST_LOST_AFTER`` counts as lost.
 
-    gloo and NCCL have no setting for it, hence the way through this process's open files.
+    gloo and NCCL have no setting for it, so it is set on this process's open sockets.
     """
     if not _several_hosts():
         return
     patience = int(HOST_LOST_AFTER.total_seconds())
     options = {
-        socket.TCP_KEEPIDLE: patience // 3,  # then ask
+        socket.TCP_KEEPIDLE: patience // 3,
         socket.TCP_KEEPINTVL: patience // 6,
         socket.TCP_USER_TIMEOUT: 1000 * patience,
     }
@@ -115,7 +113,7 @@ def watch_hosts() -> None:
 
 
 def _quiet() -> None:
-    """Leave the console to the stage: libraries speak up only when something is wrong."""
+    """Silence the libraries' messages below errors."""
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
@@ -133,7 +131,7 @@ def _quiet() -> None:
 
 
 def lost_touch(error: BaseException) -> bool:
-    """Tell whether an error means that another process cannot be reached any more."""
+    """Return whether an error means that another process can no longer be reached."""
     known = ("closed by peer", "reset by peer", "Timed out waiting", "timed out", "Broken pipe",
              "No route to host", "not reachable", "ncclRemoteError", "ncclSystemError",
              "collective operation timeout", "communicator was aborted")  # fmt: skip

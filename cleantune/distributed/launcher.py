@@ -18,8 +18,8 @@ from cleantune import console
 from cleantune.distributed.ranks import launched, threads_per_process
 from cleantune.errors import UserError
 
-# A process that is told to stop ends its step or evaluation and writes a checkpoint first; torchrun
-# would kill it after 30 seconds. Whoever cannot wait sends a second signal.
+# After SIGTERM a process finishes its step or evaluation and writes a checkpoint; torchrun would kill
+# it after 30 seconds. A second signal ends it at once.
 STOPPED_WITHIN = timedelta(minutes=10)
 
 
@@ -68,8 +68,8 @@ def _torchrun(module: str, count: int) -> None:
         if not message or message == "<NONE>":
             message = f"process {first} of {count} ended with status {status}; its output is above."
             if status == 128 + signal.SIGKILL:
-                message += (" Nothing but a kill ends it so, as a rule for want of memory: smaller "
-                            "batches, shorter texts or a higher zero_stage need less.")  # fmt: skip
+                message += (" It was killed, most often because memory ran out: smaller batches, "
+                            "shorter texts or a higher zero_stage need less.")  # fmt: skip
         console.fail(message, status)
     except SignalException as error:
         sys.exit(128 + error.sigval)

@@ -21,6 +21,9 @@ Interval = list[float] | None
 Z = float(norm.ppf(0.975))
 MIN_DOCUMENTS = 10  # copies count once; see `intervals` and `paired_difference`
 MAX_SCALE = 1024.0  # greatest multiple of the bins' gaps that is tried
+ECE_TAILS = (0.03, 0.02)
+"""Of the lower and the upper end, 5 % together. For a calibrated model only the lower one can miss: its
+true ECE is 0, the end of the range."""
 RESAMPLES = 1000  # of the bins' accuracies, for each trial value of the ECE
 
 
@@ -193,8 +196,8 @@ def _ece(
 
     The ECE is biased upwards, and resampling adds the bias again. So the bins' gaps between
     confidence and accuracy are scaled: the interval holds the true ECEs that give, in at least
-    2.5 % of the resamples each, one as high and one as low as observed. At a scale of 0 that is the
-    calibration test by resampled labels of Bröcker and Smith (2007).
+    ``ECE_TAILS`` of the resamples, one as high and one as low as observed. At a scale of 0 that is
+    the calibration test by resampled labels of Bröcker and Smith (2007).
     """
     confidence = probabilities[np.arange(len(labels)), predicted]
     share, mean_confidence, accuracy = metrics.reliability(labels, probabilities, predicted, bins)
@@ -223,7 +226,7 @@ def _ece(
     for side in (0, 1):
 
         def fits(scale: float, side: int = side) -> bool:
-            return extreme(scale)[side] >= 0.025
+            return extreme(scale)[side] >= ECE_TAILS[side]
 
         low, high = 0.0, 1.0
         while fits(high) == (side == 1) and high < MAX_SCALE:

@@ -30,21 +30,44 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
 
     The baseline is the text with every word replaced by the ``baseline_token``; the path is in embedding
     space. The tokens of a word are summed. ``special`` and the spans sum to ``difference`` up to the
-    error of the integral (completeness), which decides the number of steps.
+    error of the integral (completeness), which decides the number of steps. Of a document in chunks
+    all are means over the chunks, as its logits are.
     """
-    from captum.attr import LayerIntegratedGradients  # of the extra `explain`
-
     readable = text.encode("utf-8", "replace").decode("utf-8")
+    cut = (
+        {"truncation": True, "max_length": model.max_length}
+        if model.reading.method == "head"
+        else {}
+    )
     encoded = model.tokenizer(
-        readable, truncation=True, max_length=model.max_length, return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-    )  # fmt: skip
+        readable, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False, **cut
+    )
     if not encoded["input_ids"]:  # an empty text, with a tokenizer that adds no special tokens
         predicted = int(model.logits([[]])[0].argmax())
         return Explanation(predicted if target is None else target, [], 0.0, 0.0)
+    chunks = [np.array(at) for at in model.reading.positions(len(encoded["input_ids"]))]
+    tokens, fixed = (np.array(encoded[key]) for key in ("input_ids", "special_tokens_mask"))
+    if target is None:
+        read = [int(tokens[i]) for at in chunks for i in at]
+        target = int(model.logits([read])[0].argmax())
+    each, difference = np.zeros(len(tokens)), 0.0
+    for at in chunks:
+        shares, apart = _attributions(model, tokens[at], fixed[at], target)
+        np.add.at(each, at, shares / len(chunks))
+        difference += apart / len(chunks)
+    spans, special = _by_word(encoded, each, np.unique(np.concatenate(chunks)))
+    return Explanation(target, spans, special, difference)
+
+
+def _attributions(
+    model: Classifier, tokens: np.ndarray, special: np.ndarray, target: int
+) -> tuple[np.ndarray, float]:
+    """Return the attribution of each of ``tokens`` (tokens,), and the difference that they explain."""
+    from captum.attr import LayerIntegratedGradients  # of the extra `explain`
+
     device = model.model.device
-    ids = torch.tensor([encoded["input_ids"]], device=device)
-    fixed = torch.tensor([encoded["special_tokens_mask"]], dtype=torch.bool, device=device)
+    ids = torch.tensor(tokens[None], device=device)
+    fixed = torch.tensor(special[None], dtype=torch.bool, device=device)
     empty = torch.where(fixed, ids, torch.full_like(ids, baseline_token(model)))
     mask = torch.ones_like(ids)
 
@@ -61,17 +84,15 @@ def explain(model: Classifier, text: str, target: int | None = None) -> Explanat
         hook = embeddings.register_forward_hook(lambda *_: path)
         ends = scores(ids.expand(2, -1), mask.expand(2, -1))
         hook.remove()
-    chosen = int(ends[0].argmax()) if target is None else target
-    difference = float(ends[0, chosen] - ends[1, chosen])
+    difference = float(ends[0, target] - ends[1, target])
     method = LayerIntegratedGradients(scores, embeddings)
     for steps in STEPS:
-        parts = method.attribute(ids, empty, target=chosen, additional_forward_args=(mask,),
+        parts = method.attribute(ids, empty, target=target, additional_forward_args=(mask,),
                                  n_steps=steps, internal_batch_size=BATCH_SIZE)  # fmt: skip
         each = parts.sum(dim=-1)[0].detach().double().cpu().numpy()
         if abs(each.sum() - difference) <= MAX_ERROR * abs(difference) + 0.01:
             break
-    spans, special = _by_word(encoded, each)
-    return Explanation(chosen, spans, special, difference)
+    return each, difference
 
 
 def baseline_token(model: Classifier) -> int:
@@ -87,12 +108,18 @@ def baseline_token(model: Classifier) -> int:
     return next((i for i in known if vectors[i].any()), model.pad_id)
 
 
-def _by_word(encoded: "object", each: np.ndarray) -> tuple[list[tuple[int, int, float]], float]:
-    """Sum the attributions of each word's tokens; return the words in order, and the rest."""
+def _by_word(
+    encoded: "object", each: np.ndarray, read: np.ndarray
+) -> tuple[list[tuple[int, int, float]], float]:
+    """Sum the attributions of each word's tokens; return the words in order, and the rest.
+
+    ``read`` are the positions of the tokens that the model read.
+    """
     spans: dict[int, tuple[int, int, float]] = {}
     special = 0.0
     offsets, words = encoded["offset_mapping"], encoded.word_ids()  # type: ignore[index,attr-defined]
-    for (start, end), word, share in zip(offsets, words, each, strict=True):
+    for i in read:
+        (start, end), word, share = offsets[i], words[i], each[i]
         if word is None:
             special += float(share)
         else:

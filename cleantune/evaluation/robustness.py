@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cleantune import console, files
-from cleantune.data import tables
+from cleantune.data import tables, words
 from cleantune.evaluation import confidence_intervals
 from cleantune.evaluation.predictions import Split, read_baseline
 from cleantune.models.classifier import Classifier
@@ -47,8 +47,7 @@ def without_punctuation(text: str) -> str:
 
 def first_half(text: str) -> str:
     """Keep the first half of the words, at least one."""
-    words = text.split()
-    return " ".join(words[: max(1, len(words) // 2)])
+    return words.first(text, max(1, words.count(text) // 2))
 
 
 def perturbed(texts: list[str], seed: int) -> dict[str, list[str]]:
@@ -60,7 +59,7 @@ def perturbed(texts: list[str], seed: int) -> dict[str, list[str]]:
         "upper case": [text.upper() for text in texts],
         "no punctuation": [without_punctuation(text) for text in texts],
         "first half of the words": [first_half(text) for text in texts],
-        "first ten words": [" ".join(text.split()[:10]) for text in texts],
+        "first ten words": [words.first(text, 10) for text in texts],
     }
 
 

@@ -1,4 +1,4 @@
-"""Accuracy on slices of the test set."""
+"""Accuracy on slices of the test set: by what the texts are like, and by the corpus' own metadata."""
 
 import re
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cleantune.data import tables, words
 from cleantune.evaluation import confidence_intervals
 from cleantune.evaluation.predictions import Split
 
-LENGTHS = (0, 30, 45, 60, 90)  # lower edges, in words
+LENGTHS = (0, 30, 45, 60, 90)  # lower edges, in words (see cleantune.data.words)
 CONFIDENCES = (0.0, 0.5, 0.7, 0.9, 0.97)  # lower edges
 AGENCIES = {
     "Reuters": r"\bReuters\b", "AP": r"\bAP\b|Associated Press", "AFP": r"\bAFP\b",
@@ -18,6 +19,13 @@ AGENCIES = {
 }  # fmt: skip
 ARTIFACTS = re.compile(r"&\w+;|#\d+;|\bquot;|<[^>]+>|\\|https?://|www\.")
 """Markup left in released texts: entities, tags, backslashes, URLs."""
+EMPTY = "empty or nearly empty texts"
+MIN_VALUE = 20  # documents with a value of a metadata column that make a slice
+MAX_VALUES = 20  # slices of a metadata column, those of the most frequent values
+DATE = re.compile(
+    r"(\d{4})[-/.]\d{1,2}(?:[-/.]\d{1,2})?(?:[T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4})(?:[T ].*)?"
+)
+"""A date by its year first or last."""
 
 Slice = tuple[str, str, np.ndarray]
 """Kind, name, and which documents belong to it, bool of shape (documents,)."""
@@ -29,8 +37,8 @@ def slices(texts: list[str], raw: list[str], confidence: np.ndarray) -> Iterator
     ``texts`` are as the model reads them, ``raw`` as released, ``confidence`` is the probability
     of the predicted class, of shape (documents,).
     """
-    words = np.array([len(text.split()) for text in texts])
-    yield from _bands("length", words, LENGTHS, " words")
+    lengths = np.array([words.count(text) for text in texts])
+    yield from _bands("length", lengths, LENGTHS, " words")
     named = np.zeros(len(raw), dtype=bool)
     for name, pattern in AGENCIES.items():
         matches = np.array([bool(re.search(pattern, text)) for text in raw])
@@ -55,6 +63,21 @@ def _bands(kind: str, values: np.ndarray, edges: tuple[float, ...], unit: str) -
         yield from _named(kind, name + unit, (values >= low) & (values < high))
 
 
+def metadata_slices(table: pd.DataFrame) -> Iterator[Slice]:
+    """Yield a slice for each frequent value of each metadata column of ``table``; dates by their year."""
+    for column in tables.with_metadata((), table):
+        values = table[column]
+        dates = [DATE.fullmatch(value) for value in values]
+        if any(dates) and all(date or not value for date, value in zip(dates, values, strict=True)):
+            values = pd.Series([date[1] or date[2] if date else "" for date in dates])
+        counts = values.value_counts()
+        counts = (
+            counts[counts >= MIN_VALUE].sort_index().sort_values(ascending=False, kind="stable")
+        )
+        for value in counts.index[:MAX_VALUES]:
+            yield column, value or "(none)", (values == value).to_numpy()
+
+
 def near_duplicates(
     test: pd.DataFrame, train: pd.DataFrame, dropped: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -63,6 +86,7 @@ def near_duplicates(
     The near-duplicates may have been dropped from train as leaks (``dropped.duplicate_of``) or be
     in it with the same ``group``. The label conflicts when any of them has another one.
     """
+    dropped = dropped[dropped["split"] == "train"]
     duplicates = pd.concat([
         dropped[["duplicate_of", "label"]].set_axis(["key", "label"], axis=1),
         train[["group", "label"]].set_axis(["key", "label"], axis=1),
@@ -82,12 +106,16 @@ def measure_slices(
     """Return n and accuracy, with its 95 % interval, of each slice of the test set, by kind and name."""
     right = test.right
     duplicated, conflicting = near_duplicates(test.table, train, dropped)
+    empty = np.array([tables.is_nearly_empty(text) for text in texts], dtype=bool)
     everything = np.ones(len(right), dtype=bool)
     all_slices = [
         ("test set", "as released", everything),
         ("test set", "without near-duplicates of train", ~duplicated),
         ("test set", "without near-duplicates with another label", ~conflicting),
+        *_named("test set", f"without {EMPTY}", ~empty if empty.any() else empty),
+        *_named("test set", EMPTY, empty),
         *slices(texts, raw, test.confidence),
+        *metadata_slices(test.table),
     ]
     parts: dict[str, dict[str, Any]] = {}
     for kind, name, where in all_slices:

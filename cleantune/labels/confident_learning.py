@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
@@ -31,6 +32,14 @@ LabelModel = Callable[[Ints, Ints, Floats], Floats]
 SHARPNESS = 2.0  # a model fit on noisy labels is under-confident about the true class
 FLOOR = 1e-6  # least probability, before taking logarithms
 BALANCED = 0.13  # greatest imbalance, 0 (equal sizes) to 1 (a single class), taken as balanced
+
+
+def enough_groups(labels: Ints, groups: Any, folds: int) -> Mask:
+    """Return which documents (n,) are of a class with at least as many ``groups`` (n,) as ``folds``."""
+    table = pd.DataFrame({"label": np.asarray(labels), "group": np.asarray(groups)})
+    counts = table.groupby("label")["group"].transform("nunique")
+    enough: Mask = (counts >= folds).to_numpy(bool)
+    return enough
 
 
 def fold_numbers(labels: Ints, groups: Any, folds: int, seed: int) -> Ints:

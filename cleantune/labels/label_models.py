@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from cleantune.data.words import LONG_TERM
 from cleantune.labels import confident_learning as lq
 from cleantune.labels.confident_learning import Features, Floats, Ints, LabelModel
 from cleantune.models import encoder
@@ -98,8 +99,13 @@ def neighbour_label_model(
 
 
 def tfidf_label_model(texts: Sequence[str]) -> LabelModel:
-    """Return logistic regression on TF-IDF of word unigrams and bigrams."""
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    """Return logistic regression on TF-IDF of word unigrams and bigrams.
+
+    Of characters where a script does not separate words: see ``cleantune.data.words``.
+    """
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=LONG_TERM
+    )
     return linear_label_model(vectorizer.fit_transform(texts), 1.0)
 
 

@@ -1,7 +1,7 @@
 """Dropout and attention for training on a CPU.
 
-There torch's own dropout, and its fused attention where there is dropout, take longer than what is
-here; on a GPU torch's own are used.
+On a CPU both are faster than torch's dropout and its fused attention with dropout
+(docs/results/speed.md); on a GPU torch's own are used.
 """
 
 import sys
@@ -16,9 +16,9 @@ WITHOUT_EFFECT = (
     "max_length_q", "num_items_in_batch", "output_attentions", "output_hidden_states",
     "output_router_logits", "position_ids", "sliding_window", "use_cache",
 )  # fmt: skip
-"""Arguments that no eager attention of transformers reads: masks and positions have them already."""
+"""Arguments that transformers' eager attention ignores: masks and positions already contain them."""
 LEVELS = 1 << 16
-"""Steps of a share of dropout: 16 random bits decide each activation."""
+"""Resolution of the dropout probability: 16 random bits for each activation."""
 
 
 class _Dropped(torch.autograd.Function):
@@ -42,7 +42,7 @@ class _Dropped(torch.autograd.Function):
 
 
 class Dropout(nn.Dropout):
-    """``torch.nn.Dropout`` that decides by 16 random bits an activation; ``p`` is rounded to them."""
+    """``torch.nn.Dropout`` with 16 random bits for each activation; ``p`` is rounded to 1/65536."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's own name
         """Return ``input`` with a share ``p`` set to zero and the rest scaled up, in training."""
@@ -65,7 +65,7 @@ def attend(
     scaling: float | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attend as transformers' eager attention does, which is what it is registered beside.
+    """Compute attention as transformers' eager attention does.
 
     ``query``, ``key``, ``value``: (documents, heads, tokens, features of a head);
     ``attention_mask`` is added to the scores. Returns (documents, tokens, heads, features). A model

@@ -1,4 +1,4 @@
-"""A fine-tuned classifier: loaded from its folder, and asked for scores."""
+"""A fine-tuned classifier, loaded from its folder; it returns the logits of texts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from transformers import AutoModelForSequenceClassification
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.models import encoder, first_token
+from cleantune.models import encoder, first_token, long_documents
+from cleantune.models.long_documents import Reading
 
-SEEDS = "seeds"  # in corpus.FINETUNED: one folder for each seed of `study.seeds`
+SEEDS = "seeds"  # in tables.FINETUNED: one folder for each seed of `study.seeds`
 NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
 
 BATCH_TOKENS = 4096
@@ -32,36 +33,50 @@ class Classifier:
     model: Any
     tokenizer: Any
     labels: list[str]
-    max_length: int
+    reading: Reading
     folder: Path
 
+    @property
+    def max_length(self) -> int:
+        """Tokens that the model reads at once."""
+        return self.reading.max_length
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into token ids, cut at ``max_length``.
+        """Turn texts into the token ids that are read of them, chunk after chunk.
 
         A lone surrogate, which no UTF-8 text can hold, becomes a question mark.
         """
         whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         if not whole:
             return []
-        encoded = self.tokenizer(whole, truncation=True, max_length=self.max_length)
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
+        if self.reading.method == "head":
+            encoded = self.tokenizer(whole, truncation=True, max_length=self.max_length)
+            ids: list[list[int]] = encoded["input_ids"]
+            return ids
+        encoded = self.tokenizer(whole, verbose=False)
+        return [self.reading.select(tokens) for tokens in encoded["input_ids"]]
 
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> np.ndarray:
         """Return the scores of each document, float32 of shape (documents, classes).
 
-        Documents are sorted by length into batches of about ``BATCH_TOKENS``, so that next to
-        nothing is padding, and come back in the order given. ``advance`` is told how many are done.
+        Those of a document in chunks are the mean of its chunks' logits. Sorted by length into batches of
+        about ``BATCH_TOKENS``, so that there is hardly any padding; rows are in the order given.
+        ``advance`` gets the number of documents done.
         """
-        scores = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
+        divided = [long_documents.divide(t, self.reading.chunk_length) for t in tokens]
+        chunks = [chunk for parts in divided for chunk in parts]
+        left = np.array([len(parts) for parts in divided], dtype=np.int64)  # chunks to compute
+        counts, owner = left.tolist(), np.repeat(np.arange(len(tokens)), left)
+        scores = np.zeros((len(chunks), len(self.labels)), dtype=np.float32)
         self.model.eval()
         with torch.inference_mode():
-            for rows in batches([len(t) for t in tokens]):
-                inputs = self.pad([tokens[i] for i in rows])
+            for rows in batches([len(c) for c in chunks]):
+                inputs = self.pad([chunks[i] for i in rows])
                 scores[rows] = self.model(**inputs).logits.float().cpu().numpy()
+                np.subtract.at(left, owner[rows], 1)
                 if advance:
-                    advance(len(rows))
-        return scores
+                    advance(int((left[np.unique(owner[rows])] == 0).sum()))
+        return long_documents.mean(scores, counts)
 
     def pad(self, tokens: Tokens) -> dict[str, torch.Tensor]:
         """Return one batch on the model's device, padded at the end."""
@@ -72,7 +87,7 @@ class Classifier:
 
     @property
     def unknown_id(self) -> int | None:
-        """The token for what the vocabulary lacks; None where it lacks nothing."""
+        """The id of the unknown token; None for a vocabulary that covers everything."""
         token_id: int | None = self.tokenizer.unk_token_id
         return token_id
 
@@ -128,7 +143,12 @@ def load(folder: Path = tables.FINETUNED) -> Classifier:
     limits = [tokenizer.model_max_length, encoder.position_limit(model.config)]
     max_length = min([int(n) for n in limits if n and n < 1e9], default=512)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Classifier(model.to(device).eval(), tokenizer, labels, max_length, folder)
+    method, max_chunks = long_documents.recorded(folder)
+    reading = long_documents.reading(
+        method, max_length, max_chunks,
+        lambda text, special: tokenizer(text, add_special_tokens=special)["input_ids"],
+    )  # fmt: skip
+    return Classifier(model.to(device).eval(), tokenizer, labels, reading, folder)
 
 
 def further_seeds(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Finding a base model and, frozen, turning texts into vectors."""
+"""Finding and loading a base model, and the embeddings of texts by a frozen one."""
 
 import importlib.util
 import re
@@ -19,7 +19,7 @@ WEIGHTS = "model.safetensors"
 FILES = ("*.json", "*.txt", "*.model", WEIGHTS, f"*_Dense/{WEIGHTS}")
 """What of a base model's folder is read: * crosses folders, 1_Pooling/config.json is one of these."""
 MODEL, ENCODER = Path("models/base/model.json"), Path("models/base/encoder.json")
-"""Which base model to start from, and which finds wrong labels; see ``stages.fetch_models``."""
+"""The base model to fine-tune, and the encoder of the label models; see ``stages.fetch_models``."""
 PRETRAINED = Path("models/pretrained")
 POINTER = "base_model.json"
 AGAIN = "dvc repro --force --single-item fetch_models"
@@ -106,7 +106,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def load_silently() -> None:
-    """Keep transformers from telling of the weights that a checkpoint has and a model has not."""
+    """Silence transformers' notes on weights that a checkpoint and a model do not share."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -144,8 +144,8 @@ def load_config(folder: Path, **options: Any) -> Any:
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in ``folder``, which pads at the end and has a token to pad with.
 
-    GPT-2 has none: its end of text serves. It must not pad at the start, where GPT-2 tokenizers are
-    often told to: a model that counts places from there would read a text otherwise in company.
+    GPT-2 has none: its end of text serves. It never pads at the start, as GPT-2 tokenizers often
+    do: positions are counted from there, so padding would change the logits.
     Raises ``UserError`` when it cannot be loaded or has neither token.
     """
     from transformers import AutoTokenizer
@@ -229,8 +229,8 @@ def vectors(
     """Return a unit vector for each text, (texts, size), pooled as the model defines it: see ``pooling``.
 
     The encoder in ``folder`` is used as it is, on the GPU if there is one; texts are cut at
-    ``max_length`` tokens and sorted by length, so that next to nothing is padding. ``bf16``
-    multiplies in it, which pays where ``distributed.bf16_is_fast``.
+    ``max_length`` tokens and sorted by length, so that there is hardly any padding. ``bf16``
+    runs under bf16 autocast, which is faster where ``precision.bf16_is_fast``.
     Raises ``UserError`` when the folder's files do not fit together.
     """
     import torch
@@ -266,7 +266,7 @@ def vectors(
 
 
 def base_model(pretrained: Path = PRETRAINED) -> str:
-    """Return what to call the model that fine-tuning starts from: pretrained here, or as it is."""
+    """Return the name of the model that fine-tuning starts from."""
     if (pretrained / POINTER).is_file():
         return str(files.read_json(pretrained / POINTER)["model"])
     base = files.read_json(pretrained / RECORD)["base_model"]

@@ -1,4 +1,4 @@
-"""The last layer of a BERT-like classifier, for the first token alone: its head reads no other."""
+"""The last layer of a BERT-like classifier computed for the first token only: the head reads no other."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ MASKED_BY_ADDITION = ("eager", "sdpa", ATTENTION)
 
 
 class FirstTokenLayer(nn.Module):
-    """The last layer of a BERT-like encoder, for the first token alone: (documents, 1, features).
+    """The last layer of a BERT-like encoder with the first token's output only: (documents, 1, features).
 
-    Keys and values are those of all tokens; the query, and all that follows from it, is one.
+    Keys and values are computed for all tokens, the query and what follows for the first.
     """
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        *_: Any,  # a decoder's
+        *_: Any,  # arguments of decoders
         **rest: Any,
     ) -> torch.Tensor:
         """Return the output of the whole layer for the first token of each document."""
@@ -51,9 +51,9 @@ class FirstTokenLayer(nn.Module):
 
 
 def answer_from_first_token(model: Any) -> None:
-    """Let the last layer of a classifier compute what its head reads, where that is the first token.
+    """Restrict the last layer of a classifier to the first token, where its head reads only that.
 
-    Exact, in training and in use. A model of another kind, or with another task, stays as it is.
+    Logits and gradients stay the same. Models of other types or tasks are left unchanged.
     """
     config = model.config
     if (

@@ -1,4 +1,4 @@
-"""A tokenizer and a model that start from nothing but the corpus."""
+"""A tokenizer trained on the corpus, and the config of a BERT with random weights."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def own_tokenizer(texts: list[str], vocabulary: int, length: int) -> Any:
 
 
 def own_config(options: Pretrain, vocabulary: int) -> BertConfig:
-    """Return the shape of a BERT of our own."""
+    """Return the config of a BERT of ``options.layers`` layers."""
     heads = max(1, options.hidden // 32)
     while options.hidden % heads:  # each has the same share of the width
         heads -= 1

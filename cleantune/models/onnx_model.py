@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 
 from cleantune import files
 from cleantune.errors import UserError
+from cleantune.models import long_documents
+from cleantune.models.long_documents import Reading
 
 FP32 = Path("onnx/model.onnx")
 INT8 = Path("onnx/model_int8.onnx")
@@ -20,37 +22,46 @@ MADE_BY = "tools.export"
 
 @dataclass
 class OnnxClassifier:
-    """The same questions and answers as ``cleantune.models.classifier.Classifier``."""
+    """The same interface as ``cleantune.models.classifier.Classifier``."""
 
     session: Any
     tokenizer: Any
     labels: list[str]
-    max_length: int
+    reading: Reading
     unknown_id: int | None
     pad_id: int
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into token ids, cut at ``max_length``; a lone surrogate becomes a "?"."""
+        """Turn texts into the token ids that are read of them; a lone surrogate becomes a "?"."""
         whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        return [encoding.ids for encoding in self.tokenizer.encode_batch(whole)]
+        encoded = [encoding.ids for encoding in self.tokenizer.encode_batch(whole)]
+        if self.reading.method == "head":
+            return encoded  # cut by the tokenizer
+        return [self.reading.select(ids) for ids in encoded]
 
     def logits(
         self, tokens: Sequence[Sequence[int]], advance: Callable[[int], None] | None = None
     ) -> np.ndarray:
         """Return the scores of each document, float32 of shape (documents, classes).
 
-        Documents go one by one: int8 scales a whole batch alike, so that in company a document's
-        scores would depend on the others.
+        One document at a time: dynamic int8 quantization has one scale for a batch, so in a batch a
+        document's logits would depend on the others.
         """
         scores = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
         for row, document in enumerate(tokens):
-            # a document without tokens is one of padding, as in encoder.pad
-            ids = np.asarray([[*document] or [self.pad_id]], dtype=np.int64)
-            inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            scores[row] = self.session.run(["logits"], inputs)[0][0]
+            chunks = long_documents.divide(document, self.reading.chunk_length)
+            each = np.stack([self._chunk(chunk) for chunk in chunks])
+            scores[row] = long_documents.mean(each, [len(chunks)])[0]
             if advance:
                 advance(1)
         return scores
+
+    def _chunk(self, tokens: Sequence[int]) -> np.ndarray:
+        # a document without tokens is one of padding, as in encoder.pad
+        ids = np.asarray([[*tokens] or [self.pad_id]], dtype=np.int64)
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        logits: np.ndarray = self.session.run(["logits"], inputs)[0][0]
+        return logits
 
 
 def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
@@ -87,24 +98,31 @@ def load(folder: Path, graph: Path = INT8) -> OnnxClassifier:
         raise _unusable(folder, "tokenizer.json does not set the padding token")
     tokenizer.no_padding()
     unknown = getattr(tokenizer.model, "unk_token", None)
-    return OnnxClassifier(session, tokenizer, labels, limit["max_length"],
+    method, max_chunks = long_documents.recorded(folder)
+    if method != "head":
+        tokenizer.no_truncation()
+    reading = long_documents.reading(
+        method, limit["max_length"], max_chunks,
+        lambda text, special: tokenizer.encode(text, add_special_tokens=special).ids,
+    )  # fmt: skip
+    return OnnxClassifier(session, tokenizer, labels, reading,
                           tokenizer.token_to_id(unknown) if unknown else None,
                           padding["pad_id"])  # fmt: skip
 
 
 def place(folder: Path) -> Path:
-    """Return where the int8 form of the model in ``folder`` lies: within, in an export, or beside it."""
+    """Return the folder of the int8 version of a model: an export's own folder, or int8/ beside the model."""
     return folder if (folder / INT8).is_file() else folder.parent / "int8"
 
 
 def fingerprint(model: Path) -> dict[str, str]:
-    """Return the SHA-256 of each of a model's files that an export is made of."""
+    """Return the SHA-256 of each file of a model that its export depends on."""
     return {path.name: files.sha256(path) for path in sorted(model.iterdir())
             if path.is_file() and path.name != "history.csv"}  # fmt: skip
 
 
 def is_of(exported: Path, model: Path) -> bool:
-    """Whether ``exported`` was made of ``model`` as that is now."""
+    """Return whether ``exported`` was made from the present files of ``model``."""
     if not ((exported / RECORD).is_file() and (exported / INT8).is_file() and model.is_dir()):
         return False
     return bool(files.read_json(exported / RECORD).get("model") == fingerprint(model))

@@ -1,9 +1,9 @@
-"""How the states of a text's tokens become one vector, as the model's own files tell.
+"""Pooling of token states into one vector per text, as the model's own files define it.
 
-Those of sentence-transformers: ``modules.json`` lists what follows the encoder, and
-``1_Pooling/config.json`` names the tokens. A model without them, decoders included, gets the mean
-over all tokens: for a decoder its last token has read the whole text, but was trained to tell the
-next token, not what the text is about.
+The files are those of sentence-transformers: ``modules.json`` lists what follows the encoder,
+``1_Pooling/config.json`` the kind of pooling. Models without them, decoders included, get the mean
+over all tokens: a decoder's last token is trained to predict the next token, not to represent the
+text.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ ACTIVATIONS = ("GELU", "Identity", "ReLU", "Tanh")
 
 
 def read(folder: Path) -> Pool:
-    """Return what makes vectors of the states of the encoder in ``folder``.
+    """Return the pooling function of the encoder in ``folder``.
 
     Raises ``UserError`` for steps that are not known here; normalizing is left to the caller.
     """
@@ -45,7 +45,7 @@ def read(folder: Path) -> Pool:
             layers.append(_dense(path))
         elif kind not in ("Transformer", "Normalize"):
             raise UserError(
-                f"{listed} asks for {kind}, which is not known here. Set label_noise.encoder to "
+                f"{listed} asks for {kind}, which is not supported. Set label_noise.encoder to "
                 "another model, or remove modules.json to have the mean over the tokens."
             )
 
@@ -67,7 +67,7 @@ def _modes(path: Path) -> list[str]:
     ]
     modes = [named] if isinstance(named, str) else list(named)
     if not modes or set(modes) - set(KEYS.values()):
-        raise UserError(f"{path}: no way of pooling that is known here. Known: {', '.join(KEYS)}.")
+        raise UserError(f"{path}: no supported kind of pooling. Supported: {', '.join(KEYS)}.")
     return modes
 
 

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from cleantune.params.fields import Section, Text
 from cleantune.params.sources import Dataset, Model
 
+LongDocuments = Literal["head", "head_tail", "chunks"]
+
 
 class TextSteps(Section):
     """Preprocessing of every text, the same in training and inference."""
@@ -196,6 +198,14 @@ class Params(Section):
     epochs: Annotated[int, Field(ge=1, le=1000)]
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     max_length: Annotated[int, Field(ge=8, le=8192)]
+    """Tokens that the model reads at once, special ones included."""
+    long_documents: LongDocuments
+    """What is read of a document of more tokens: the beginning; the first quarter and the last three
+    quarters of what fits; or all of it in chunks of up to ``max_length`` tokens, the logits of which
+    are averaged, in training and in use."""
+    max_chunks: Annotated[int, Field(ge=1, le=1024)]
+    """Of a document, with ``long_documents: chunks``; what follows is not read. It bounds memory: all
+    chunks of a document are computed at once."""
     zero_stage: Literal["auto"] | Annotated[int, Field(ge=0, le=3)]
     precision: Literal["auto", "bf16", "fp32"]
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]

@@ -1,4 +1,4 @@
-"""The same training in less time: first token, attention and dropout for a CPU, bf16."""
+"""Faster training with the same result: last layer for the first token only, CPU attention and dropout, bf16."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from cleantune.models.first_token import answer_from_first_token
 
 
 def speed_up(model: Any, bf16: bool = False) -> None:
-    """Let ``model`` train with the functions above, on a GPU without dropout and attention.
+    """Speed up ``model`` in place; on a GPU its own attention and dropout stay.
 
-    Attention is replaced where the model takes it from transformers' interface, dropout everywhere.
-    ``bf16``: see ``autocast_to_bf16``.
+    On a CPU attention is replaced where the model takes it from transformers' interface, and dropout
+    everywhere. ``bf16``: see ``autocast_to_bf16``.
     """
     answer_from_first_token(model)
     if bf16:
@@ -33,23 +33,23 @@ def speed_up(model: Any, bf16: bool = False) -> None:
 
 
 def autocast_to_bf16(model: Any) -> None:
-    """Let ``model`` multiply in bf16 and keep its weights, gradients and optimizer in fp32.
+    """Run the forward pass of ``model`` under bf16 autocast; weights, gradients and optimizer stay fp32.
 
-    Inside the model rather than in DeepSpeed's config: there bf16 also rounds the gradients that
-    processes exchange, and results would depend on their number.
+    Not by DeepSpeed's config: its bf16 also rounds the gradients that processes exchange, so results
+    would depend on the number of processes.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
     model.multiplies_in_bf16 = True
     embeddings = getattr(model.base_model, "embeddings", None)
     if device == "cpu" and embeddings is not None:
-        # Between its matrix products torch goes on in the precision that it is given; embeddings,
-        # in fp32, would have every sum and norm after them in fp32, which takes longer.
+        # Autocast leaves sums and norms in the precision of their input: fp32 embeddings would make
+        # all of them fp32, which is slower.
         embeddings.register_forward_hook(lambda _module, _given, vectors: vectors.bfloat16())
-    module: Any  # torch takes what modules hold for tensors
+    module: Any  # torch declares the attributes of modules as tensors
     for module in model.modules():
         if hasattr(module, "q_bias"):
-            # DeBERTa adds these weights to its queries, which makes them fp32, and then fills what
-            # is masked with the smallest number of fp32: more than the products' bf16 can hold.
+            # DeBERTa adds these fp32 weights to its queries and then masks with the smallest number
+            # of fp32, which bf16 cannot represent.
             heads = module.transpose_for_scores
             module.transpose_for_scores = lambda x, heads=heads: heads(x.bfloat16())

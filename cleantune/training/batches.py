@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cleantune.models import encoder
+from cleantune.models import encoder, long_documents
 
 Ints = NDArray[np.int64]
 
@@ -23,6 +23,9 @@ Document = tuple[int, float, int]
 
 POOL = 50
 """Global batches sorted together: few enough to keep the order random, enough to pad little."""
+
+CHUNK_TOKENS = 16_384
+"""Tokens of a forward pass at most, where documents are chunks and ``micro_batch_size`` is not set."""
 
 
 def plan(lengths: Ints, batch_size: int, seed: int, epoch: int) -> list[Ints]:
@@ -42,9 +45,13 @@ def plan(lengths: Ints, batch_size: int, seed: int, epoch: int) -> list[Ints]:
 
 
 class TokenDataset(Dataset[dict[str, Any]]):
-    """Tokenized documents: each item has ``id``, ``input_ids``, ``label`` and ``weight``."""
+    """Tokenized documents: each item has ``id``, ``input_ids``, ``label`` and ``weight``.
 
-    def __init__(self, table: Any) -> None:
+    With ``chunk_length``, longer documents are sequences of chunks: see ``long_documents``.
+    """
+
+    def __init__(self, table: Any, chunk_length: int | None = None) -> None:
+        self.chunk_length = chunk_length
         self.ids = table["id"].to_list()
         self.input_ids = [torch.from_numpy(np.array(ids, np.int64)) for ids in table["input_ids"]]
         self.labels = np.array(table["label"], np.int64)
@@ -125,18 +132,23 @@ class Share(Sampler[list[Document]]):
 
 
 class Collator:
-    """Pad a micro-batch to its longest document."""
+    """Pad a micro-batch to its longest document, or chunk of one."""
 
     def __init__(self, dataset: TokenDataset, padding_id: int) -> None:
         self._dataset = dataset
         self._padding_id = padding_id
 
     def __call__(self, documents: list[Document]) -> dict[str, Any]:
-        """Return ``input_ids`` and ``attention_mask`` (documents, tokens), ``labels``, ``weights``."""
+        """Return ``input_ids`` and ``attention_mask`` (documents, tokens), ``labels``, ``weights``.
+
+        Of documents in chunks both have a row for each chunk, those of the first document first, and
+        ``chunks`` lists how many each document has.
+        """
         rows = [i for i, *_ in documents]
-        tokens = [self._dataset.input_ids[i] for i in rows]
-        ids, mask = encoder.pad(tokens, self._padding_id)
-        return {
+        length = self._dataset.chunk_length
+        divided = [long_documents.divide(self._dataset.input_ids[i], length) for i in rows]
+        ids, mask = encoder.pad([part for parts in divided for part in parts], self._padding_id)
+        return ({"chunks": [len(parts) for parts in divided]} if length else {}) | {
             "input_ids": ids,
             "attention_mask": mask,
             "labels": torch.from_numpy(self._dataset.labels[rows]),
@@ -168,6 +180,11 @@ class Loader(DataLoader[Any]):
         """Choose the epoch of the next iteration."""
         assert isinstance(self.batch_sampler, Share)
         self.batch_sampler.set_epoch(epoch)
+
+
+def micro_batch(lengths: Ints) -> int:
+    """Return how many documents in chunks fit into a forward pass, the longest of ``lengths`` assumed."""
+    return max(1, CHUNK_TOKENS // int(lengths.max(initial=1)))
 
 
 def in_order_of_length(lengths: Ints, batch_size: int) -> list[Ints]:

@@ -8,7 +8,6 @@ resumes only from checkpoints of the same fingerprint.
 import hashlib
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cleantune import files
+from cleantune import files, machine
 from cleantune.distributed import ranks
 
 LIBRARIES = ("accelerate", "deepspeed", "numpy", "peft", "torch", "transformers")
@@ -53,7 +52,7 @@ def hardware() -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     return {
         "threads": torch.get_num_threads(),
-        "processor": _processor_model(),
+        "processor": machine.processor_lines(),
         "capabilities": dict(torch.cpu.get_capabilities()),
         "kernels": torch.backends.cpu.get_cpu_capability(),  # follows ATEN_CPU_CAPABILITY
         "environment": {name: os.environ.get(name) for name in KERNEL_VARIABLES},
@@ -61,13 +60,3 @@ def hardware() -> dict[str, Any]:
         "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
-
-
-def _processor_model() -> list[str]:
-    """Return the lines in which Linux names the model of the processor, on x86 and ARM."""
-    named = ("vendor_id", "cpu family", "model", "stepping", "CPU ")
-    try:
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-    except OSError:
-        return [platform.processor()]
-    return [line for line in first.splitlines() if line.startswith(named)]

@@ -20,15 +20,16 @@ ROOM_FOR_STATES = 0.7
 MEMORY_PARAMS = {
     "batch": "finetune.micro_batch_size",
     "length": "max_length",
+    "chunks": "max_chunks",
     "recomputing": "finetune.gradient_checkpointing",
     "zero": "zero_stage",
     "offload": "finetune.offload",
 }
-"""What makes fine-tuning need less memory, by its key in params.yaml."""
+"""What reduces the memory of fine-tuning, with its key in params.yaml."""
 
 
 def device_bytes() -> int:
-    """Return the memory of one device; a process's part of the host's where there is no GPU."""
+    """Return the memory of one device in bytes; without a GPU, a process's share of the host's."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -37,9 +38,9 @@ def device_bytes() -> int:
 
 
 def _limits(own: Path, root: Path) -> Iterator[int]:
-    """Yield what a container, a job's scheduler or systemd allows this process and those in the same group.
+    """Yield the memory limits of this process's control groups, in bytes (set by a container, a job scheduler or systemd).
 
-    ``own`` lists the control groups that it is in, which lie under ``root``; those above limit too.
+    ``own`` lists the groups; their folders are under ``root``, and limits of parent groups apply too.
     """
     for line in own.read_text().splitlines() if own.exists() else ():
         _, controllers, group = line.split(":", 2)
@@ -54,22 +55,22 @@ def _limits(own: Path, root: Path) -> Iterator[int]:
 class Size(NamedTuple):
     """How large a model is, in parameters."""
 
-    learning: int
-    fixed: int
-    largest_layer: int  # of its modules alone
+    trainable: int
+    frozen: int
+    largest_layer: int  # of a single module, without those inside it
 
 
 def size(model: Any) -> Size:
-    """Return how large a model is, cut up by ZeRO-3 or not."""
+    """Return the size of a model, whether or not ZeRO-3 has partitioned it."""
     counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
-    learning = sum(counts[id(p)] for p in model.parameters() if p.requires_grad)
+    trainable = sum(counts[id(p)] for p in model.parameters() if p.requires_grad)
     alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
              for module in model.modules()]  # fmt: skip
-    return Size(learning, sum(counts.values()) - learning, max(alone))
+    return Size(trainable, sum(counts.values()) - trainable, max(alone))
 
 
 def size_of(config: Any, options: Finetune) -> Size:
-    """Return the size of the classifier that ``config`` describes, of which ``options`` fix a part."""
+    """Return the size of the classifier that ``config`` describes, with the parts that ``options`` freeze."""
     build: Any = AutoModelForSequenceClassification.from_config
     with torch.device("meta"):
         model = build(config)
@@ -80,32 +81,31 @@ def size_of(config: Any, options: Finetune) -> Size:
 def states_bytes(stage: int, model: Size, processes: int, offload: str = "none") -> int:
     """Return what weights, gradients and optimizer take on one device, in bytes.
 
-    ZeRO-0 keeps 16 bytes a parameter (fp32 weights and gradients, two moments) everywhere; ZeRO-1
-    has a second copy of the weights, which it shares together with the moments. ZeRO-2 and 3 by
-    DeepSpeed's own estimators, which take weights for 16 bits wide: ours are fp32, in bf16 too. What
-    does not learn has weights and nothing else. On a CPU nothing is won by offloading to where it is.
+    ZeRO-0 keeps 16 bytes a parameter on every device (fp32 weights, gradients and two moments); ZeRO-1
+    adds a second copy of the weights and partitions it, with the moments. ZeRO-2 and 3: DeepSpeed's own
+    estimators, corrected because they assume 16-bit weights and ours are fp32. Frozen parameters have
+    weights only. On a CPU, offloading saves nothing.
     """
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
     away = offload != "none" and torch.cuda.is_available()
-    learning, fixed, largest_layer = model
+    trainable, frozen, largest_layer = model
     if stage == 0:
-        return 16 * learning + 4 * fixed
+        return 16 * trainable + 4 * frozen
     if stage == 1:
-        return 8 * learning + 4 * fixed + (0 if away else 12 * learning // processes)
+        return 8 * trainable + 4 * frozen + (0 if away else 12 * trainable // processes)
     if stage == 2:
-        need = estimate_zero2_model_states_mem_needs(learning, processes, cpu_offload=away)
-        # Without offloading it also counts gradients of 16 bits beside those of 32: we have none.
-        return int(need[1]) + 2 * learning - (0 if away else 2 * learning // processes) + 4 * fixed
+        need = estimate_zero2_model_states_mem_needs(trainable, processes, cpu_offload=away)
+        # Without offloading the estimate also counts 16-bit gradients, which fp32 training has not.
+        extra = 2 * trainable - (0 if away else 2 * trainable // processes)
+        return int(need[1]) + extra + 4 * frozen
     all_away = away and offload == "all"
     need = estimate_zero3_model_states_mem_needs(
-        learning, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
+        trainable, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
     )
-    weights = (
-        0 if all_away else (2 * learning + 4 * fixed) // processes
-    )  # what the estimate leaves out
-    # The largest layer is gathered, and its gradient beside it.
+    # What the estimate leaves out: fp32 weights, and the gradient of the largest gathered layer.
+    weights = 0 if all_away else (2 * trainable + 4 * frozen) // processes
     return int(need[1]) + 4 * largest_layer + weights
 
 
@@ -135,10 +135,11 @@ def zero_stage(
 
 @dataclass(frozen=True)
 class Run:
-    """What decides how much memory a training run takes; the first five by their names in ``MEMORY_PARAMS``."""
+    """What a training run's memory depends on; the first six fields are the keys of ``MEMORY_PARAMS``."""
 
-    batch: int  # documents that a process computes at once
-    length: int  # tokens of the longest
+    batch: int  # documents in one forward pass of a process
+    length: int  # tokens of the longest, or of a chunk
+    chunks: int  # of the longest document
     recomputing: bool
     zero: int
     offload: str
@@ -156,9 +157,9 @@ class Run:
         """Return the bytes of what the backward pass needs of the forward pass.
 
         Korthikanti et al. (arXiv 2205.05198) for activations of 16 bits; in fp32 twice as much.
-        Recomputing keeps each layer's input, and all of the one layer that it is at.
+        With recomputation: the input of each layer, and all of one layer.
         """
-        each = self.batch * self.length * self.hidden * (1 if self.bf16 else 2)
+        each = self.batch * self.chunks * self.length * self.hidden * (1 if self.bf16 else 2)
         layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
         return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
 
@@ -166,18 +167,19 @@ class Run:
 def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
     """Return a message for a run that ran out of memory: what can be changed, and what each saves.
 
-    ``params`` has those of ``MEMORY_PARAMS`` that this run knows, by its own names; one that is already
-    where it would be set, or that saves nothing here, is left out.
+    ``params`` are the entries of ``MEMORY_PARAMS`` that this run has, with its own names for them; a
+    change that is already made or that saves nothing is left out.
     """
     changes: dict[str, dict[str, Any]] = {
         "batch": {"batch": max(run.batch // 2, 1)},
         "length": {"length": max(run.length // 2, 1)},
+        "chunks": {"chunks": max(run.chunks // 2, 1)},
         "recomputing": {"recomputing": True},
         "zero": {"zero": 3},
         "offload": {"offload": "optimizer" if run.offload == "none" else run.offload,
                     "zero": max(run.zero, 1)},  # ZeRO-0 offloads nothing
     }  # fmt: skip
-    # A micro-batch is one process's, any other batch that of all together.
+    # A micro-batch belongs to one process; any other batch size is global.
     together = 1 if params["batch"] == MEMORY_PARAMS["batch"] else ranks.world_size()
     lines = []
     for kind, name in params.items():
@@ -196,7 +198,7 @@ def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Tell whether an error is one of the many faces of too little memory."""
+    """Return whether an error means that memory ran out."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         "can't allocate memory" in str(error) or "out of memory" in str(error)
     )

@@ -1,4 +1,4 @@
-"""Stopping a run that is told to: in every process after the same step, with what it did kept."""
+"""Stopping training on a signal: all processes stop after the same step, with a checkpoint."""
 
 import signal
 from collections.abc import Iterator

@@ -13,6 +13,7 @@ import copy
 import json
 import math
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ from transformers.trainer_callback import PrinterCallback
 from cleantune import console, files
 from cleantune.distributed import connection, ranks
 from cleantune.errors import UserError
+from cleantune.models import long_documents
 from cleantune.params.sections import Finetune
 from cleantune.training import (
     batches,
@@ -170,6 +172,7 @@ class ZeroTrainer(Trainer):
             input_ids=inputs["input_ids"].repeat(passes, 1),
             attention_mask=inputs["attention_mask"].repeat(passes, 1),
         ).logits.float()
+        logits = torch.cat([_by_document(part, inputs) for part in logits.chunk(passes)])
         each = losses.classification(
             logits, inputs["labels"], self.options.label_smoothing, self.options.r_drop
         )
@@ -291,7 +294,7 @@ class ZeroTrainer(Trainer):
         logits: torch.Tensor = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).logits
-        return logits
+        return _by_document(logits, inputs)
 
     def kept_values(self, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
         """Return what validation keeps of a prediction: (documents, values)."""
@@ -339,7 +342,8 @@ class ZeroTrainer(Trainer):
         data: Any = self.train_dataset
         run = memory.Run(
             batch=self.args.per_device_train_batch_size,
-            length=int(data.lengths.max()),
+            length=min(int(data.lengths.max()), data.chunk_length or sys.maxsize),
+            chunks=len(long_documents.divide(range(data.lengths.max()), data.chunk_length)),
             recomputing=bool(self.args.activation_checkpointing),
             zero=self.zero_stage,
             offload=self.options.offload,
@@ -365,6 +369,14 @@ class ZeroTrainer(Trainer):
         self.stop.raise_if_stopped(
             f"stopped at step {self.state.global_step}; the same command goes on from there"
         )
+
+
+def _by_document(logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    """Return the mean logits of each document's chunks, (documents, classes); the same without chunks."""
+    if "chunks" not in inputs:
+        return logits
+    chunks: list[torch.Tensor] = list(torch.split(logits, inputs["chunks"]))
+    return torch.stack([part.mean(dim=0) for part in chunks])
 
 
 class _Schedule(TrainerCallback):

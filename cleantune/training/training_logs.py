@@ -1,6 +1,6 @@
-"""Monitoring of a training run: TensorBoard, PyTorch's profiler.
+"""Logs of a training run: its history as CSV, TensorBoard, PyTorch's profiler.
 
-All write below ``.logs/``, which DVC does not track, and do not affect the result.
+TensorBoard and profiler write below ``.logs/``, which DVC does not track.
 """
 
 import csv

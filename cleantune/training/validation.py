@@ -21,8 +21,8 @@ def predict_all(
     """Return what ``predict`` returns for each document of ``data``, in their order.
 
     ``predict`` gets the model and a batch, and returns (documents of the batch, values). The
-    processes share the batches. All compute equally many, because ZeRO-3 gathers weights in all of
-    them at once; what a process computes beyond its share is thrown away.
+    processes share the batches. All run equally many forward passes, because ZeRO-3 gathers weights
+    in all of them at once; surplus results are discarded.
     """
     model.eval()
     processes = ranks.world_size()
@@ -46,7 +46,7 @@ def epochs_without_improvement(
 ) -> int:
     """Return for how many epochs neither the selection metric nor the validation loss has improved.
 
-    With few documents classes are told apart long after the loss has begun to fall. ``history`` has
+    With few documents the loss falls long before macro-F1 rises. ``history`` has
     an entry for each step, with a ``validation_loss`` at the end of each epoch.
     """
     losses = [step["validation_loss"] for step in history if "validation_loss" in step]

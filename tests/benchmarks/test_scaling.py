@@ -10,6 +10,7 @@ from benchmarks import scaling
 from cleantune import files
 from cleantune.data import tables
 from tests import tiny
+from tools import record
 
 
 def test_growth_is_the_exponent():
@@ -31,7 +32,7 @@ def test_one_of_the_three_grows_at_a_time_and_is_found_again():
 def test_growth_beyond_linear_is_not_hidden(capsys, tmp_path, monkeypatch, power, word):
     monkeypatch.chdir(tmp_path)
     costs = {scaling.Setting(n, 8, 1): scaling.Cost(n**power, 1.0, 10**9) for n in (100, 1000)}
-    scaling.report(costs, 32, "")
+    scaling.report(costs, 32, "", record.Record(None))
     said = " ".join(capsys.readouterr().out.split())
     assert f"data: grows as documents^{power:.2f}, between the last two ^{power:.2f}; at most ^1 {word}" in said  # fmt: skip
     scaling.draw(costs, 32, tmp_path / "new/scale.png")

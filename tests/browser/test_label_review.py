@@ -17,6 +17,7 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.labels import corrections
 from cleantune.labels.review_page import page as review_page
+from cleantune.labels.review_page.content import FlaggedLabels
 from stages import clean, label_noise
 from tools import review
 
@@ -81,6 +82,9 @@ class Reviewer:
         position, name, *_ = self.page.locator("#where > *").all_inner_texts()
         return position, name
 
+    def classes(self) -> list[str]:
+        return self.page.locator(".label .class").all_inner_texts()
+
     def listed(self) -> list[str]:
         return self.page.locator(".row .name").all_inner_texts()
 
@@ -106,32 +110,47 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     opened.close()
 
 
-def write_page(count: int, text: str = "") -> tuple[pd.DataFrame, Path]:
-    """Write raw data and a page of ``count`` flagged labels, the hostile texts first; into the folder."""
+def write_page(
+    count: int,
+    text: str = "",
+    names: list[str] = NAMES,
+    metadata: dict[str, list[str]] | None = None,
+    not_judged: tuple[str, ...] = (),
+) -> tuple[pd.DataFrame, Path]:
+    """Write raw data and a page of ``count`` flagged labels, the hostile texts first; into the folder.
+
+    Document i has label i, modulo the number of classes, and the next one is suggested.
+    """
+    classes = len(names)
     texts = [HOSTILE[i] if i < len(HOSTILE) else f"document {i} {text}" for i in range(count)]
     raw = pd.DataFrame(
         {
             "id": [f"train-{i}" for i in range(count)],
             "title": [f"Title {i} {t[:60]}" for i, t in enumerate(texts)],
             "text": texts,
-            "label": np.arange(count) % 4,
+            "label": np.arange(count) % classes,
         }
     )
     tables.write_table(tables.RAW / "train.parquet", raw, tables.TEXT_COLUMNS)
-    files.write_json(tables.SOURCE, {"dataset": "custom", "labels": NAMES})
+    files.write_json(tables.SOURCE, {"dataset": "custom", "labels": names})
     at = np.arange(count)
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), count)
-    flagged = review_page.FlaggedLabels(
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), count)
+    flagged = FlaggedLabels(
         rows=at,
-        suggested=(at + 1) % 4,
+        suggested=(at + 1) % classes,
         quality=at / count,
         probabilities=probabilities,
         neighbours=(at[:, None] + np.arange(1, 6)) % count,
         similarity=np.tile([0.9, 0.8, 0.7, 0.6, 0.5], (count, 1)),
         reasons=[[f"because of {HOSTILE[0]}"]] * count,
     )
-    none = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
-    review_page.write_page(review_page.PAGE, "custom", NAMES, raw, raw, flagged, none)
+    none = corrections.read_corrections(corrections.CORRECTIONS, raw, names, "custom")
+    documents = raw.assign(
+        **{f"metadata.{name}": values for name, values in (metadata or {}).items()}
+    )
+    review_page.write_page(
+        review_page.PAGE, "custom", names, documents, raw, flagged, none, not_judged
+    )
     return raw, review_page.PAGE
 
 
@@ -167,10 +186,13 @@ def test_a_review_by_keyboard_alone_ends_in_data_corrections(workspace, context,
     reviewer = Reviewer(context, path)
     reviewer.press("a")  # train-0: World -> Sports
     reviewer.press("k")  # train-1: keep Sports
-    reviewer.press("4")  # train-2: Sci/Tech
+    third = reviewer.classes()[2]
+    reviewer.press("3")  # train-2: the third in the order of probability
     reviewer.press("n")
     reviewer.type('a "note", 3 <b> akus1')
-    reviewer.press("Enter", "1")  # train-3: World, with the note
+    reviewer.press("Enter")
+    likeliest = reviewer.classes()[0]
+    reviewer.press("1")  # train-3, with the note
     reviewer.press("s")  # train-4: skipped
     reviewer.press("a", "u")  # train-5: decided and undone
     assert reviewer.where() == ("6 of 12", "train-5")
@@ -184,6 +206,7 @@ def test_a_review_by_keyboard_alone_ends_in_data_corrections(workspace, context,
     reviewer.press("u", "u")  # the skip, then train-3, a reload ago
     assert reviewer.where() == ("4 of 12", "train-3")
     assert reviewer.text("#counts") == "3 of 12 reviewed · 2 changed · 1 kept"
+    assert reviewer.classes()[0] == likeliest
     reviewer.press("1")
     exported = reviewer.export(tmp_path / "exported.csv")
     reviewer.check()
@@ -191,7 +214,7 @@ def test_a_review_by_keyboard_alone_ends_in_data_corrections(workspace, context,
     review.apply_file(exported)
     table = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     assert dict(zip(table["id"], table["new_label"], strict=True)) == {
-        "train-0": 1, "train-1": 1, "train-2": 3, "train-3": 0,
+        "train-0": 1, "train-1": 1, "train-2": NAMES.index(third), "train-3": NAMES.index(likeliest),
     }  # fmt: skip
     assert table["note"].tolist() == ["", "", "", 'a "note", 3 <b> akus1']
 
@@ -347,7 +370,16 @@ def test_focus_is_always_visible_and_reaches_everything(workspace, context):
         assert seen, name
         reached.add(name)
     buttons = {f"{name}-button" for name in ("accept", "keep", "skip", "keys", "export")}
-    assert reached >= buttons | {"search", "pair", "state", "sort", "list", "note", "label c0"}
+    assert reached >= buttons | {
+        "search",
+        "pair",
+        "state",
+        "sort",
+        "list",
+        "note",
+        "label",
+        "reading",
+    }
     reviewer.press("Escape", "?")
     assert reviewer.page.locator("#keys").is_visible()
     reviewer.press("a")
@@ -366,11 +398,145 @@ def test_a_key_held_down_decides_once(workspace, context):
     reviewer.page.keyboard.up("a")
 
 
+def class_names(count: int) -> list[str]:
+    return [f"class_{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, 5, 13, 77, 150])
+def test_any_number_of_classes_is_reviewed_the_same_way(workspace, context, tmp_path, count):
+    names = class_names(count)
+    _, path = write_page(160, names=names)
+    reviewer = Reviewer(context, path)
+    decided = {}
+    for _ in range(10):
+        rows = reviewer.page.locator(".label").all_inner_texts()
+        shares = [int(re.findall(r"(\d+) %", row)[0]) for row in rows]
+        assert shares == sorted(shares, reverse=True)
+        assert min(count, 10) <= len(rows) <= 12
+        roles = " ".join(rows)
+        assert "given" in roles and "suggested" in roles
+        assert reviewer.page.locator("#class-search").is_visible() == (count > 10)
+        # the digits set what they stand beside
+        last = min(count, 10)
+        key = reviewer.page.locator(".label kbd").nth(last - 1).inner_text()
+        decided[reviewer.where()[1]] = reviewer.classes()[last - 1]
+        reviewer.press(key)
+    if count > 10:
+        absent = next(name for name in names if name not in reviewer.classes())
+        decided[reviewer.where()[1]] = absent
+        reviewer.press("c")
+        reviewer.type(absent)
+        assert reviewer.classes()[0] == absent  # class_1 before class_10
+        assert absent in reviewer.text("#announce")
+        reviewer.press("Enter", "ArrowUp")
+        assert reviewer.page.input_value("#class-search") == ""
+        # what was chosen is in sight, too
+        assert absent in reviewer.text(".label[aria-pressed=true]")
+    exported = pd.read_csv(reviewer.export(tmp_path / "exported.csv"))
+    assert dict(zip(exported["id"], exported["new_label"], strict=True)) == decided
+    reviewer.check()
+
+
+def test_colours_tell_classes_apart_or_are_not_used(workspace, context):
+    for count in (8, 9):
+        _, path = write_page(40, names=class_names(count))
+        reviewer = Reviewer(context, path)
+        colours = reviewer.page.evaluate(
+            """[...document.querySelectorAll(".label .class")].map((e) => {
+              const dot = getComputedStyle(e, "::before");
+              return dot.content === "none" ? "none" : dot.backgroundColor; })"""
+        )
+        assert len(colours) == count
+        assert len(set(colours)) == (8 if count == 8 else 1)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080)])
+def test_labels_and_buttons_stay_in_sight_beside_a_long_text(workspace, browser, width, height):
+    _, path = write_page(100, "word " * 5000, class_names(77))
+    opened = browser.new_context(viewport={"width": width, "height": height})
+    reviewer = Reviewer(opened, path)
+    for _ in range(8):
+        reviewer.press("ArrowDown")
+    scroll = "document.querySelector('#reading').scrollTop"
+    for _ in range(5):
+        reviewer.press("PageDown")
+    assert reviewer.page.evaluate(scroll) > height
+    parts = [*reviewer.page.locator("#actions button, .label, #note, #class-search").all()]
+    assert len(parts) >= 4 + 10 + 2
+    for part in parts:
+        box = part.bounding_box()
+        assert box is not None
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    reviewer.press("ArrowDown")
+    assert reviewer.page.evaluate(scroll) == 0
+    opened.close()
+
+
+def test_metadata_are_shown_and_filter_with_the_other_filters(workspace, context, tmp_path):
+    """``source`` has few values, and one hostile; ``date`` has one for each document."""
+    source = ["web", "phone", "", HOSTILE[0]] * 10
+    date = [f"2024-{i // 28 + 1:02d}-{i % 28 + 1:02d}" for i in range(40)]
+    _, path = write_page(40, metadata={"source": source, "date": date})
+    reviewer = Reviewer(context, path)
+    assert reviewer.text("#metadata").split() == ["source", "web", "date", "2024-01-01"]
+    select = reviewer.page.locator("#metadata-0")
+    assert select.locator("option").all_inner_texts()[:2] == ["All (40)", "web (10)"]
+    assert "(none) (10)" in select.locator("option").all_inner_texts()
+    select.select_option("web (10)")
+    assert reviewer.where()[0] == "1 of 10"
+    dates = reviewer.page.locator("#metadata-1")
+    assert dates.get_attribute("list") == "metadata-1-list"
+    assert reviewer.page.locator("#metadata-1-list option").count() == 40
+    dates.fill("2024-02")  # any part of a value
+    assert reviewer.where()[0] == "1 of 3"
+    dates.fill("2024-02-05 (1)")  # a value from the list
+    assert reviewer.where() == ("1 of 1", "train-32")
+    reviewer.press("Enter", "a")
+    assert reviewer.where()[0] == "1 of 1"
+    reviewer.page.locator("#state").select_option("todo")
+    assert reviewer.text("#title") == "No match"
+    reviewer.page.locator("#clear-button").click()
+    assert reviewer.where()[0].endswith("of 40")
+    assert reviewer.export(tmp_path / "x.csv").read_text().splitlines()[0] == ",".join(
+        corrections.COLUMNS
+    )
+    reviewer.check()
+
+
+def test_many_class_pairs_are_searched_by_typing(workspace, context):
+    _, path = write_page(160, names=class_names(77))
+    reviewer = Reviewer(context, path)
+    first = reviewer.page.locator("#pair-list option").first.get_attribute("value")
+    assert first == "class_0 → class_1 (3)"  # the commonest
+    reviewer.press("f")
+    reviewer.type("class_7 → any")
+    assert reviewer.where()[0] == "1 of 2"
+    reviewer.press("Enter")
+    reviewer.page.wait_for_function("document.activeElement.id === 'reading'")
+    reviewer.press("f")
+    reviewer.type(first)
+    assert reviewer.where()[0] == "1 of 3"
+    reviewer.check()
+
+
+def test_the_page_names_its_corpus_and_what_it_leaves_out(workspace, context):
+    _, path = write_page(12, names=class_names(12), not_judged=("class_10", "class_11"))
+    reviewer = Reviewer(context, path)
+    assert reviewer.page.title() == "custom: label review"
+    assert reviewer.text("h1") == "Label review: custom"
+    reviewer.page.locator("#notes").evaluate("(e) => { e.open = true; }")
+    assert "class_10, class_11." in reviewer.text("#notes")
+    assert "Of 12 classes" in reviewer.text("#notes")
+    _, path = write_page(12)
+    assert not Reviewer(context, path).page.locator("#notes").is_visible()
+
+
 def test_no_flagged_labels_is_a_page_too(workspace, context):
     write_page(12)
     raw = tables.read_table(tables.RAW / "train.parquet")
-    none = review_page.FlaggedLabels(*(np.zeros(0, int),) * 2, np.zeros(0), np.zeros((0, 4)),
-                                np.zeros((0, 5), int), np.zeros((0, 5)))  # fmt: skip
+    none = FlaggedLabels(*(np.zeros(0, int),) * 2, np.zeros(0), np.zeros((0, 4)),
+                         np.zeros((0, 5), int), np.zeros((0, 5)))  # fmt: skip
     empty = corrections.read_corrections(corrections.CORRECTIONS, raw, NAMES, "custom")
     review_page.write_page(review_page.PAGE, "custom", NAMES, raw, raw, none, empty)
     reviewer = Reviewer(context, review_page.PAGE)
@@ -420,7 +586,7 @@ def test_round_trip_from_flagged_to_corrected_labels(workspace, context, tmp_pat
             insisted = name
         decided[name] = right
         if i % 2:
-            reviewer.press(str(names.index(right) + 1))
+            reviewer.press(str(reviewer.classes().index(right) + 1))
         else:
             reviewer.press("a" if reviewer.text("#accept-button bdi") == right else "k")
     assert set(decided) == set(found["id"])

@@ -7,12 +7,14 @@ others, and the 21 validation documents divide by neither 2 nor 4.
 import itertools
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from cleantune.data import tables
+from cleantune.models import classifier, long_documents
 from tests import tiny
 
 PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 16, "finetune__freeze_embeddings": False}
@@ -167,3 +169,57 @@ def test_zero_in_one_process_is_plain_trainer(runner, tmp_path, precision, clip,
                 ]  # their true gradient is 0: Adam makes steps of what rounding leaves
         torch.testing.assert_close(weights, {name: expected[name] for name in weights}, rtol=0,
                                    atol=1e-6 if zero_stage else 0)  # fmt: skip
+
+
+# ---- documents in chunks: of 6 to 32 tokens, up to four chunks of 8
+
+CHUNKS = {"long_documents": "chunks", "max_length": 8}
+
+
+@pytest.fixture(scope="module")
+def in_chunks(runner, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chunks")
+    return folder, train(folder, runner, "fp32", 1, zero_stage=0, **CHUNKS)
+
+
+@pytest.mark.parametrize(
+    ("processes", "params"),
+    [(1, {"finetune__micro_batch_size": 3}), (2, {"zero_stage": 2}), (2, {"zero_stage": 3})],
+)
+def test_chunks_give_the_same_loss_in_any_number_of_processes(
+    runner, tmp_path, alone, in_chunks, processes, params
+):
+    folder, expected = in_chunks
+    losses = train(tmp_path, runner, "fp32", processes, **CHUNKS, **params)
+    assert losses == pytest.approx(expected, rel=SAME_LOSS["fp32"])
+    assert judged(tmp_path) == pytest.approx(judged(folder), rel=SAME_LOSS["fp32"])
+    assert losses != pytest.approx(alone["fp32"].losses, rel=1e-3), "read whole"
+
+
+def test_documents_of_one_chunk_are_learnt_as_by_the_head(runner, tmp_path, alone):
+    losses = train(
+        tmp_path, runner, "fp32", 1, zero_stage=0, long_documents="chunks", max_length=64
+    )
+    assert losses == alone["fp32"].losses
+
+
+@pytest.mark.parametrize("r_drop", [0.0, 2.0])
+def test_the_loss_is_that_of_the_mean_logits_of_the_chunks(runner, tmp_path, r_drop):
+    still = {"lr": 1e-12, "epochs": 1, "batch_size": 55, "finetune__r_drop": r_drop,
+             "finetune__dropout": 1e-9}  # fmt: skip
+    (loss,) = train(tmp_path, runner, "fp32", 1, **CHUNKS, **still)
+    model = classifier.load(tmp_path / "models/finetuned")
+    assert model.reading.method == "chunks"
+    for split, measured in (("train", loss), ("validation", judged(tmp_path)[0])):
+        table = tables.read_table(tmp_path / tables.TOKENS / f"{split}.parquet")
+        each = []
+        for ids in table["input_ids"]:
+            parts = long_documents.divide(ids, 8)
+            each.append(np.mean([model.logits([part])[0] for part in parts], axis=0))
+        logits = torch.tensor(np.array(each))
+        expected = torch.nn.functional.cross_entropy(
+            logits, torch.tensor(table["label"].to_numpy())
+        )
+        assert measured == pytest.approx(expected.item(), rel=1e-5)
+        tokens = [list(ids) for ids in table["input_ids"]]
+        np.testing.assert_allclose(model.logits(tokens), logits, atol=1e-5)

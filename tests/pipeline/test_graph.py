@@ -16,7 +16,7 @@ from tools import deps
 # From the ground: a module imports from the floors below and from its own room; a stage, no other.
 FLOORS = (
     {"errors"},
-    {"files"},
+    {"files", "machine"},
     {"params", "console"},
     {"data", "distributed"},
     {"models"},

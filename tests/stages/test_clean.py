@@ -20,9 +20,9 @@ from ruamel.yaml import YAML
 
 from cleantune import files
 from cleantune.data import tables
-from cleantune.data.near_duplicates import words
 from cleantune.data.text_repair import REPAIRS, has_ag_news_artifacts, repair
 from cleantune.data.validation_split import choose_validation
+from cleantune.data.words import words
 from cleantune.errors import UserError
 from cleantune.labels import corrections
 from stages import clean, download
@@ -336,6 +336,131 @@ def test_near_duplicates_stay_in_one_group_or_go_by_option(workspace):
     clean.main()
     gone = [(row["id"], row["reason"], row["duplicate_of"]) for row in read("dropped")]
     assert gone == [(f"train-{i}", "near_duplicate", "train-4") for i in (41, 42)]
+
+
+# A validation set that the corpus has
+
+
+def write_validation(rows: list[Row], **metadata: str) -> None:
+    table = pd.DataFrame(rows, columns=["title", "text", "label"]).assign(**metadata)
+    table["id"] = [f"validation-{i}" for i in range(1, len(rows) + 1)]
+    columns = tables.with_metadata(tables.TEXT_COLUMNS, table)
+    tables.write_table(tables.RAW / "validation.parquet", table, columns)
+
+
+def test_a_given_validation_set_is_used_and_neither_train_nor_test_is_in_it(workspace):
+    rows, held_out, test = corpus_of(40), corpus_of(12, seed=5), corpus_of(9, seed=9)
+    title, text, label = held_out[3]
+    train = [*rows, (title, f"{text} indeed", label), test[2]]
+    title, text, label = test[4]
+    write_raw(train, test)
+    leaked, empty = (title, f"{text} indeed", 1 - label), ("", "<b></b>", 0)
+    write_validation([*held_out, leaked, empty, held_out[0]])
+    clean.main()
+    gone = [
+        (row["id"], row["split"], row["reason"], row["duplicate_of"]) for row in read("dropped")
+    ]
+    assert gone == [
+        ("train-41", "train", "in_validation", "validation-4"),
+        ("train-42", "train", "leak", "test-3"),
+        ("validation-13", "validation", "leak", "test-5"),
+        ("validation-14", "validation", "empty", ""),
+    ]
+    assert len(read("train")) == 40, "nothing else is held out"
+    assert {row["id"] for row in read("validation")} == {
+        f"validation-{i}" for i in range(1, 16)
+    } - {"validation-13", "validation-14"}
+    assert summary()["rows"] == {
+        "train": {"in": 42, "out": 40, "dropped": 2},
+        "validation": {"in": 15, "out": 13, "dropped": 2},
+        "test": {"in": 9, "out": 9, "dropped": 0},
+    }
+    assert summary()["dropped"] == {"in_validation": 1, "leak": 1}
+    assert summary()["dropped_from_validation"] == {"empty": 1, "leak": 1}
+
+
+def test_a_train_document_is_not_dropped_for_a_validation_document_that_is_dropped(workspace):
+    # of three sentences, neighbours are near-duplicates, and the outer two are not
+    words_of = " ".join(f"word{i}" for i in range(40))
+    test, held_out, train = words_of, f"{words_of} a b c d e", f"{words_of} a b c d e f g h i j k l"
+    write_raw([*corpus_of(40), ("", train, 0)], [("", test, 0)])
+    write_validation([*corpus_of(12, seed=5), ("", held_out, 0)])
+    clean.main()
+    assert [(row["id"], row["reason"]) for row in read("dropped")] == [("validation-13", "leak")]
+
+
+def test_a_validation_set_of_which_nothing_is_left_is_refused(workspace):
+    write_raw(corpus_of(40), corpus_of(9, seed=9))
+    write_validation(corpus_of(3, seed=9))
+    with pytest.raises(UserError, match=r"No validation document is left.*'leak': 3.*_share"):
+        clean.main()
+    assert not tables.CLEAN.exists()
+
+
+@given(train=st.lists(st.integers(0, 9), min_size=8, max_size=30),
+       held_out=st.lists(st.integers(0, 14), min_size=1, max_size=8))  # fmt: skip
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+def test_of_train_and_validation_rows_in_are_rows_out_and_rows_dropped(workspace, train, held_out):
+    known = corpus_of(15, seed=3)
+    write_raw([*corpus_of(9), *(known[i] for i in train)], [known[i] for i in (1, 2)])
+    write_validation([*corpus_of(2, seed=4), *(known[i] for i in held_out)])
+    clean.main()
+    gone = read("dropped")
+    for split, count in (("train", 9 + len(train)), ("validation", 2 + len(held_out))):
+        ids = [row["id"] for row in read(split)] + [r["id"] for r in gone if r["split"] == split]
+        assert sorted(ids) == sorted(f"{split}-{i + 1}" for i in range(count))
+    texts = {s: {row["text"] for row in read(s)} for s in tables.SPLITS}
+    assert not texts["train"] & texts["validation"]
+    assert not (texts["train"] | texts["validation"]) & texts["test"]
+
+
+def test_metadata_travels_with_the_documents(workspace):
+    write_raw(corpus_of(40), corpus_of(9, seed=9))
+    write_validation([*corpus_of(12, seed=5), ("", "", 0)], **{"metadata.source": "here"})
+    for split in ("train", "test"):
+        path = tables.RAW / f"{split}.parquet"
+        table = tables.read_table(path)
+        table["metadata.source"] = table["id"]
+        tables.write_table(path, table, tables.with_metadata(tables.TEXT_COLUMNS, table))
+    clean.main()
+    for split in ("train", "test"):
+        assert all(row["metadata.source"] == row["id"] for row in read(split))
+    assert {row["metadata.source"] for row in read("validation") + read("dropped")} == {"here"}
+
+
+# What is said first
+
+
+def test_many_copies_are_told_in_the_first_lines(workspace, capsys):
+    rows = corpus_of(40)
+    for copies, told in ((rows[:5], False), ([*rows, *rows], True)):
+        write_raw([*rows, *copies], corpus_of(5, seed=9))
+        clean.main()
+        first = " ".join(capsys.readouterr().out.split("repairing")[0].split())
+        assert ("many copies: only 45 different texts among 125 documents" in first) == told
+        assert "many copies" in first or not told
+
+
+def test_texts_with_nothing_to_classify_are_counted_and_kept(workspace, capsys):
+    write_raw(
+        [*corpus_of(40), ("", "?!", 0), ("", "a", 1), ("", "<br>", 1)],
+        [("", "-", 0), ("", "ok", 0)],
+    )
+    clean.main()
+    found = summary()["nearly_empty"]
+    assert found["train"] + found["validation"] == 2
+    assert found["test"] == 1
+    assert summary()["dropped"] == {"empty": 1}
+    assert f"kept: {found['train']} in train" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "empty"),
+    [("", True), (" _-!", True), ("a", True), ("7.", True), ("好", True), ("ok", False), ("a 1", False),
+     ("很好", False), ("👍👍", False), ("не", False)],
+)  # fmt: skip
+def test_a_text_of_two_letters_digits_or_emoji_is_not_nearly_empty(text, empty):
+    assert tables.is_nearly_empty(text) == empty
 
 
 # Corrections

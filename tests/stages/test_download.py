@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from cleantune.data import documents as corpus_documents
 from cleantune.data import fetch, tables
 from cleantune.errors import UserError
 from stages import download
@@ -198,9 +199,110 @@ def test_without_a_test_file_the_same_share_of_the_documents_is_the_test_set(wor
     choose(put(as_csv(rows[::-1])), None)
     download.main()
     assert {text for _, _, text, _ in read("test")} == chosen
-    choose(put(as_csv(rows[:1])), None)
-    with pytest.raises(UserError, match="1 rows are too few for a test set of 20%"):
+    choose(put(as_csv(rows[:2])), None)
+    with pytest.raises(
+        UserError, match="2 rows are too few for a test set of 20%: each class is a"
+    ):
         download.main()
+
+
+def test_every_class_of_a_single_file_is_in_train_and_one_of_two_texts_in_test_too(workspace):
+    rows = [("ham", "", f"text {i}") for i in range(200)]
+    for seed in range(8):
+        few = [("one", "", f"one {seed}"), *[("copies", "", f"same {seed}")] * 3,
+               ("two", "", f"a {seed}"), ("two", "", f"b {seed}")]  # fmt: skip
+        choose(put(as_csv([*rows, *few])), None)
+        download.main()
+        names = tables.label_names()
+        sides = {split: {names[label] for *_, label in read(split)} for split in ("train", "test")}
+        assert sides == {"train": {"ham", "one", "copies", "two"}, "test": {"ham", "two"}}
+
+
+def test_a_text_that_another_class_has_more_often_stays_in_train_for_a_class_without_others(
+    workspace,
+):
+    for seed in range(8):
+        rows = [("ham", "", f"{seed} text {i}") for i in range(20)] + [("spam", "", f"x {seed} {i}")
+                for i in range(20)]  # fmt: skip
+        shared = [("ham", "", f"both {seed}")] * 2 + [("rare", "", f"both {seed}")]
+        choose(put(as_csv([*rows, *shared])), None, test_share=0.9)
+        download.main()
+        assert tables.label_names().index("rare") in {label for *_, label in read("train")}
+
+
+def test_classes_of_all_files_are_known_before_any_is_read_alone(workspace):
+    choose(put(as_csv(PLAIN)), put(as_csv([*PLAIN, ("eggs", "", "x")]), "b.csv"))
+    download.main()
+    assert tables.label_names() == ["eggs", "ham", "spam"]
+    assert [label for *_, label in read("test")] == [1, 2, 0]
+
+
+SIZED = [(label, "", f"{label} {i}") for label, count in
+         (("ham", 30), ("spam", 30), ("eggs", 4), ("toast", 2)) for i in range(count)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "names", "says"),
+    [
+        (None, ["ham", "spam"], "left out, for they have fewer than 5 documents"),
+        ("misc", ["ham", "spam", "misc"], "merged into misc, for they have fewer than 5 documents"),
+        ("spam", ["ham", "spam"], "merged into spam"),
+    ],
+)
+def test_small_classes_are_left_out_or_merged_and_named(workspace, capsys, other, names, says):
+    test = [("ham", "", "t"), ("toast", "", "u"), ("spam", "", "v")]
+    choose(put(as_csv(SIZED)), put(as_csv(test), "b.csv"), min_documents=5, other=other)
+    download.main()
+    assert tables.label_names() == names
+    rows = [
+        (names[label], text) for split in ("train", "test") for _, _, text, label in read(split)
+    ]
+    assert len(rows) == len(SIZED) + len(test) - (0 if other else 7)
+    small = ("eggs", "toast", "u")
+    for name, text in rows:
+        assert (name == other) == text.startswith(small) or name == other == "spam"
+    source = json.loads(Path("data/raw/source.json").read_text())
+    assert source["small_classes"] == {
+        "merged_into": other,
+        "documents": {"eggs": 4, "toast": 3},
+    }
+    out = " ".join(capsys.readouterr().out.split())
+    assert says in out
+    assert "(datasets.custom.min_documents): eggs (4), toast (3)" in out
+
+
+def test_where_small_classes_leave_fewer_than_two_it_is_said(workspace):
+    choose(put(as_csv([*SIZED[:30], *SIZED[60:]])), None, min_documents=5)
+    with pytest.raises(
+        UserError, match=r"min_documents: 5 ham alone is left.*eggs \(4\), toast \(2\)"
+    ):
+        download.main()
+
+
+def test_a_validation_file_and_metadata_reach_data_raw(workspace):
+    header = "label,title,text,source,date\n"
+    rows = [("ham", "", "one", " Reuters ", "2024-01-02"), ("spam", "", "two", "", "3")]
+    choose(put(as_csv(rows, header)), put(as_csv(rows, header), "b.csv"))
+    yaml = YAML()
+    content = yaml.load(Path("params.yaml").read_text())
+    custom = content["datasets"]["custom"]
+    custom["files"]["validation"] = {
+        "path": put(as_csv(rows[::-1], header), "c.csv"),
+        "sha256": None,
+    }
+    custom["columns"]["metadata"] = ["date", "source", "date"]
+    with Path("params.yaml").open("w") as out:
+        yaml.dump(content, out)
+    download.main()
+    for split in tables.SPLITS:
+        table = pq.read_table(f"data/raw/{split}.parquet")
+        assert table.column_names == [*tables.TEXT_COLUMNS, "metadata.date", "metadata.source"]
+        assert {str(table.schema.field(i).type) for i in (4, 5)} == {"string"}
+        values = sorted(zip(*(table.column(i).to_pylist() for i in (2, 4, 5)), strict=True))
+        assert values == [("one", "2024-01-02", "Reuters"), ("two", "3", "")]
+        assert all(name.startswith(f"{split}-") for name in table.column("id").to_pylist())
+    files = json.loads(Path("data/raw/source.json").read_text())["files"]
+    assert files["validation"]["name"] == "c.csv"
 
 
 def test_no_other_row_decides_an_id_and_copies_are_counted(workspace):
@@ -219,7 +321,7 @@ def test_no_other_row_decides_an_id_and_copies_are_counted(workspace):
 
 
 def test_two_documents_with_one_id_are_refused(workspace, monkeypatch):
-    monkeypatch.setattr(download, "ID_DIGITS", 1)
+    monkeypatch.setattr(corpus_documents, "ID_DIGITS", 1)
     rows = [("ham", "", f"text {i}") for i in range(17)]
     choose(put(as_csv([*PLAIN, *rows])), "train.csv")
     with pytest.raises(
@@ -258,7 +360,6 @@ def parquet(table: pa.Table) -> bytes:
         ("t.csv", GOOD + b'"ham","a,b\n', r"t\.csv, line 4: not CSV \(unexpected end of data\)"),
         ("t.csv", GOOD + b"ham,,caf\xe9\n", r"t\.csv, line 4: byte 0xe9 at .*not UTF-8\. Convert"),
         ("t.csv", GOOD + b",,x\n", r"t\.csv, row 3 \(line 4\): the label is empty\. Fill it in"),
-        ("t.csv", as_csv(PLAIN[:1]), r"t\.csv has one class only \(ham\).*columns\.label"),
         ("t.txt", GOOD, r"t\.txt: the ending '\.txt' is not one of .*Rename"),
         ("t.tsv", as_tsv(PLAIN) + b"ham\tx\n", r"t\.tsv, row 3 \(line 4\): 2 fields where 3"),
         (
@@ -309,11 +410,20 @@ def test_an_unknown_label_is_named_with_its_row(workspace):
     with pytest.raises(
         UserError,
         match=r"train\.csv, row 3 \(line 4\): unknown label 'eggs'; known: ham \(H\), spam \(S\)\. "
-        r"Mend the row, or add the value to datasets\.custom\.labels",
+        r"Fix the row, or add the value to datasets\.custom\.labels",
     ):
         download.main()
-    choose("b.csv", "train.csv")  # in the test file, when training named the classes
+    # in the test file too
+    choose("b.csv", "train.csv", labels={"ham": "H", "spam": "S"})
     with pytest.raises(UserError, match=r"train\.csv, row 3 \(line 4\): unknown label 'eggs'"):
+        download.main()
+
+
+def test_a_corpus_of_one_class_is_refused(workspace):
+    choose(put(as_csv(PLAIN[:1])), put(as_csv(PLAIN[:1]), "b.csv"))
+    with pytest.raises(
+        UserError, match=r"train\.csv, b\.csv: one class only \(ham\).*columns\.label"
+    ):
         download.main()
 
 

@@ -504,13 +504,13 @@ def test_the_size_is_known_before_there_is_a_model(options):
     built = optimizers.with_lora(built, changed.lora_rank)
     assert memory.size(built) == expected
     learning = sum(p.numel() for p in built.parameters() if p.requires_grad)
-    assert expected.learning == learning
-    assert learning + expected.fixed == sum(p.numel() for p in built.parameters())
-    assert (expected.fixed == 0) == (not options)
+    assert expected.trainable == learning
+    assert learning + expected.frozen == sum(p.numel() for p in built.parameters())
+    assert (expected.frozen == 0) == (not options)
 
 
 RUN = memory.Run(
-    batch=2, length=8, recomputing=False, zero=2, offload="none", bf16=True,
+    batch=2, length=8, chunks=1, recomputing=False, zero=2, offload="none", bf16=True,
     model=memory.Size(8 * 10**9, 0, 10**9), hidden=16, layers=3, heads=4,
 )  # fmt: skip
 
@@ -519,6 +519,7 @@ def test_activations_are_what_a_count_by_hand_says():
     layer = 34 * 2 * 8 * 16 + 5 * 2 * 4 * 8 * 8  # features, and scores of attention
     assert RUN.activations() == 3 * layer
     assert replace(RUN, bf16=False).activations() == 2 * 3 * layer
+    assert replace(RUN, chunks=5).activations() == 5 * 3 * layer
     assert replace(RUN, recomputing=True).activations() == layer + 3 * 2 * 2 * 8 * 16
 
 

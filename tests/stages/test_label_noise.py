@@ -159,41 +159,109 @@ def test_of_two_copies_with_two_labels_the_wrong_one_is_worse(made_up):
     assert (quality[wrong["id"]].to_numpy() < quality[copies["id"]].to_numpy()).all()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.assign(label=1), "have the same label"),
-        (lambda t: t[(t["label"] != 2) | (t.index % 60 == 1)], "smallest class has 1 distinct"),
-        (lambda t: t.assign(group=np.where(t["label"] == 2, "train-000", t["id"])), "has 1 dist"),
-        *(
-            (change, "labels .* are hardly related to the texts")
-            for seed in range(3)
-            for change in (
-                lambda t, seed=seed: t.assign(label=drawn(seed, 0, 3, len(t))),
-                lambda t, seed=seed: t.assign(label=(t["true"] + drawn(seed, 1, 3, len(t))) % 3),
-            )
-        ),
-    ],
-)
-def test_labels_that_cannot_be_judged_stop_the_stage_and_keep_what_was(made_up, change, message):
+def test_labels_of_a_single_class_stop_the_stage_and_keep_what_was(made_up):
     label_noise.main()
     before = outputs()
-    set_params(action="relabel")  # which would act on guesses
-    write(change(made_up))
-    with pytest.raises(UserError, match=message):
+    write(made_up.assign(label=1))
+    with pytest.raises(UserError, match="have the same label"):
         label_noise.main()
     assert outputs() == before
 
 
-def test_random_labels_can_still_be_looked_at(made_up, capsys):
-    write(documents(np.random.default_rng(1).integers(0, 3, 180)))
-    set_params(action="keep")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("action", ["drop", "relabel", "weight", "keep"])
+def test_labels_that_hardly_follow_from_the_texts_are_kept_with_a_warning(
+    made_up, capsys, action, seed
+):
+    labels = drawn(seed, 0, 3, 180) if seed else (made_up["true"] + drawn(seed, 1, 3, 180)) % 3
+    table = made_up.assign(label=labels)
+    write(table)
+    set_params(action=action)
     label_noise.main()
+    trained, _ = results()
+    assert trained[["id", "label"]].equals(table[["id", "label"]])
+    assert (trained["weight"] == 1).all()
     summary = json.loads((tables.LABELS / "summary.json").read_text())
-    assert summary["documents_out"] == 180
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "the flagged labels are unreliable" in printed
-    assert "noise rate" not in printed, "nothing is claimed where nothing is known"
+    assert summary["action"] == "keep"
+    assert summary.get("requested_action", "keep") == action
+    out = " ".join(capsys.readouterr().out.split())
+    assert "warning: the labels in data/clean/train.parquet are hardly related to the texts" in out
+    assert (f"label_noise.action: {action} would be arbitrary" in out) == (action != "keep")
+    assert "noise rate" not in out, "nothing is claimed where nothing is known"
+
+
+@pytest.mark.parametrize("action", ["keep", "drop", "relabel", "weight"])
+@pytest.mark.parametrize("rare", ["one document", "copies in one group", "two documents"])
+def test_a_class_of_fewer_groups_than_folds_is_not_checked(made_up, capsys, action, rare):
+    if rare == "copies in one group":
+        river = made_up["label"] == 2
+        table = made_up.assign(group=np.where(river, made_up["id"][river].iloc[0], made_up["id"]))
+    else:
+        count = 1 if rare == "one document" else 2
+        few = made_up[made_up["label"] == 2].sample(count, random_state=0).index
+        table = made_up[(made_up["label"] != 2) | made_up.index.isin(few)]
+    river = set(table["id"][table["label"] == 2])
+    write(table)
+    set_params(action=action)
+    label_noise.main()
+    trained, issues = results()
+    own = issues[issues["id"].isin(river)]
+    assert (own["quality"] == 1).all()
+    assert (own["fold"] == -1).all()
+    assert not own["flagged"].any()
+    assert (own["suggested"] == 2).all()
+    assert (own["p_River"] == 1).all()
+    others = issues[~issues["id"].isin(river)]
+    assert len(others) == len(table) - len(river)
+    assert others["flagged"].any()
+    assert not (others["suggested"] == 2).any()
+    assert (others["p_River"] == 0).all()
+    kept = trained[trained["id"].isin(river)]
+    assert len(kept) == len(river)
+    assert (kept["label"] == 2).all()
+    assert (kept["weight"] == 1).all()
+    summary = json.loads((tables.LABELS / "summary.json").read_text())
+    assert summary["unchecked"] == {"River": len(river)}
+    assert "label_noise.folds: 3: River" in " ".join(capsys.readouterr().out.split())
+    issue_table = tables.read_table(tables.LABELS / "issue_types.parquet")
+    assert not set(issue_table["id"]) & river
+
+
+def test_where_one_class_alone_has_enough_documents_no_label_is_checked(made_up, capsys):
+    table = made_up.groupby("label").head(2)
+    table = pd.concat([table, made_up[made_up["label"] == 1].iloc[2:]])
+    write(table)
+    set_params(action="relabel")
+    label_noise.main()
+    trained, issues = results()
+    assert trained["label"].to_list() == table["label"].to_list()
+    assert (issues["quality"] == 1).all()
+    summary = json.loads((tables.LABELS / "summary.json").read_text())
+    assert summary["noise_rate"] is None
+    assert summary["flagged"] == 0
+    assert sum(summary["unchecked"].values()) == len(table)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "folds: 3: Fruit, River no label is checked: fewer than two other classes" in out
+    assert page.PAGE.is_file()
+
+
+def test_an_action_that_would_take_a_whole_class_names_it(made_up):
+    issues = pd.DataFrame({"likely": made_up["label"] == 2, "quality": 0.1, "best": 0})
+    for action in ("drop", "relabel"):
+        result = label_noise.act(made_up, issues, action)
+        with pytest.raises(UserError, match=f"{action} would leave no document of class River in"):
+            label_noise.raise_if_class_lost(made_up, result, action, NAMES)
+
+
+def test_metadata_reaches_the_training_set_and_the_issues(made_up):
+    table = made_up.assign(**{"metadata.source": made_up["id"].str[-2:]})
+    tables.write_table(
+        label_noise.TRAIN, table, tables.with_metadata((*tables.TEXT_COLUMNS, "group"), table)
+    )
+    label_noise.main()
+    for found in results():
+        assert found.columns[-1] == "metadata.source"
+        assert (found["metadata.source"] == found["id"].str[-2:]).all()
 
 
 def test_classes_renamed_among_themselves_are_no_errors(made_up):

@@ -176,7 +176,7 @@ def test_each_stage_names_its_own_params():
         (MaskedLMTrainer, "pretrain."),
         (fine_tuned_label_model.FoldTrainer, "label_noise."),
     ):
-        run = memory.Run(batch=32, length=128, recomputing=False, zero=0, offload="none", bf16=False,
+        run = memory.Run(batch=32, length=128, chunks=1, recomputing=False, zero=0, offload="none", bf16=False,
                          model=memory.Size(10**7, 0, 10**6), hidden=384, layers=6, heads=12)  # fmt: skip
         said = memory.out_of_memory(run, trainer.memory_params)
         assert f"{section}batch_size: 16" in said

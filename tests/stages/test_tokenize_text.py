@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
+from cleantune.models import long_documents
 from stages import tokenize_text
 from tests import tiny
 
@@ -63,3 +64,41 @@ def test_a_base_model_that_changed_since_it_was_chosen_is_refused(inputs):
     with pytest.raises(UserError, match=r"changed: model\.safetensors"):
         tokenize_text.main()
     assert not tables.TOKENS.exists() or "test.parquet" not in [p.name for p in tables.TOKENS.iterdir()]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["head_tail", "chunks"])
+def test_long_documents_are_read_as_the_params_say(inputs, method):
+    tiny.set_params(inputs, long_documents=method, max_chunks=3)
+    tokenize_text.main()
+    tokenizer = AutoTokenizer.from_pretrained("base")
+    read = [list(ids) for ids in tables.read_table(tables.TOKENS / "train.parquet")["input_ids"]]
+    texts = tables.full_text(tables.read_table(tables.LABELS / "train.parquet"))
+    whole = [tokenizer(text)["input_ids"] for text in texts]
+    before, after = 0, 0  # the tiny tokenizer adds no special tokens
+    assert len(whole[2]) == 40
+    reading = long_documents.Reading(method, 16, 3, before, after)
+    assert read == [reading.select(ids) for ids in whole]
+    if method == "chunks":  # 40 tokens in 3 chunks of 13 and 14, all of them read
+        assert read == whole
+    summary = files.read_json(tables.TOKENS / "summary.json")["train"]
+    unread = 24 if method == "head_tail" else 0
+    assert summary["truncated"] == (unread > 0)
+    assert summary["unread_share"] == pytest.approx(unread / sum(map(len, whole)), abs=1e-6)
+    assert summary["documents"] == 4
+
+
+def test_an_unknown_script_and_cut_documents_are_told_with_what_helps(inputs, capsys):
+    tables.write_table(
+        tables.LABELS / "train.parquet",
+        tables.read_table(tables.LABELS / "train.parquet").assign(text="ที่ดี " * 30),
+        (*tables.TEXT_COLUMNS, "weight"),
+    )
+    tokenize_text.main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of the training tokens are unknown to the tokenizer of base" in said
+    assert "dvc exp run -S model=xlm-roberta" in said
+    assert "100% of the training documents are too long to be read whole" in said
+    assert "-S long_documents=chunks leaves 0% unread" in said
+    summary = files.read_json(tables.TOKENS / "summary.json")
+    assert summary["train"]["unknown_tokens"] > 50
+    assert summary["test"]["unknown_tokens"] == 3, "unheard-of: three tokens"

@@ -24,8 +24,8 @@ def test_each_interval_covers_as_often_as_it_says(kind, monkeypatch):
 def test_the_table_of_coverage_spans_the_kinds_and_leaves_out_what_has_no_interval():
     columns = {"100 / 2": [{"accuracy": 0.9512, "macro_f1": np.nan}, {"accuracy": 0.94, "macro_f1": np.nan}],
                "500 / 2": [{"accuracy": 0.95, "macro_f1": np.nan}, {"accuracy": 0.96, "macro_f1": 0.97}]}  # fmt: skip
-    assert interval_coverage.table(columns)[2:] == [
-        "| accuracy | 94.0–95.1 | 95.0–96.0 |", "| macro_f1 | – | 97.0–97.0 |"
+    assert interval_coverage.spans(columns) == [
+        ["accuracy", "94.0–95.1", "95.0–96.0"], ["macro_f1", "–", "97.0–97.0"]
     ]  # fmt: skip
 
 

@@ -5,8 +5,10 @@ import csv
 import numpy as np
 import pytest
 
+from cleantune import files
 from studies import label_detection, noisy_labels
 from tests.conftest import REPOSITORY
+from tools import record
 
 PEOPLE, OTHERS, TEST = 400, 900, 50
 
@@ -62,16 +64,16 @@ def test_figures_of_a_perfect_and_of_a_blind_detector():
     perfect = label_detection.metrics(
         label_detection.Detection(wrong * 1.0, wrong, 0.2, nothing), wrong
     )
-    assert perfect.split() == [*["1.000"] * 3, "0.800", "0.400", *["1.000"] * 3, "0.200"]
+    assert perfect == [*["1.000"] * 3, "0.800", "0.400", *["1.000"] * 3, "0.200"]
     blind = label_detection.metrics(
         label_detection.Detection(np.ones(2000), ~wrong, 0.8, nothing), wrong
     )
-    assert blind.split()[:2] == ["0.500", "0.200"]
-    assert blind.split()[5:] == ["0.000", "0.000", "0.000", "0.800"]
+    assert blind[:2] == ["0.500", "0.200"]
+    assert blind[5:] == ["0.000", "0.000", "0.000", "0.800"]
 
 
 @pytest.mark.slow
-def test_the_whole_table_on_the_sample(tmp_path, monkeypatch, capsys):
+def test_the_whole_table_on_the_sample(tmp_path, monkeypatch):
     sample = REPOSITORY / "data/sample"
     with (sample / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = [(title, text, int(label) - 1) for label, title, text in csv.reader(file)]
@@ -80,16 +82,18 @@ def test_the_whole_table_on_the_sample(tmp_path, monkeypatch, capsys):
         people.writerow(["title", "description", "label", *(f"annotator_{i}" for i in (1, 2, 3))])
         people.writerows((*row, row[2], row[2], row[2]) for row in rows[:100])
     monkeypatch.chdir(REPOSITORY)
-    files = ["--train", str(sample / "train.csv"), "--test", str(sample / "test.csv"),
-             "--human", str(tmp_path / "human.csv")]  # fmt: skip
-    monkeypatch.setattr("sys.argv", ["label_noise", *files, "--documents", "600", "--noises", "uniform"])  # fmt: skip
+    given = ["--train", str(sample / "train.csv"), "--test", str(sample / "test.csv"),
+             "--human", str(tmp_path / "human.csv"), "--documents", "600", "--noises", "uniform",
+             "--keep", "labels"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["label_detection", *given])
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
     label_detection.main()
-    _, said = capsys.readouterr().out.split("== uniform: 600 documents, ")
-    table = {line[:40].strip(): line[40:].split() for line in said.splitlines()[2:]}
-    found = {name: float(cells[0]) for name, cells in table.items() if len(cells) == len(label_detection.METRICS)}  # fmt: skip
+    detection, training = files.read_json(tmp_path / "labels.json")["tables"]
+    assert detection["caption"].startswith("Detection: uniform, 600 documents")
+    found = {name: float(cells[0]) for name, *cells in detection["rows"]}
     assert set(found) == {"cleanlab, TF-IDF", "TF-IDF + encoder, prediction differs", "ours, tfidf, prior given",
                           "ours, encoder, prior given", "ours, ensemble, prior given", "(ensemble trained on the true labels)"}  # fmt: skip
     assert all(auroc > 0.8 for auroc in found.values()), found
-    accuracy = {arm: float(cells[0]) for arm, cells in table.items() if arm in ("noisy", "true")}
+    accuracy = {arm: float(cells[0].split()[0]) for arm, *cells in training["rows"]}
     assert accuracy["noisy"] < accuracy["true"]
-    assert len([arm for arm in table if "reviewed" in arm]) == 4 * len(label_detection.REVIEWED)
+    assert len([arm for arm in accuracy if "reviewed" in arm]) == 4 * len(label_detection.REVIEWED)

@@ -170,3 +170,18 @@ def test_the_card_of_another_model_is_not_taken(inside, monkeypatch, capsys, tmp
         assert "of evaluate" not in text
         assert "World" in text
         assert why in said
+
+
+@pytest.mark.parametrize("method", ["head_tail", "chunks"])
+def test_an_export_reads_long_documents_as_the_model_does(project, tmp_path, monkeypatch, method):
+    evaluated.shorten(project, tmp_path, method)
+    shutil.copytree(project / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    call(monkeypatch)  # which compares all test documents
+    model, exported = classifier.load(), onnx_model.load(OUT, onnx_model.FP32)
+    texts = ["coach goal " * 30, "bank market " * 9 + "coach goal " * 9, "treaty"]
+    tokens = model.encode(texts)
+    assert exported.encode(texts) == tokens
+    assert max(map(len, tokens)) == (36 if method == "chunks" else 12)
+    np.testing.assert_allclose(exported.logits(tokens), model.logits(tokens), atol=1e-4)
+    assert f"long_documents: {method}" in (OUT / "README.md").read_text()

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from cleantune import console, files
 from cleantune.data import tables
 from cleantune.errors import UserError
+from cleantune.evaluation import explanations
 from cleantune.models import classifier
 from cleantune.params.sections import TextSteps
-from stages import clean
+from stages import clean, tokenize_text
 from tests import evaluated, tiny
 from tools import predict as tool
 from tools import predict_input
@@ -213,6 +214,46 @@ def test_the_stored_tokens_are_what_the_tool_would_read(project, tmp_path):
     texts = tables.full_text(tables.read_table(tmp_path / tables.CLEAN / "test.parquet"))
     read = classifier.load(tmp_path / "models/finetuned").encode(texts)
     assert [list(ids) for ids in stored["input_ids"]] == read
+
+
+LONG = [
+    "coach goal " * 60,
+    "treaty border minister " * 2,
+    "",
+    "bank market " * 9 + "coach goal " * 9,
+]
+
+
+@pytest.mark.parametrize("method", ["head_tail", "chunks"])
+def test_long_documents_are_read_as_in_training(project, tmp_path, monkeypatch, capsys, method):
+    """By the way of evaluate, from the tokens that tokenize_text stores, and by the tool's own."""
+    evaluated.shorten(project, tmp_path, method)
+    model = classifier.load(tmp_path / "models/finetuned")
+    stored, whole = tokenize_text.tokenize(model.tokenizer, LONG, "test", model.reading)
+    assert max(whole) > 2 * model.reading.limit
+    logits = model.logits([list(ids) for ids in stored])
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    monkeypatch.chdir(tmp_path)
+    texts = "\n".join(LONG).encode()
+    status, out, _ = call(["--json"], monkeypatch, capsys, stdin=texts)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    for row, shares in zip(rows, expected, strict=True):
+        if row["text"]:
+            assert list(row["probabilities"].values()) == pytest.approx(shares.tolist(), abs=1e-5)
+    read = "the first 36 tokens" if method == "chunks" else "the first 4 and the last 8 tokens"
+    assert f"only {read} were read" in rows[0]["note"]
+    assert rows[1]["note"] is None or "read" not in rows[1]["note"]
+
+
+def test_the_words_of_all_chunks_explain_an_answer(project, tmp_path):
+    evaluated.shorten(project, tmp_path, "chunks")
+    model = classifier.load(tmp_path / "models/finetuned")
+    found = explanations.explain(model, LONG[3])
+    total = sum(share for *_, share in found.spans) + found.special
+    assert total == pytest.approx(found.difference, abs=0.02 * abs(found.difference) + 0.01)
+    assert found.target == int(model.logits(model.encode([LONG[3]])).argmax())
+    assert len(found.spans) == 30, "words of three chunks of 12 tokens, two of which are special"
 
 
 # ---- texts as the training saw them

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cleantune import files
+from cleantune import files, machine
 from tools import results
 
 BASELINE = {"accuracy": 0.9, "macro_f1": 0.89, "mcnemar_p": 0.02}
@@ -64,7 +64,7 @@ def test_it_explains_changed_results_where_nothing_else_was_changed(measured, ca
     files.write_json(Path("metrics/test.json"), {"n": 1200, "accuracy": 0.952, "macro_f1": 0.951})
     results.note()
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 files" in said and "Some Xeon" in said and results.processor() in said
+    assert "2 files" in said and "Some Xeon" in said and machine.processor() in said
 
     advice = said.rpartition(": ")[2].split()
     assert advice[:2] == ["git", "restore"]

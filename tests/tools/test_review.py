@@ -16,7 +16,7 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.labels import corrections
-from cleantune.labels.review_page import neighbours, page
+from cleantune.labels.review_page import content, neighbours, page
 from tools import review
 
 NAMES = ["World", "Sports", "Sci/Tech"]
@@ -155,11 +155,11 @@ def test_the_page_is_served_alone_and_on_loopback(raw):
 # ---- the file
 
 
-def flagged(raw: pd.DataFrame, positions: list[int]) -> page.FlaggedLabels:
+def flagged(raw: pd.DataFrame, positions: list[int]) -> content.FlaggedLabels:
     at = np.array(positions)
     near, similarity = neighbours.by_words(tables.full_text(raw), at, 3)
     shares = np.full((len(at), 3), 1 / 3)
-    return page.FlaggedLabels(at, np.zeros(len(at), int), shares[:, 0], shares, near, similarity)
+    return content.FlaggedLabels(at, np.zeros(len(at), int), shares[:, 0], shares, near, similarity)
 
 
 def embedded(path: Path) -> Any:
@@ -177,21 +177,21 @@ def test_texts_are_embedded_as_they_are_and_hold_no_markup(raw):
         written = page.PAGE.read_bytes()
     assert page.PAGE.read_bytes() == written
     data = embedded(page.PAGE)
-    assert [data["documents"][s["document"]]["id"] for s in data["flagged"]] == [
-        "train-4",
-        "train-1",
-    ]
-    assert data["documents"][data["flagged"][1]["document"]]["title"] == HOSTILE
+    assert [s["id"] for s in data["flagged"]] == ["train-4", "train-1"]
+    assert data["documents"][1]["title"] == HOSTILE
     assert data["flagged"][1]["sha"] == corrections.fingerprints(raw)[1]
     assert page.PAGE.read_text().count("<script") == 2
 
 
 def test_the_page_of_other_data_has_another_key(raw):
-    key = page.data_key(raw, NAMES)
-    assert key == page.data_key(raw.copy(), NAMES)
+    key = content.data_key(raw, NAMES)
+    assert key == content.data_key(raw.copy(), NAMES)
     others = [raw.assign(text="x"), raw.assign(label=0), raw.iloc[1:], raw.iloc[::-1]]
     assert (
-        len({key, page.data_key(raw, NAMES[::-1]), *(page.data_key(o, NAMES) for o in others)}) == 6
+        len(
+            {key, content.data_key(raw, NAMES[::-1]), *(content.data_key(o, NAMES) for o in others)}
+        )
+        == 6
     )
 
 

@@ -48,3 +48,10 @@ def test_a_command_names_the_extra_that_it_lacks(monkeypatch, capsys, package, e
 def test_another_missing_module_is_a_fault_and_keeps_its_traceback():
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         console.run(needing("no_such_module"))
+
+
+def test_so_does_an_import_at_the_top_of_a_command(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SystemExit), console.optional():
+        importlib.import_module("optuna")
+    assert "optuna is not installed: pip install '.[sweep]'" in capsys.readouterr().err

@@ -33,6 +33,7 @@ SHOWN_TEXT = 2_000  # characters of a mistake
 DROPPED = {
     "empty": "the text is empty after repair",
     "leak": "a near-duplicate of a test document",
+    "in_validation": "a near-duplicate of a validation document",
     "duplicate": "the same text as another document, with the same label",
     "other_label": "the same text as others, most of which have another label",
     "conflicting_labels": "the same text with several labels, none of them in the majority",

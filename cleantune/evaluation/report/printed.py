@@ -7,6 +7,7 @@ from cleantune.data import class_tables
 from cleantune.evaluation.confidence_intervals import Interval
 from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.report.page import HEADLINE, interval, number
+from cleantune.evaluation.slices import EMPTY
 
 
 def report(findings: Findings) -> None:
@@ -23,6 +24,10 @@ def report(findings: Findings) -> None:
     if findings.copied[0]:
         console.say("{:,} test documents are copies of one another, {:,} different texts; intervals and "
                     "tests count each text once".format(*findings.copied))  # fmt: skip
+    if empty := findings.slices["test set"].get(EMPTY):
+        without = findings.slices["test set"].get(f"without {EMPTY}")
+        console.say(f"{empty['n']:,} test documents are empty or nearly so"
+                    + (f"; accuracy without them {number(without['accuracy'])}" if without else ""))  # fmt: skip
     _by_class(findings)
     if positive := findings.positive:
         console.table(f"{positive['class']}, decision threshold {positive['threshold']:.3f}",

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from cleantune.labels.review_page.page import Floats, Positions
+from cleantune.labels.review_page.content import Floats, Positions
 
 CHUNK = 256  # rows compared at a time: bounds memory to CHUNK x documents similarities
 

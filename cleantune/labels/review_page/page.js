@@ -7,6 +7,9 @@
   const SPARE = 4; // rows drawn beyond either edge of the list
   const STORE = `label-review/${data.key}/`;
   const UNDO_STEPS = 200;
+  const COLOURS = 8; // in the style sheet
+  const MOST_OPTIONS = 30; // of a drop-down list; more are searched by typing
+  const MOST_MATCHES = 12; // classes listed at once while searching
 
   // ---- texts enter the page only as text nodes, with invisible control characters shown by name
 
@@ -49,14 +52,17 @@
   }
 
   const flat = (text) => text.replace(CONTROL, (c) => `[${controlName(c)}]`);
-  const chip = (label) => el("span", `class c${label % 8}`, el("bdi", "", ...shown(names[label])));
+  const plainNames = names.map(flat);
+  // more classes than distinct colours are told apart by their names alone
+  const dot = (label) => (names.length > COLOURS ? "" : `dot c${label}`);
+  const chip = (label) => el("span", `class ${dot(label)}`, el("bdi", "", ...shown(names[label])));
   const percent = (p) => (p > 0 && p < 0.005 ? "<1 %" : `${Math.round(100 * p)} %`);
   const number = (n) => n.toLocaleString("en");
 
   // ---- decisions, stored in this browser under the hash of the raw data: one key each, so that the
   // cost of a decision does not grow with their number
 
-  const position = new Map(flagged.map((s, i) => [documents[s.document].id, i]));
+  const position = new Map(flagged.map((s, i) => [s.id, i]));
   const decisions = new Map(); // id -> {label?, skip?, note?, sha, old}
   let history = []; // [{id, label?, skip?}] what each decision replaced, oldest first
   let stored = true;
@@ -114,7 +120,7 @@
     save(`d/${id}`, empty ? null : value);
   }
 
-  const idOf = (i) => documents[flagged[i].document].id;
+  const idOf = (i) => flagged[i].id;
 
   function stateOf(i) {
     const d = decisions.get(idOf(i));
@@ -126,32 +132,26 @@
 
   let view = [];
   let current = -1; // a position in flagged
-  const haystack = flagged.map((s) => {
-    const d = documents[s.document];
-    return `${d.id}\n${d.title}\n${d.text}`.toLowerCase();
-  });
+  const haystack = flagged.map((s, i) => `${s.id}\n${documents[i].title}\n${documents[i].text}`.toLowerCase());
   const needle = () => $("search").value.trim().toLowerCase();
-  const pairOf = (s) => `${s.given}>${s.suggested}`;
-  const length = (s) => documents[s.document].text.length;
+  const length = (i) => documents[i].text.length + (documents[i].more ?? 0);
+  const shareOf = (s, label) => s.p.find(([other]) => other === label)?.[1];
   const collator = new Intl.Collator("en", { numeric: true });
   const ORDERS = {
     quality: () => 0,
-    confident: (a, b) => flagged[b].p[flagged[b].suggested] - flagged[a].p[flagged[a].suggested],
+    confident: (a, b) => shareOf(flagged[b], flagged[b].suggested) - shareOf(flagged[a], flagged[a].suggested),
     pair: (a, b) => flagged[a].given - flagged[b].given || flagged[a].suggested - flagged[b].suggested,
-    short: (a, b) => length(flagged[a]) - length(flagged[b]),
+    short: (a, b) => length(a) - length(b),
     id: (a, b) => collator.compare(idOf(a), idOf(b)),
   };
 
   function refilter() {
     const words = needle();
-    const pair = $("pair").value;
-    const [kind, value] = pair.split(":");
     const state = $("state").value;
     const wanted = (i) => {
-      const s = flagged[i];
       const now = state === "all" ? "" : stateOf(i);
       return (
-        (kind === "all" || (kind === "pair" && pairOf(s) === value) || (kind === "given" && s.given === Number(value))) &&
+        filters.every((matches) => matches(flagged[i])) &&
         (!now || now === state || (state === "reviewed" && (now === "changed" || now === "kept"))) &&
         (!words || haystack[i].includes(words))
       );
@@ -164,24 +164,41 @@
     drawList();
   }
 
-  function fillPairs() {
-    const pairs = new Map();
-    const given = new Map();
+  // ---- filters by class pair and metadata: the commonest values first
+
+  const filters = [];
+  const pairOf = (s) => [`${plainNames[s.given]} → ${plainNames[s.suggested]}`, `${plainNames[s.given]} → any`];
+  const metadataOf = (at) => (s) => [flat(s.metadata[at]) || "(none)"];
+
+  function addFilter(id, title, keysOf, ...kbd) {
+    const groups = [];
     for (const s of flagged) {
-      pairs.set(pairOf(s), (pairs.get(pairOf(s)) ?? 0) + 1);
-      given.set(s.given, (given.get(s.given) ?? 0) + 1);
+      keysOf(s).forEach((key, group) => {
+        groups[group] ??= new Map();
+        groups[group].set(key, (groups[group].get(key) ?? 0) + 1);
+      });
     }
-    const option = (value, text) => Object.assign(el("option", "", text), { value });
-    const group = (label, entries) => Object.assign(el("optgroup", "", ...entries), { label });
-    const byCount = (counts) => [...counts].sort((a, b) => b[1] - a[1]).slice(0, 200);
-    $("pair").append(
-      option("all:", `All (${number(flagged.length)})`),
-      group("Given → suggested", byCount(pairs).map(([pair, n]) => {
-        const [a, b] = pair.split(">").map((label) => flat(names[label]));
-        return option(`pair:${pair}`, `${a} → ${b} (${number(n)})`);
-      })),
-      group("Given", byCount(given).map(([label, n]) => option(`given:${label}`, `${flat(names[label])} (${number(n)})`))),
-    );
+    const ordered = groups.flatMap((counts) => [...counts].sort((a, b) => b[1] - a[1]));
+    const options = new Map(ordered.map(([key, n]) => [`${key} (${number(n)})`, key]));
+    const all = `All (${number(flagged.length)})`;
+    const searched = options.size > MOST_OPTIONS;
+    const control = el(searched ? "input" : "select", "filter");
+    const label = el("label", kbd.length ? "wide" : "", el("span", "", ...shown(title)), ...kbd, control);
+    let list = control;
+    if (searched) {
+      list = Object.assign(el("datalist", ""), { id: `${id}-list` });
+      Object.assign(control, { type: "search", placeholder: `${all}, type to search`, autocomplete: "off", spellcheck: false });
+      control.setAttribute("list", list.id);
+      label.append(list);
+    } else list.append(new Option(all, ""));
+    list.append(...[...options.keys()].slice(0, 500).map((text) => new Option(text, text)));
+    control.id = id;
+    $("filters").querySelector("label:has(#state)").before(label);
+    filters.push((s) => {
+      const chosen = options.get(control.value);
+      const typed = control.value.trim().toLowerCase();
+      return chosen === undefined ? keysOf(s).some((key) => key.toLowerCase().includes(typed)) : keysOf(s).includes(chosen);
+    });
   }
 
   // ---- the list: only visible rows are in the DOM
@@ -195,8 +212,7 @@
     const rows = [];
     for (let at = first; at < last; at++) {
       const i = view[at];
-      const s = flagged[i];
-      const d = documents[s.document];
+      const d = documents[i];
       const name = el("bdi", "name", ...shown((d.title || d.text).slice(0, 120)));
       name.dir = "auto";
       const row = el("div", "row", name, el("span", "pair", ...outcome(i)));
@@ -234,8 +250,9 @@
   function show(i) {
     const other = i !== current;
     current = i;
+    if (other) $("class-search").value = "";
     draw();
-    if (other) $("document").scrollTop = 0;
+    if (other) for (const pane of ["document", "reading", "side"]) $(pane).scrollTop = 0;
     if (i >= 0) reveal();
   }
 
@@ -253,36 +270,66 @@
         : "No label is flagged as wrong, or all have been reviewed.";
       return;
     }
-    const d = documents[s.document];
+    const d = documents[current];
     const words = needle();
     const at = view.indexOf(current) + 1;
     $("where").replaceChildren(
       el("span", "", `${number(at)} of ${number(view.length)}`),
-      el("bdi", "", ...shown(d.id, words)),
+      el("bdi", "", ...shown(s.id, words)),
       el("span", "", `label quality ${s.quality.toFixed(2)}`),
     );
     $("title").replaceChildren(...shown(d.title, words));
     $("text").replaceChildren(...shown(d.text, words));
-    if (d.more) $("text").append(el("span", "control", `${number(d.more)} more characters`));
-
-    const decision = decisions.get(d.id) ?? {};
+    if (d.more) $("text").append("… ", el("span", "control", `${number(d.more)} more characters`));
+    $("metadata").replaceChildren(...data.metadata.map((name, at) => el("div", "", el("dt", "", ...shown(name)), el("dd", "", el("bdi", "", ...shown(s.metadata[at] || "–"))))));
     $("verdict").replaceChildren("Labelled", chip(s.given), "suggested", chip(s.suggested));
-    $("labels").replaceChildren(...names.map((name, label) => labelRow(s, label, decision.label === name)));
+    drawLabels();
     $("accept-button").querySelector("bdi").replaceChildren(...shown(names[s.suggested]));
     $("keep-button").querySelector("bdi").replaceChildren(...shown(names[s.given]));
-    $("note").value = decision.note ?? "";
+    $("note").value = decisions.get(s.id)?.note ?? "";
     $("why").replaceChildren(...reasons(s).map((reason) => el("li", "", ...reason)));
-    if (document.activeElement === document.body) $("document").focus({ preventScroll: true });
+    if (document.activeElement === document.body) $("reading").focus({ preventScroll: true });
     $("neighbours").replaceChildren(...s.near.map(([n, similarity]) => neighbour(documents[n], similarity)));
   }
 
-  function labelRow(s, label, chosen) {
-    const fill = el("span", "");
-    fill.style.width = `${100 * s.p[label]}%`;
-    const key = label < 10 ? [el("kbd", "", String((label + 1) % 10))] : [];
-    const part = label === s.given ? "given" : label === s.suggested ? "suggested" : "";
+  const roleOf = (s, label) => (label === s.given ? "given" : label === s.suggested ? "suggested" : "");
+  const byName = names.map((_, label) => label).sort((a, b) => collator.compare(names[a], names[b]));
+  const typedClass = () => $("class-search").value.trim().toLowerCase();
+
+  // the likeliest classes, or those that the search finds
+  function listedClasses() {
+    const s = flagged[current];
+    const chosen = names.indexOf(decisions.get(s.id)?.label);
+    const likeliest = s.p.map(([label]) => label);
+    const typed = typedClass();
+    if (!typed) return [...new Set(chosen < 0 ? likeliest : [...likeliest, chosen])];
+    const is = (label) => plainNames[label].toLowerCase() === typed;
+    const found = [...new Set([...likeliest, ...byName])].filter((label) => plainNames[label].toLowerCase().includes(typed));
+    return found.sort((a, b) => is(b) - is(a));
+  }
+
+  function drawLabels() {
+    const s = flagged[current];
+    const chosen = decisions.get(s.id)?.label;
+    const typed = typedClass();
+    const found = listedClasses();
+    const rows = found.slice(0, typed ? MOST_MATCHES : found.length).map((label, at) => {
+      const key = typed ? (at ? "" : "↵") : at < 10 ? String((at + 1) % 10) : label === s.given ? "k" : "";
+      return labelRow(s, label, chosen === names[label], key);
+    });
+    const rest = found.length - rows.length;
+    const note = found.length ? `${number(rest)} more: type on` : "No class matches";
+    $("labels").replaceChildren(...rows, ...(rest || !found.length ? [el("p", "", note)] : []));
+    if (typed) announce(found.length ? `${number(found.length)} found. Enter sets ${plainNames[found[0]]}.` : note);
+  }
+
+  function labelRow(s, label, chosen, key) {
+    const share = shareOf(s, label);
+    const fill = el("span", dot(label));
+    fill.style.width = `${100 * (share ?? 0)}%`;
+    const part = roleOf(s, label);
     const role = chosen ? `✓ ${part || "chosen"}` : part;
-    const row = el("button", `label c${label % 8}`, el("span", "", ...key), chip(label), el("span", "bar", fill), el("span", "share", percent(s.p[label])), el("span", "role", role));
+    const row = el("button", "label", el("span", "", ...(key ? [el("kbd", "", key)] : [])), el("span", "named", chip(label), el("span", "role", role)), ...(share === undefined ? [] : [el("span", "share", percent(share)), el("span", "bar", fill)]));
     row.type = "button";
     row.dataset.label = label;
     row.setAttribute("aria-pressed", chosen);
@@ -290,21 +337,22 @@
   }
 
   function reasons(s) {
-    const out = [["Out-of-fold probabilities, calibrated to the estimated noise rate: ", chip(s.given), ` ${percent(s.p[s.given])}, `, chip(s.suggested), ` ${percent(s.p[s.suggested])}`]];
+    const out = [["Out-of-fold probabilities, calibrated to the estimated noise rate: ", chip(s.given), ` ${percent(shareOf(s, s.given))}, `, chip(s.suggested), ` ${percent(shareOf(s, s.suggested))}`]];
     if (s.near.length) {
       const labelled = (label) => s.near.filter(([n]) => documents[n].label === label).length;
       const [all, like, same] = [s.near.length, labelled(s.suggested), labelled(s.given)];
       const count = (n) => (n === all ? `All ${all}` : n ? `${n} of the ${all}` : `None of the ${all}`);
-      const also = s.suggested === s.given || like === all ? [] : [same ? `, ${same} ` : ", none ", chip(s.given)];
+      const also = s.suggested === s.given || like === all ? [] : [` and ${same || "none"} labelled `, chip(s.given)];
       out.push([`${count(like)} nearest documents ${like === 1 ? "is" : "are"} labelled `, chip(s.suggested), ...also]);
     }
     return out.concat(s.why.map((text) => shown(text)));
   }
 
   function neighbour(d, similarity) {
+    const role = roleOf(flagged[current], d.label);
     const body = el("div", "body", ...(d.title ? [el("strong", "", el("bdi", "", ...shown(d.title))), " "] : []), el("bdi", "", ...shown(d.text)), d.more ? "…" : "");
     body.dir = "auto";
-    return el("li", "", el("div", "head", chip(d.label), el("span", "", `similarity ${percent(similarity)}`)), body);
+    return el("li", "", el("div", "head", chip(d.label), el("span", "", role && `${role}, `, `similarity ${percent(similarity)}`)), body);
   }
 
   function drawCounts() {
@@ -340,6 +388,17 @@
     announce(next === undefined ? done : `${done}. Next, labelled ${flat(names[flagged[next].given])}, suggested ${flat(names[flagged[next].suggested])}.`);
   }
 
+  function clearClassSearch() {
+    $("class-search").value = "";
+    if (current >= 0) drawLabels();
+  }
+
+  function choose(label) {
+    clearClassSearch();
+    decide(label);
+    toDocument();
+  }
+
   function nextToDo(i) {
     const at = view.indexOf(i);
     return [...view.slice(at + 1), ...view.slice(0, at)].find((other) => stateOf(other) === "todo");
@@ -365,8 +424,7 @@
   }
 
   function clearFilters() {
-    $("search").value = "";
-    $("pair").value = "all:";
+    for (const control of [$("search"), ...document.querySelectorAll(".filter")]) control.value = "";
     $("state").value = "all";
     refilter();
   }
@@ -418,11 +476,12 @@
   const openList = () => (narrow.matches ? toggleList(true) : undefined);
   const toDocument = () => {
     toggleList(false);
-    $("document").focus({ preventScroll: true });
+    $("reading").focus({ preventScroll: true });
   };
   const into = (id) => () => {
-    if (id !== "note") openList();
+    if (id !== "note" && id !== "class-search") openList();
     $(id).focus();
+    if ($(id).type === "search") $(id).select();
   };
 
   const KEYS = {
@@ -437,6 +496,7 @@
     },
     e: exportCsv,
     n: into("note"),
+    c: () => !$("class-search-label").hidden && into("class-search")(),
     "/": into("search"),
     f: into("pair"),
     w: into("state"),
@@ -445,8 +505,8 @@
     "?": () => $("keys").showModal(),
     ArrowDown: () => move(1),
     ArrowUp: () => move(-1),
-    PageDown: () => $("document").scrollBy(0, 0.8 * $("document").clientHeight),
-    PageUp: () => $("document").scrollBy(0, -0.8 * $("document").clientHeight),
+    PageDown: () => $("reading").scrollBy(0, 0.8 * $("reading").clientHeight),
+    PageUp: () => $("reading").scrollBy(0, -0.8 * $("reading").clientHeight),
     Home: () => move(-view.length),
     End: () => move(view.length),
   };
@@ -463,10 +523,17 @@
       if (target.id === "search" && target.value) {
         target.value = "";
         refilter();
+      } else if (target.id === "class-search") {
+        clearClassSearch();
+        toDocument();
       } else if (!editing && !$("toast").hidden) $("toast").hidden = true;
       else toDocument();
       event.preventDefault();
+    } else if (target.id === "class-search" && key === "Enter") {
+      if (typedClass() && listedClasses().length) choose(listedClasses()[0]);
     } else if (target.matches("input") && key === "Enter") {
+      // a value chosen from the browser's list arrives after the key
+      if (target.list) return void setTimeout(toDocument);
       toDocument();
       event.preventDefault();
     } else if (editing || event.altKey) {
@@ -477,8 +544,8 @@
         event.preventDefault();
       }
     } else if (/^[0-9]$/.test(key)) {
-      const label = (Number(key) + 9) % 10;
-      if (label < names.length && !event.repeat) decide(label);
+      const at = (Number(key) + 9) % 10;
+      if (current >= 0 && at < flagged[current].p.length && !event.repeat) decide(flagged[current].p[at][0]);
     } else if (key === "Enter" && target.id === "list") {
       toDocument();
     } else {
@@ -502,14 +569,13 @@
   on("toast-button", "click", () => ($("toast").hidden = true));
   on("clear-button", "click", clearFilters);
   on("filters", "submit", (event) => event.preventDefault());
-  on("search", "input", refilter);
-  for (const id of ["pair", "state", "sort"]) on(id, "change", refilter);
+  on("filters", "input", refilter);
+  on("class-search", "input", drawLabels);
   on("note", "change", setNote);
   on("labels", "click", (event) => {
     const row = event.target.closest(".label");
     if (!row) return;
-    decide(Number(row.dataset.label));
-    $("document").focus({ preventScroll: true });
+    choose(Number(row.dataset.label));
   });
   on("list", "click", (event) => {
     const row = event.target.closest(".row");
@@ -539,8 +605,16 @@
     if (!stored && decisions.size) event.preventDefault();
   });
 
+  document.title = `${data.dataset}: label review`;
+  $("corpus").replaceChildren(...shown(data.dataset));
+  $("notes").hidden = data.notes.length === 0;
+  $("notes").open = innerHeight > 900;
+  $("notes").append(...data.notes.map((note) => el("p", "", ...shown(note))));
+  $("class-search-label").hidden = flagged.every((s) => s.p.length === names.length);
+  $("class-search").placeholder = `Search all ${names.length} classes`;
+  addFilter("pair", "Class pair", pairOf, el("kbd", "", "f"));
+  data.metadata.forEach((name, at) => addFilter(`metadata-${at}`, name, metadataOf(at)));
   load();
-  fillPairs();
   refilter();
-  $("document").focus({ preventScroll: true });
+  $("reading").focus({ preventScroll: true });
 })();

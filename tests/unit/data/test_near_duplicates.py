@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleantune.data import near_duplicates
-from cleantune.data.near_duplicates import Shingles, Similar, drop_copies, words
+from cleantune.data.near_duplicates import Shingles, Similar, drop_copies
+from cleantune.data.words import words
 
 # ---- words
 

@@ -127,7 +127,7 @@ def test_a_class_that_is_always_right_is_not_thought_perfect():
         assert high == pytest.approx(1)
     assert found["roc_auc_ovr"] is None, "of a perfect ranking nothing is known of its errors"
     assert found["ece"][0] == 0
-    assert 0.02 < found["ece"][1] < 0.06, "three of a hundred could be wrong, and none be seen"
+    assert 0.02 < found["ece"][1] < 0.07, "three of a hundred could be wrong, and none be seen"
 
 
 def test_a_rare_class_takes_the_averages_their_intervals():
@@ -182,7 +182,7 @@ WITH_COPIES: Any = {
     "roc_auc_ovr": [0.7286, 0.87611],
     "nll": [0.71576, 0.92614],
     "brier": [0.42285, 0.57014],
-    "ece": [0.0, 0.060035],
+    "ece": [0.0, 0.069125],
 }
 WITHOUT: Any = {
     "accuracy": [0.45728, 0.69936],
@@ -192,7 +192,7 @@ WITHOUT: Any = {
     "roc_auc_ovr": [0.71503, 0.88326],
     "nll": [0.69756, 0.96413],
     "brier": [0.41217, 0.58426],
-    "ece": [0.0, 0.082503],
+    "ece": [0.0, 0.08885],
 }
 OF_CLASSES: Any = [
     {"precision": [0.37721, 0.7879], "recall": [0.35229, 0.80532], "f1": [0.40257, 0.76954]},
@@ -207,7 +207,7 @@ SIX: Any = {
     "roc_auc_ovr": None,
     "nll": [0.17824, 0.69896],
     "brier": [0.062609, 0.52768],
-    "ece": [0.0, 0.47757],
+    "ece": [0.0, 0.4917],
 }
 PERFECT_RANKING: Any = {
     "accuracy": [0.74151, 0.97684],
@@ -227,7 +227,7 @@ SURE_AND_WRONG: Any = {
     "roc_auc_ovr": None,
     "nll": [1.3177, 1.7293],
     "brier": [0.77919, 1.0308],
-    "ece": [0.37793, 0.52207],
+    "ece": [0.38145, 0.52207],
 }
 DIFFERENCE: Any = {"accuracy": [0.1185, 0.2515], "macro_f1": [0.11791, 0.25264]}
 MCNEMAR: Any = {

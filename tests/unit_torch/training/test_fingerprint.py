@@ -2,14 +2,13 @@
 
 import importlib.metadata
 import json
-import platform
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from cleantune import machine
 from cleantune.distributed import ranks
 from cleantune.training import fingerprint
 from cleantune.training.fingerprint import of_run
@@ -57,7 +56,7 @@ def test_inputs_count_by_content_and_name(folder):
         (torch.cpu, "get_capabilities", {"cpu_name": "another"}),
         (torch.backends.cpu, "get_cpu_capability", "another"),
         (torch, "are_deterministic_algorithms_enabled", True),
-        (fingerprint, "_processor_model", ["model: 1"]),
+        (machine, "processor_lines", ["model: 1"]),
         (torch.cuda, "is_available", True),
     ],
 )
@@ -93,25 +92,6 @@ def test_the_hardware_is_described_in_json_by_known_names(monkeypatch):
     assert fingerprint.hardware()["gpu"] == ["A", 8, 0]
 
 
-def test_of_the_processors_the_first_is_named_by_its_model(monkeypatch):
-    listing = "processor\t: 0\nvendor_id\t: X\ncpu family\t: 6\nmodel\t: 7\nmodel name\t: é\nstepping\t: 1\ncpu MHz\t: 3\n"
-    arm = "CPU part\t: 0xd0c\n"
-    text = f"{listing}{arm}\n{listing}\n{listing}"
-    monkeypatch.setattr(Path, "read_text", lambda self, encoding: text if encoding else "")
-    assert fingerprint._processor_model() == [
-        line
-        for line in (listing + arm).splitlines()
-        if not line.startswith(("processor", "cpu MHz"))
-    ]
-
-    def missing(self, encoding):
-        raise FileNotFoundError(self)
-
-    monkeypatch.setattr(Path, "read_text", missing)
-    monkeypatch.setattr(platform, "processor", lambda: "some")
-    assert fingerprint._processor_model() == ["some"]
-
-
 def test_hosts_that_differ_agree_on_one_folder(monkeypatch):
     found = []
     for own in ({"gpu": "A"}, {"gpu": "B"}):
@@ -119,12 +99,6 @@ def test_hosts_that_differ_agree_on_one_folder(monkeypatch):
         monkeypatch.setattr(ranks, "gather", lambda _: [{"gpu": "A"}, {"gpu": "B"}])
         found.append(of_run({}, []))
     assert found[0] == found[1]
-
-
-def test_the_processor_is_named_without_what_changes_from_one_to_the_next():
-    named = "\n".join(fingerprint._processor_model())
-    assert "model" in named or "CPU part" in named
-    assert "MHz" not in named
 
 
 def test_processes_and_threads_count(monkeypatch):
@@ -156,21 +130,22 @@ def loaded(monkeypatch, name, path):
     monkeypatch.setitem(sys.modules, name, module)
 
 
-def test_the_code_that_is_loaded_counts_and_nobody_elses(monkeypatch, folder):
-    file = folder / "stages/step.py"
+@pytest.mark.parametrize("package", ["stages", "cleantune"])
+def test_the_code_that_is_loaded_counts_and_nobody_elses(monkeypatch, folder, package):
+    file = folder / package / "step.py"
     file.parent.mkdir()
     file.write_text("x = 1")
     before = of_run({}, [])
     loaded(monkeypatch, "others.step", file)
-    loaded(monkeypatch, "stageside", file)
-    loaded(monkeypatch, "others.stages", file)
+    loaded(monkeypatch, f"{package}ide", file)
+    loaded(monkeypatch, f"others.{package}", file)
     assert of_run({}, []) == before
-    loaded(monkeypatch, "stages.step", file)
+    loaded(monkeypatch, f"{package}.step", file)
     one = of_run({}, [])
     file.write_text("x = 2")
     two = of_run({}, [])
     file.rename(file.with_name("other.py"))
-    loaded(monkeypatch, "stages.step", file.with_name("other.py"))
+    loaded(monkeypatch, f"{package}.step", file.with_name("other.py"))
     assert len({before, one, two, of_run({}, [])}) == 4
 
 

@@ -1,0 +1,107 @@
+"""What label_noise records of a run in summary.json, and prints."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cleantune import console
+from cleantune.data import class_tables
+from cleantune.labels import issue_types, noise_rate
+from cleantune.labels.label_scores import RELABEL_THRESHOLD, LabelScores
+
+
+def say_unchecked(rare: list[str], folds: int, others: bool) -> None:
+    """Name the classes whose labels are not checked; ``others`` tells whether any label is."""
+    console.say(
+        "not checked for label errors and left as they are, for they have fewer distinct documents "
+        f"than label_noise.folds: {folds}: {console.listed(rare)}"
+        + ("" if others else "\nno label is checked: fewer than two other classes are left")
+    )
+
+
+def summarize(
+    scores: LabelScores | None,
+    train: pd.DataFrame,
+    result: pd.DataFrame,
+    issue_table: pd.DataFrame,
+    names: list[str],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the summary; ``settings`` are further entries. What was not estimated is None."""
+    prior, matrix, counts = {}, {}, {"flagged": 0, "likely": 0}
+    rate: dict[str, float | None] = dict.fromkeys(
+        ("noise_rate", "noise_rate_from", "noise_rate_to")
+    )
+    if scores:
+        present = [names[i] for i in scores.classes]
+        prior = dict(zip(present, scores.prior.round(4).tolist(), strict=True))
+        rows = noise_rate.transition_matrix(scores.calibrated, scores.given).round(3).tolist()
+        matrix = {n: dict(zip(present, row, strict=True)) for n, row in zip(present, rows, strict=True)}  # fmt: skip
+        rate = {name: round(value, 4) for name, value in zip(rate, scores.rate, strict=True)}
+        counts = {"flagged": int(scores.flagged.sum()), "likely": int(scores.likely.sum())}
+    precision = scores.precision if scores else None
+    return {
+        "documents": len(train),
+        "flagged": counts["flagged"],
+        **rate,
+        "flagged_p_error_over_half": counts["likely"],
+        "expected_precision": None if precision is None else round(precision, 4),
+        "prior": prior,
+        "model": settings.pop("model"),
+        "action": settings.pop("action"),
+        "documents_out": len(result),
+        "documents_dropped": len(train) - len(result),
+        "labels_changed": int((result["label"] != train["label"].loc[result.index]).sum()),
+        "reviewed": settings.pop("reviewed"),
+        "issue_types": issue_types.counts(issue_table),
+        "transition": matrix,  # true class: given label: share
+        **settings,
+    }
+
+
+def report(
+    scores: LabelScores, issue_table: pd.DataFrame, names: list[str], reliable: bool
+) -> None:
+    """Print the flagged labels, the other issues and, where predictions are ``reliable``, the noise rate."""
+    present = [names[i] for i in scores.classes]
+    flagged = scores.flagged
+    show(present, scores.given[flagged], scores.second[flagged], np.bincount(scores.given))
+    issue_types.show(issue_table)
+    if not reliable:
+        return
+    rate = scores.rate
+    shares = console.listed(
+        [f"{name} {share:.0%}" for name, share in zip(present, scores.prior, strict=True)]
+    )
+    console.say(f"estimated noise rate: {rate.estimate:.1%} (95 % interval {rate.lower:.1%} to "
+                f"{rate.upper:.1%}), for the class prior {shares}; errors in ambiguous documents do not show")  # fmt: skip
+    if scores.precision is not None:
+        console.say(f"flagged labels: {flagged.sum():,}, {scores.likely.sum():,} of them with P(error) > {RELABEL_THRESHOLD}; "
+                    f"mean P(error) {scores.precision:.0%} (a model's estimate, not verified)")  # fmt: skip
+
+
+def outcome(summary: dict[str, Any]) -> str:
+    """Return a sentence on what was done with the flagged labels."""
+    done = {
+        "keep": "nothing changed",
+        "drop": f"{summary['documents_dropped']:,} documents dropped",
+        "relabel": f"{summary['labels_changed']:,} labels changed",
+        "weight": "no label changed; documents are weighted by label quality",
+    }[summary["action"]]
+    to_review = f"; flagged labels to review: {summary['flagged']:,} (make review)"
+    return f"action {summary['action']}: {done}" + (to_review if summary["flagged"] else "")
+
+
+def show(names: list[str], given: Any, other: Any, sizes: Any) -> None:
+    """Print the number of flagged labels of each class, by suggested label."""
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (given, other), 1)
+    caption = "flagged labels by given and suggested label"
+    columns = ["given", "documents", *(f"→ {name}" for name in names)]
+    rows = [[name, int(sizes[i]), *map(int, counts[i])] for i, name in enumerate(names)]
+    if class_tables.fits(columns, rows):
+        console.table(caption, columns, rows)
+    else:
+        pair = ("given", "suggested", "flagged", "documents given")
+        class_tables.print_pairs(caption, pair, names, counts, sizes)

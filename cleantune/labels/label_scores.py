@@ -1,0 +1,135 @@
+"""The quality of each label, which are flagged, and what else the label models give.
+
+In this module n is the number of documents whose labels are checked and c that of their classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cleantune import console
+from cleantune.data import tables
+from cleantune.labels import confident_learning as lq
+from cleantune.labels import label_models, noise_rate
+from cleantune.params.sections import LabelNoise
+
+ROUNDS = 2  # the second fits on the probabilities of the first
+RELABEL_THRESHOLD = 0.5  # P(error) above which actions apply: below, they would do more harm
+UNCHECKED_FOLD = -1
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores of n labels of c classes."""
+
+    classes: lq.Ints
+    """(c,) positions in the list of all classes."""
+    given: lq.Ints
+    """(n,) positions in ``classes``, as are ``best`` and ``second``."""
+    fold: lq.Ints
+    rank: lq.Floats
+    """(n,) by which labels are listed, the lowest first; 1 for reviewed ones."""
+    flagged: lq.Mask
+    likely: lq.Mask
+    """(n,) flagged, with P(error) over ``RELABEL_THRESHOLD``."""
+    best: lq.Ints
+    """(n,) the most probable class, which may be the given one."""
+    second: lq.Ints
+    """(n,) the most probable other class."""
+    probabilities: lq.Floats
+    """(n, c) out-of-fold, of being the true class by the text alone."""
+    calibrated: lq.Floats
+    """(n, c) the same given the label; the given one has 1 - P(error)."""
+    prior: lq.Floats
+    rate: noise_rate.NoiseRate
+    precision: float | None
+    """Expected, of the flagged labels; None without any."""
+    kappa: float
+    """Agreement of labels and predictions beyond chance."""
+    vectors: Any
+    """Embeddings (n, size), or None."""
+
+    @property
+    def quality(self) -> lq.Floats:
+        """The probability that each label is right, (n,)."""
+        quality: lq.Floats = self.calibrated[np.arange(len(self.given)), self.given]
+        return quality
+
+    def spread(self, values: lq.Floats, classes: int) -> lq.Floats:
+        """Return ``values`` (n, c) with a column for each of all ``classes``, (n, classes)."""
+        full = np.zeros((len(values), classes))
+        full[:, self.classes] = values
+        return full
+
+
+def score(documents: pd.DataFrame, known: lq.Mask, settings: LabelNoise, seed: int) -> LabelScores:
+    """Return the scores of the labels of ``documents``; those of ``known`` (n,) are taken as true.
+
+    Raises ``UserError`` for a single class, or a class with fewer groups than ``folds``.
+    """
+    # ---- out-of-fold predictions
+    classes, given = np.unique(documents["label"].to_numpy(), return_inverse=True)
+    fold = lq.fold_numbers(given, documents["group"], settings.folds, seed)
+    models, vectors = label_models.build(tables.full_text(documents), given, fold, settings, seed)
+    prior = lq.class_prior(given, settings.prior)
+    with console.Bar("models fitted", ROUNDS * len(models) * settings.folds) as bar:
+        rounds = lq.true_label_probabilities(models, given, prior, fold, known, ROUNDS, bar.advance)
+    rounds = [each.round(6) for each in rounds]  # the last bits depend on the number of threads
+    probabilities = lq.average_rounds(rounds, prior).round(6)
+
+    # ---- noise rate and flagged labels
+    posterior = noise_rate.posterior(probabilities, given)
+    own = np.arange(len(given)), given
+    rank = np.where(known, 1, posterior[own].round(6))
+    rate = noise_rate.NoiseRate(0, 0, 0)
+    wrong, flagged = np.zeros(len(given)), np.zeros(len(given), bool)
+    best = probabilities.argmax(axis=1)
+    if not known.all():
+        rate = noise_rate.noise_rate([each[~known] for each in rounds], given[~known])
+        wrong[~known] = noise_rate.error_probability(rank[~known], rate.estimate)
+        # the noise rate may be too low: every label that the predictions contradict is flagged too
+        contradicted = int((best != given)[~known].sum())
+        flagged[~known] = noise_rate.flagged_labels(
+            rank[~known], wrong[~known], settings.precision, contradicted
+        )
+    second = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities).argmax(axis=1)
+    return LabelScores(
+        classes, given, fold, rank, flagged, flagged & (wrong > RELABEL_THRESHOLD), best, second,
+        probabilities, noise_rate.calibrated(posterior, given, wrong).round(6), prior, rate,
+        float(wrong[flagged].mean()) if flagged.any() else None,
+        # only in the first round does no document's own label leak into its prediction
+        noise_rate.cohen_kappa(rounds[0], given), vectors,
+    )  # fmt: skip
+
+
+def issues(
+    documents: pd.DataFrame, checked: lq.Mask, scores: LabelScores | None, names: list[str]
+) -> pd.DataFrame:
+    """Return a row for each of ``documents``: issues.parquet's, and ``rank``, ``likely`` and ``best``.
+
+    ``scores`` are those of the ``checked`` ones (m,). A label that is not checked counts as certain:
+    quality 1, never flagged, in fold ``UNCHECKED_FOLD``. Classes are positions in ``names``.
+    """
+    rest = documents[~checked] if scores else documents
+    label = rest["label"].to_numpy()
+    parts = [_issues(rest, np.eye(len(names))[label], names, given=label, suggested=label, quality=1.0,
+                     flagged=False, fold=UNCHECKED_FOLD, rank=1.0, likely=False, best=label)]  # fmt: skip
+    if scores:
+        of, given = scores.classes, scores.classes[scores.given]
+        parts.append(_issues(
+            documents[checked], scores.spread(scores.calibrated, len(names)), names, given=given,
+            suggested=np.where(scores.flagged, of[scores.second], given), quality=scores.quality,
+            flagged=scores.flagged, fold=scores.fold, rank=scores.rank, likely=scores.likely,
+            best=of[scores.best],
+        ))  # fmt: skip
+    return pd.concat([part for part in parts if len(part)]).loc[documents.index]
+
+
+def _issues(
+    documents: pd.DataFrame, probabilities: lq.Floats, names: list[str], **columns: Any
+) -> pd.DataFrame:
+    shares = [f"p_{name}" for name in names]
+    table = pd.DataFrame(probabilities, columns=shares, index=documents.index)
+    return documents[["id"]].assign(**columns).join(table)
