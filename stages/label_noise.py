@@ -121,8 +121,8 @@ def allowed_action(scores: LabelScores | None, action: str) -> str:
     """
     if scores is None or scores.kappa >= MIN_KAPPA:
         return action
-    console.say(
-        f"warning: the labels in {TRAIN} are hardly related to the texts, or there are too few texts: "
+    console.warn(
+        f"the labels in {TRAIN} are hardly related to the texts, or there are too few texts: "
         "out-of-fold predictions agree with the labels little better than chance "
         f"(Cohen's kappa {scores.kappa:.2f}), so the flagged labels are unreliable"
         + ("" if action == "keep" else f". Nothing is changed: label_noise.action: {action} would be "

@@ -71,7 +71,7 @@ def main() -> None:
     console.table(f"Tokens (at most {reading.limit} a document)", columns, rows)
     limit = encoder.position_limit(encoder.load_config(folder))
     for warning in token_counts.warnings(counted["train"], encoder.base_model(), limit):
-        console.say(f"warning: {warning}")
+        console.warn(warning)
     console.outputs(tables.TOKENS)
 
 

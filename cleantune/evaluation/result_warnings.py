@@ -95,7 +95,8 @@ def few_documents(training_documents: Mapping[str, int]) -> list[str]:
     verb = "have" if len(rare) > 1 else "has"
     return [
         f"{len(rare):,} of {len(training_documents):,} classes {verb} fewer than {MIN_DOCUMENTS} training "
-        f"documents ({by_name}): add documents, or leave out or merge such classes with min_documents"
+        f"documents ({by_name}): add documents, or leave out or merge such classes with "
+        "min_documents in the corpus' entry of datasets"
     ]
 
 
