@@ -115,7 +115,7 @@ def write_page(
     text: str = "",
     names: list[str] = NAMES,
     metadata: dict[str, list[str]] | None = None,
-    not_judged: tuple[str, ...] = (),
+    unchecked: tuple[str, ...] = (),
 ) -> tuple[pd.DataFrame, Path]:
     """Write raw data and a page of ``count`` flagged labels, the hostile texts first; into the folder.
 
@@ -149,7 +149,7 @@ def write_page(
         **{f"metadata.{name}": values for name, values in (metadata or {}).items()}
     )
     review_page.write_page(
-        review_page.PAGE, "custom", names, documents, raw, flagged, none, not_judged
+        review_page.PAGE, "custom", names, documents, raw, flagged, none, unchecked
     )
     return raw, review_page.PAGE
 
@@ -521,7 +521,7 @@ def test_many_class_pairs_are_searched_by_typing(workspace, context):
 
 
 def test_the_page_names_its_corpus_and_what_it_leaves_out(workspace, context):
-    _, path = write_page(12, names=class_names(12), not_judged=("class_10", "class_11"))
+    _, path = write_page(12, names=class_names(12), unchecked=("class_10", "class_11"))
     reviewer = Reviewer(context, path)
     assert reviewer.page.title() == "custom: label review"
     assert reviewer.text("h1") == "Label review: custom"

@@ -10,7 +10,7 @@ import pytest
 
 from cleantune.labels import corrections
 from cleantune.labels.review_page import page
-from cleantune.labels.review_page.content import LIMITS, FlaggedLabels
+from cleantune.labels.review_page.content import FlaggedLabels
 
 EMPTY = pd.DataFrame({"id": [], "new_label": pd.Series([], dtype="int64")})
 
@@ -27,7 +27,7 @@ def documents(count: int, characters: int) -> pd.DataFrame:
     )
 
 
-def written(table: pd.DataFrame, count: int, not_judged: tuple[str, ...] = ()) -> dict[str, Any]:
+def written(table: pd.DataFrame, count: int, unchecked: tuple[str, ...] = ()) -> dict[str, Any]:
     """Write the page of the first ``count`` documents, of 77 classes; return what it embeds."""
     rng = np.random.default_rng(0)
     at = np.arange(count)
@@ -40,7 +40,7 @@ def written(table: pd.DataFrame, count: int, not_judged: tuple[str, ...] = ()) -
         similarity=np.full((count, 5), 0.5),
     )
     names = [f"class {i}" for i in range(77)]
-    page.write_page(page.PAGE, "bank", names, table, table, flagged, EMPTY, not_judged)
+    page.write_page(page.PAGE, "bank", names, table, table, flagged, EMPTY, unchecked)
     found = re.search(r'id="data">(.*?)</script>', page.PAGE.read_text(encoding="utf-8"), re.S)
     assert found
     data: dict[str, Any] = json.loads(found[1])
@@ -63,7 +63,7 @@ def test_the_page_of_ten_thousand_documents_stays_under_three_megabytes(flagged,
     assert (f"the first {shown:,} of {flagged:,} flagged labels" in notes) == (shown < flagged)
     assert page.PAGE.stat().st_size > 2_700_000 or shown == flagged  # no more left out than needed
     longest = max(len(document["text"]) for document in data["documents"])
-    assert longest in {characters, *(characters_ for characters_, _ in LIMITS)}
+    assert longest in {characters, *(characters_ for characters_, _ in page.LIMITS)}
     assert (f"cut after {longest:,} characters" in notes) == (longest < characters)
 
 
@@ -77,7 +77,7 @@ def test_probabilities_are_those_of_the_likeliest_classes_the_given_and_the_sugg
         assert set(labels[10:]) <= {entry["given"], entry["suggested"]}
 
 
-def test_metadata_of_flagged_documents_and_classes_not_judged_are_on_the_page():
+def test_metadata_of_flagged_documents_and_classes_unchecked_are_on_the_page():
     data = written(documents(50, 30), 2, ("class 3", "class 5"))
     assert data["metadata"] == ["source"]
     assert [s["metadata"] for s in data["flagged"]] == [["web"], [""]]

@@ -1,8 +1,7 @@
-"""What the review page embeds: flagged labels with texts, probabilities and neighbours, within a size."""
+"""What the review page embeds: flagged labels with texts, probabilities and neighbours."""
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cleantune.data import tables
 from cleantune.labels.corrections import fingerprints
 
-METADATA = "metadata."  # columns of the documents that the page shows and filters by
-# characters of a text and neighbours of a document: the first that fit the page are taken
-LIMITS = ((20_000, 5), (10_000, 5), (5_000, 5), (2_000, 5), (2_000, 2))
 LONGEST_NEIGHBOUR = 240  # the page shows three lines of a neighbour
 LONGEST_VALUE = 200  # of metadata
 LIKELIEST = 10  # classes, one for each digit key
@@ -52,30 +49,7 @@ class Source:
     documents: pd.DataFrame
     raw: pd.DataFrame
     corrections: pd.DataFrame
-    not_judged: Sequence[str] = ()
-
-
-def fitting(source: Source, flagged: FlaggedLabels, room: int) -> str:
-    """Return JSON for page.js of at most ``room`` bytes, if need be with shorter texts and fewer labels.
-
-    ``LIMITS`` are tried first; then the flagged labels of highest quality are left out. The data's ``notes`` are sentences on what was left out. Raises
-    ``ValueError`` when a flagged document is not in ``raw``.
-    """
-    key = data_key(source.raw, source.names)
-    count = len(flagged.rows)
-    limits = iter(LIMITS)
-    longest, near = next(limits)
-    while True:
-        text = _as_script(_content(source, flagged, count, longest, near) | {"key": key})
-        size = len(text.encode())
-        if size <= room or count == 0:
-            return text
-        stricter = next(limits, None)
-        if stricter is None:
-            # a little less than in proportion, for some of the size does not depend on the number
-            count = min(count - 1, int(0.97 * count * room / size))
-        else:
-            longest, near = stricter
+    unchecked: Sequence[str] = ()
 
 
 def data_key(raw: pd.DataFrame, names: list[str]) -> str:
@@ -90,47 +64,58 @@ def data_key(raw: pd.DataFrame, names: list[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _content(
-    source: Source, flagged: FlaggedLabels, count: int, longest: int, nearest: int
-) -> dict[str, Any]:
-    """Return what page.js reads of the first ``count`` flagged labels.
+def entries(source: Source, flagged: FlaggedLabels) -> list[dict[str, Any]]:
+    """Return what page.js reads of each flagged label, apart from texts and neighbours.
 
-    They refer to ``documents`` by index: the flagged documents first, in the same order, then
-    their neighbours.
+    Raises ``ValueError`` when a flagged document is not in ``raw``.
     """
-    rows = flagged.rows[:count].astype(int).tolist()
-    near = flagged.neighbours[:count, :nearest].astype(int).tolist()
-    listed = list(dict.fromkeys([*rows, *(n for line in near for n in line)]))
-    index = {row: i for i, row in enumerate(listed)}
-    shown = source.documents.iloc[listed]
-    ids = shown["id"].tolist()[:count]
-    about = source.raw[source.raw["id"].isin(ids)].set_index("id")
-    missing = set(ids) - set(about.index)
+    shown = source.documents.iloc[flagged.rows]
+    about = source.raw[source.raw["id"].isin(shown["id"])].set_index("id")
+    missing = set(shown["id"]) - set(about.index)
     if missing:
         raise ValueError(f"not in the raw data: {sorted(missing)[:3]}")
     prints = dict(zip(about.index, fingerprints(about), strict=True))
     old = about["label"].to_dict()
-    columns = [column for column in shown if column.startswith(METADATA)]
-    values = shown[columns].head(count).fillna("").astype(str).to_numpy().tolist()
-    given = shown["label"].tolist()
-    entries = []
-    for i, name in enumerate(ids):
+    columns = [*tables.with_metadata((), shown)]
+    values = shown[columns].fillna("").astype(str).to_numpy().tolist()
+    result = []
+    for i, (name, given) in enumerate(zip(shown["id"], shown["label"], strict=True)):
         suggested = int(flagged.suggested[i])
-        similarity = flagged.similarity[i, :nearest].tolist()
-        entries.append(
+        result.append(
             {
                 "id": name,
                 "sha": prints[name],
                 "old": int(old[name]),
-                "given": int(given[i]),
+                "given": int(given),
                 "suggested": suggested,
                 "quality": round(float(flagged.quality[i]), 4),
-                "p": list(_likeliest(flagged.probabilities[i], given[i], suggested)),
-                "near": [[index[n], round(s, 3)] for n, s in zip(near[i], similarity, strict=True)],
+                "p": list(_likeliest(flagged.probabilities[i], given, suggested)),
                 "why": list(flagged.reasons[i]) if flagged.reasons else [],
                 "metadata": [" ".join(value.split())[:LONGEST_VALUE] for value in values[i]],
             }
         )
+    return result
+
+
+def content(
+    source: Source,
+    flagged: FlaggedLabels,
+    entries: list[dict[str, Any]],
+    longest: int,
+    nearest: int,
+) -> dict[str, Any]:
+    """Return what page.js reads of the first flagged labels, those in ``entries``.
+
+    Their documents come first, in the same order, then the other neighbours: ``near`` refers to
+    them by index.
+    """
+    count = len(entries)
+    rows = flagged.rows[:count].tolist()
+    near = flagged.neighbours[:count, :nearest].tolist()
+    similarity = flagged.similarity[:count, :nearest].round(3).tolist()
+    listed = list(dict.fromkeys([*rows, *(n for line in near for n in line)]))
+    index = {row: i for i, row in enumerate(listed)}
+    shown = source.documents.iloc[listed]
     lengths = [longest] * count + [LONGEST_NEIGHBOUR] * (len(listed) - count)
     documents = [
         _document(*each)
@@ -142,14 +127,19 @@ def _content(
     return {
         "dataset": source.dataset,
         "names": source.names,
-        "metadata": [column.removeprefix(METADATA) for column in columns],
+        "metadata": [
+            name.removeprefix(tables.METADATA) for name in tables.with_metadata((), shown)
+        ],
         "notes": list(_notes(source, len(flagged.rows), count, cut, longest, fewer)),
         "reviewed": {
             name: source.names[label]
             for name, label in zip(reviewed["id"], reviewed["new_label"], strict=True)
         },
         "documents": documents,
-        "flagged": entries,
+        "flagged": [
+            entry | {"near": [[index[n], s] for n, s in zip(*line, strict=True)]}
+            for entry, *line in zip(entries, near, similarity, strict=True)
+        ],
     }
 
 
@@ -187,19 +177,8 @@ def _notes(
             f"Of {len(source.names)} classes, probabilities are given for the {LIKELIEST} likeliest, "
             "the given and the suggested one."
         )
-    if source.not_judged:
+    if source.unchecked:
         yield (
             "Classes with too few documents to find label errors in them: "
-            f"{', '.join(source.not_judged)}."
+            f"{', '.join(source.unchecked)}."
         )
-
-
-def _as_script(content: dict[str, Any]) -> str:
-    """Return JSON without characters that have a meaning in HTML."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # NEL, LS, PS and bidi marks too, which confuse editors that show this file
-    return re.sub(
-        "[<>&\u0085\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]",
-        lambda match: f"\\u{ord(match[0]):04x}",
-        text,
-    )
