@@ -56,7 +56,12 @@ def read_documents(
     """
     name = name or str(path)
     columns = how.columns
-    wanted = [columns.label, columns.text, *filter(None, [columns.title]), *columns.metadata]
+    wanted = [
+        columns.label,
+        columns.text,
+        *filter(None, [columns.title]),
+        *dict.fromkeys(columns.metadata),
+    ]
     left_out: Counter[str] = Counter()
     found = []
     for number, (where, row) in enumerate(
