@@ -164,12 +164,13 @@ def test_words_are_found_among_the_pieces_of_byte_level_tokenizers_too():
 # ---- cutoff
 
 
-def cutter(folder, ids):
+def cutter(folder, ids, chunk_length=None):
     tiny.write_model(folder / "base", 0.0)
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     names = [f"train-{i}" for i in range(len(ids))]
     data = batches.TokenDataset(
-        pd.DataFrame({"id": names, "input_ids": ids, "label": 0, "weight": 1.0})
+        pd.DataFrame({"id": names, "input_ids": ids, "label": 0, "weight": 1.0}),
+        chunk_length,
     )
     collate = batches.Collator(data, tokenizer.pad_token_id)
     return token_cutoff.Cutoff(collate, tokenizer, seed=1, share=0.1)
@@ -203,6 +204,16 @@ def test_the_token_by_which_a_decoder_answers_is_never_cut(tmp_path):
     assert (hidden[0, :9] > 0).all()  # any other is, once
     assert hidden[0, 9] == 0
     assert hidden[1, :2].tolist() == [0, 0]
+
+
+def test_other_tokens_are_cut_in_each_chunk_whatever_the_company(tmp_path):
+    cut = cutter(tmp_path, [[2, *range(5, 25), 3] * 3, [2, 5, 6, 3]], chunk_length=22)
+    together = cut([(1, 1.0, 0), (0, 1.0, 0)])
+    assert together["chunks"] == [1, 3]
+    alone = cut([(0, 1.0, 0)])["attention_mask"]
+    assert together["attention_mask"][1:].equal(alone)
+    assert (22 - alone.sum(dim=1)).tolist() == [2, 2, 2]
+    assert not alone[0].equal(alone[1])
 
 
 # ---- in training

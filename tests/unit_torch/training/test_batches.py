@@ -261,3 +261,30 @@ def test_a_loader_yields_the_collated_micro_batches_of_the_chosen_epoch():
     assert [batch["rows"] for batch in loader] == expected
     assert isinstance(loader.dataset, Sized)
     assert len(loader.dataset) == 13, "as Trainer reports it"
+
+
+# ---- documents in chunks
+
+
+def test_a_document_in_chunks_has_a_row_for_each():
+    whole = dataset([7, 3, 8])
+    data = batches.TokenDataset(table(whole), chunk_length=4)
+    batch = batches.Collator(data, padding_id=0)([(0, 1.0, 0), (1, 1.0, 0), (2, 0.5, 0)])
+    assert batch["chunks"] == [2, 1, 2]
+    assert batch["input_ids"].tolist() == [
+        [1, 2, 3, 0], [4, 5, 6, 7], [11, 12, 13, 0], [21, 22, 23, 24], [25, 26, 27, 28],
+    ]  # fmt: skip
+    assert batch["attention_mask"].sum(dim=1).tolist() == [3, 4, 3, 4, 4]
+    assert batch["labels"].shape == batch["weights"].shape == (3,)
+    assert "chunks" not in batches.Collator(whole, padding_id=0)([(0, 1.0, 0)])
+
+
+def test_a_forward_pass_holds_no_more_than_its_tokens_but_one_document():
+    assert batches.micro_batch(np.array([10, batches.CHUNK_TOKENS // 4])) == 4
+    assert batches.micro_batch(np.array([2 * batches.CHUNK_TOKENS])) == 1
+    assert batches.micro_batch(np.array([], np.int64)) == batches.CHUNK_TOKENS
+
+
+def table(data):
+    return pd.DataFrame({"id": data.ids, "input_ids": [t.tolist() for t in data.input_ids],
+                         "label": data.labels, "weight": data.weights})  # fmt: skip
