@@ -45,14 +45,17 @@ def of_text(
     kind = None if flags.separator else _json_kind(text)
     if kind:
         return _json(text, kind, layout, piece, flags, name)
-    lines = text[: separators.HEAD].splitlines()
+    lines = text[: separators.HEAD].split("\n")
     if not flags.separator and sum(line.startswith("__label__") for line in lines) > 0.9 * len(
         lines
     ):
         layout = layout._replace(format="fasttext")
         decided = [Decision("format", "fastText, __label__NAME before each text", "--separator")]
         return layout, decided, [row for _, row in records.parse(text, layout, None, None, name)]
-    layout = separators.layout_of(text, flags.separator, layout.encoding, name)
+    alone = flags.texts_alone and not flags.separator and separators.one_column(text)
+    encoding = layout.encoding
+    layout = alone or separators.layout_of(text, flags.separator, encoding, name)
+    layout = layout._replace(encoding=encoding)
     if layout.separator == " " and not flags.separator:
         decided = [Decision("format", "a label, a blank, the text on each line", "--separator")]
         rows_ = (row for _, row in records.parse(text, layout, ["0", "1"], None, name))
@@ -83,9 +86,7 @@ def _table(
     decided.append(Decision("header", f"{said}: {why}", "--no-header" if header else "--header"))
     layout = layout._replace(header=header, separator=_unless_usual(layout))
     separators.check_width(rows[1:] if header else rows, layout, width, name)
-    if (
-        layout.surplus is not None
-    ):  # which column it is joined to is chosen later: here it is left out
+    if layout.surplus is not None:  # joined to a column that is chosen later: here it is left out
         fields = [row[:width] for row in fields]
     keys = records.named_columns(fields[0]) if header else []
     keys += map(str, range(len(keys), width))
@@ -113,7 +114,7 @@ def _json_kind(text: str) -> str | None:
     start = text.lstrip()[:1]
     if start not in ("{", "["):
         return None
-    lines = [line for line in text[: separators.HEAD].splitlines() if line.strip()]
+    lines = [line for line in text[: separators.HEAD].split("\n") if line.strip()]
     first = [_loads(line) for line in lines[:2]]
     if len(lines) > 1 and all(isinstance(value, dict | list) for value in first):
         return "jsonl"

@@ -66,7 +66,7 @@ def one_column(text: str) -> Layout | None:
 
 def _begins_with_label(text: str) -> bool:
     """Tell lines whose first word is one of a few, as in `DESC:manner How did ...`."""
-    lines = [line.split(" ", 1) for line in text.splitlines() if line.strip()]
+    lines = [line.split(" ", 1) for line in text.split("\n") if line.strip()]
     first = Counter(line[0] for line in lines)
     return 1 < len(first) <= 0.1 * len(lines) and sum(
         len(line) == 2 for line in lines
@@ -128,7 +128,7 @@ def has_header(rows: Sequence[Sequence[Any]]) -> tuple[bool, str]:
     for name, column in zip(first, columns, strict=True):
         if column and not _is_number(name) and sum(map(_is_number, column)) > 0.9 * len(column):
             return True, f"{name!r} stands above numbers"
-        few = len(set(column)) <= max(2, len(column) // 5)
+        few = 2 * len(set(column)) <= len(column) and len(set(column)) <= max(2, len(column) // 5)
         if column and few and name not in column:
             return True, f"{name!r} is not found again in its column"
     return False, "the first row is like the others"

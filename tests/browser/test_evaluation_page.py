@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from cleantune.evaluation import many_classes, metrics
 from cleantune.evaluation.report import charts
@@ -26,27 +26,35 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "reports"
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
-def page(report: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Page, list[str]]]:
-    """The page in one colour scheme, and what the browser complained of or asked a network for."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def page(
+    report: Path, browser: Browser, request: pytest.FixtureRequest
+) -> Iterator[tuple[Page, list[str]]]:
+    """The page in one colour scheme, and what the browser complained of or asked a network for."""
     trouble: list[str] = []
 
     def note(asked: Request) -> None:
         if not asked.url.startswith(("file:", "data:")):
             trouble.append(asked.url)
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(color_scheme=request.param, viewport={"width": 400, "height": 900})
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", note)
-        page.goto((report / "evaluation.html").as_uri())
-        yield page, trouble
-        browser.close()
+    page = browser.new_page(color_scheme=request.param, viewport={"width": 400, "height": 900})
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("request", note)
+    page.goto((report / "evaluation.html").as_uri())
+    yield page, trouble
+    page.close()
 
 
 def test_a_hostile_text_is_shown_and_does_nothing(page):
@@ -106,11 +114,8 @@ MANY = [f"why_is_my_payment_{k:03}_declined_by_the_bank" for k in range(77)]
 
 
 @pytest.mark.parametrize("classes", [2, 13, 77])
-def test_the_charts_of_many_classes_are_legible(tmp_path, classes):
+def test_the_charts_of_many_classes_are_legible(tmp_path, browser, classes):
     """No two labels of the matrix overlap, and a legend covers no curve."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), 20)
     scores = metrics.softmax(rng.normal(0, 1, (len(labels), classes)) + 2 * np.eye(classes)[labels])
@@ -126,25 +131,23 @@ def test_the_charts_of_many_classes_are_legible(tmp_path, classes):
     path = tmp_path / "page.html"
     path.write_text(f"<!doctype html><meta charset=utf-8><style>{css}</style><body>{figures}")
     assert sum(map(len, svgs)) < 400_000
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDE, "height": 900})
-        page.goto(path.as_uri())
-        matrix, *curves_shown = page.locator("svg").all()
-        ticks = matrix.locator("g[id^=ytick_] text").all()
-        boxes = [tick.bounding_box() for tick in ticks]
-        assert len(boxes) == len(shown)
-        tops = sorted((box["y"], box["y"] + box["height"]) for box in boxes if box)
-        assert all(bottom <= top + 1 for (_, bottom), (top, _) in itertools.pairwise(tops))
-        assert min(bottom - top for top, bottom in tops) >= 10  # pixels of a line of text
-        for svg in curves_shown:
-            legend = svg.locator("g[id^=legend_]").bounding_box()
-            plot = svg.locator(
-                "g[id=axes_1] g[id=patch_2], g[id=axes_1] g[id=patch_1]"
-            ).first.bounding_box()
-            assert legend and plot
-            assert legend["y"] >= plot["y"] + plot["height"]
-        browser.close()
+    page = browser.new_page(viewport={"width": WIDE, "height": 900})
+    page.goto(path.as_uri())
+    matrix, *curves_shown = page.locator("svg").all()
+    ticks = matrix.locator("g[id^=ytick_] text").all()
+    boxes = [tick.bounding_box() for tick in ticks]
+    assert len(boxes) == len(shown)
+    tops = sorted((box["y"], box["y"] + box["height"]) for box in boxes if box)
+    assert all(bottom <= top + 1 for (_, bottom), (top, _) in itertools.pairwise(tops))
+    assert min(bottom - top for top, bottom in tops) >= 10  # pixels of a line of text
+    for svg in curves_shown:
+        legend = svg.locator("g[id^=legend_]").bounding_box()
+        plot = svg.locator(
+            "g[id=axes_1] g[id=patch_2], g[id=axes_1] g[id=patch_1]"
+        ).first.bounding_box()
+        assert legend and plot
+        assert legend["y"] >= plot["y"] + plot["height"]
+    page.close()
 
 
 def test_the_model_card_carries_names_without_their_markup(report):

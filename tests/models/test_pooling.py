@@ -99,7 +99,7 @@ def test_without_a_config_it_is_the_mean(folder):
 
 def test_what_is_not_known_is_refused(folder):
     write(folder / "1_Pooling/config.json", {"pooling_mode": "oracle"})
-    with pytest.raises(UserError, match="no way of pooling that is known"):
+    with pytest.raises(UserError, match="no supported kind of pooling"):
         encoder.vectors(TEXTS, folder, 80)
     write(folder / "modules.json", [{"path": "1_CNN", "type": "sentence_transformers.models.CNN"}])
     with pytest.raises(UserError, match="asks for CNN"):

@@ -124,7 +124,7 @@ def test_a_clone_with_the_line_endings_of_windows_has_the_same_bytes(tmp_path):
 
     def clone(origin: Path, path: Path) -> list[str]:
         git("clone", "--quiet", "--config=core.autocrlf=true", origin, path)
-        return git("ls-files", at=path).splitlines()
+        return git("ls-files", "-z", at=path).rstrip("\0").split("\0")
 
     git("init", "--quiet", "--bare", tmp_path / "origin")
     stored = (f"--git-dir={tmp_path / 'origin'}", f"--work-tree={REPOSITORY}")

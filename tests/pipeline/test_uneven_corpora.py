@@ -34,7 +34,13 @@ def write_entry(paths: dict[str, str | None], metadata: Sequence[str] = (), **en
     yaml = YAML()
     content = yaml.load((REPOSITORY / "params.yaml").read_text())
     content["dataset"] = "custom"
-    content["datasets"]["custom"] |= {
+    content["datasets"]["custom"] = {
+        "hub": None,
+        "format": "auto",
+        "header": True,
+        "labels": {},
+        "test_share": 0.2,
+        "licence": "unknown",
         "files": {s: path and {"path": path, "sha256": None} for s, path in paths.items()},
         "columns": {"label": "label", "title": None, "text": "text", "metadata": [*metadata]},
         **entry,

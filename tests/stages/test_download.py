@@ -611,8 +611,8 @@ def test_a_file_that_changed_between_two_runs_is_not_glued_together(server):
 
 def test_a_file_mended_on_the_server_is_fetched_again(server):
     good = server.content["/test.csv"]
-    server.content["/test.csv"] = good + b"c,,x\n"
-    with pytest.raises(UserError, match="unknown label 'c'"):
+    server.content["/test.csv"] = good + b"c\n"
+    with pytest.raises(UserError, match="fields"):
         download.main()
     server.content["/test.csv"], server.sent = good, 0
     download.main()

@@ -88,7 +88,7 @@ def test_the_temperature_found_is_the_one_the_scores_were_heated_by():
 def test_a_test_document_with_kin_in_train_is_found_there_or_among_the_dropped():
     test = pd.DataFrame({"id": ["t0", "t1", "t2"], "group": ["t0", "g", "t2"], "label": [0, 1, 0]})
     train = pd.DataFrame({"group": ["g", "x"], "label": [1, 0]})
-    dropped = pd.DataFrame({"duplicate_of": ["t0", ""], "label": [2, 1]})
+    dropped = pd.DataFrame({"split": "train", "duplicate_of": ["t0", ""], "label": [2, 1]})
     known, doubtful = near_duplicates(test, train, dropped)
     assert known.tolist() == [True, True, False]
     assert doubtful.tolist() == [True, False, False]

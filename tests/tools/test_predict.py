@@ -108,8 +108,8 @@ def test_a_file_comes_back_with_its_own_columns_and_the_answers(predict, project
 
 @pytest.mark.parametrize(("name", "content"), [
     ("a.csv", b"key;body\n1;coach praised the season\n2;treaty of the border\n"),
-    ("a.csv", b"text\ncoach praised the season\ntreaty of the border\n"),
-    ("a.txt", b"coach praised, the season\ntreaty of the border\n"),
+    ("a.csv", b"text\ncoach goal match\ntreaty border election\n"),
+    ("a.txt", b"coach, goal match\ntreaty border election\n"),
     ("a.csv", "id,text\n1,coach praised the season\n2,treaty of the border\n".encode("utf-16")),
     ("a.csv.gz", gzip.compress(b"text,label\ncoach praised the season,x\ntreaty of the border,y\n")),
     ("a.json", b'[{"data": {"text": "coach praised the season"}}, {"data": {"text": "treaty of the border"}}]'),
@@ -122,8 +122,9 @@ def test_a_file_is_read_in_every_form_that_add_takes(predict, project, name, con
 
 
 def test_the_column_can_be_named_and_is_else_the_one_of_the_corpus(predict, project):
-    rows = "x,other,text\n1,coach praised the season,treaty of the border and the election\n" * 2
-    (project / "a.csv").write_text(rows.replace("\n1", "\n2", 1))
+    (project / "a.csv").write_text(
+        "x,other,text\n1,coach goal,treaty border\n2,goal coach,border treaty\n"
+    )
     _, out, err = predict("--file", "a.csv", "--json")
     assert (json.loads(out.splitlines()[0])["predicted"], "text: text" in err) == ("World", True)
     _, out, err = predict("--file", "a.csv", "--json", "--text", "other")
