@@ -228,7 +228,7 @@ def test_a_clone_pulls_what_another_pushed_and_runs_nothing(built, tmp_path):
 def test_pictures_are_drawn(built, tmp_path):
     built.dvc("plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
-    for picture in ("Confusion_matrix", "ROC_curves", "Accuracy_compared_with_the_baselines"):
+    for picture in ("Confusion_matrix", "ROC_curves", "Macro-F1_compared_with_the_baselines"):
         assert f"#{picture}" in page, picture
     built.dvc("plots", "diff", "--out", str(tmp_path / "diff"), "HEAD")
     assert (tmp_path / "diff/index.html").is_file()

@@ -48,6 +48,7 @@ def tokenized(project: Project) -> Project:
     for name in (*OTHERS, "models/finetuned/none"):
         (project.path / name).parent.mkdir(parents=True, exist_ok=True)
         (project.path / name).write_text("nothing")
+    (project.path / "data/tokens/summary.json").write_text("{}")
     (project.path / "space.yaml").write_text(SPACE)
     project.dvc("commit", "--force")
     project.git("add", "--all")

@@ -211,7 +211,7 @@ def test_seeds_are_asked_together_and_one_alone_is_refused(project, tmp_path, mo
     other = folder / classifier.SEEDS / "7"
     shutil.copytree(project / "models/finetuned", other)
     weights = load_file(other / "model.safetensors")
-    weights["classifier.weight"][0] += 1  # a model that answers otherwise
+    weights["classifier.weight"][0] += 5  # a model that answers otherwise
     save_file(weights, other / "model.safetensors", {"format": "pt"})
     shares = []
     for words in (
