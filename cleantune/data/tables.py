@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pyarrow as pa
@@ -25,8 +24,6 @@ FLIPPED = "tfidf_on_flipped_labels.parquet"  # in BASELINES
 FINETUNED = Path("models/finetuned")
 DECISION = Path("models/decision.json")
 SOURCE = RAW / "source.json"
-
-COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 
 TEXT_COLUMNS = ("id", "title", "text", "label")
 """A document: ``id`` is unique in the corpus and comes from the content
@@ -121,23 +118,6 @@ def label_names(source: Path = SOURCE) -> list[str]:
 def dataset_name(source: Path = SOURCE) -> str:
     """Return which entry of ``datasets`` in params.yaml the data are."""
     return str(files.read_json(source)["dataset"])
-
-
-def corpus_name(source: dict[str, Any]) -> str:
-    """Return a name of the corpus for people: its entry's, or its file's where that is only "custom".
-
-    ``source`` is the content of ``SOURCE``.
-    """
-    name = str(source["dataset"])
-    file = source.get("files", {}).get("train", {}).get("name")
-    if name != "custom" or not file:
-        return name
-    path = PurePosixPath(urlsplit(str(file)).path)
-    if path.suffix in COMPRESSED:
-        path = path.with_suffix("")
-    if path.stem == "train" and path.parent.name not in ("", "data", "custom"):
-        return path.parent.name
-    return path.stem or name
 
 
 def token_counts() -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from cleantune import files
-from cleantune.data import class_tables, tables
+from cleantune.data import class_tables
 from cleantune.evaluation import many_classes
 from cleantune.evaluation.confidence_intervals import MIN_DOCUMENTS, Interval
 from cleantune.evaluation.explanations import Explanation
@@ -60,7 +60,6 @@ def write(
     content = asdict(findings) | by_class(findings) | {
         "headline": HEADLINE, "limits": limits(findings), "why": DROPPED, "min_documents": MIN_DOCUMENTS,
         "few_curves": len(findings.names) > many_classes.CURVES,
-        "corpus_name": tables.corpus_name(findings.source),
     }  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
