@@ -200,9 +200,9 @@ def weaknesses(run: Path) -> list[str]:
     history = plot_tables.read_history(run / FINISHED / "history.csv")
     predicted = np.array(files.read_json(run / PREDICTED), dtype=int)
     labels = tables.read_table(VALIDATION, ("label",))["label"].to_numpy()
-    counts = metrics.confusion(labels, predicted, len(names)) if len(predicted) else None
+    counts = metrics.confusion(labels, predicted, len(names))
     return [
-        *([] if counts is None else result_warnings.of_predictions(names, counts, "validation")),
+        *result_warnings.of_predictions(names, counts, "validation"),
         *result_warnings.still_rising(history, len(names)),
         *result_warnings.few_documents(of_run["training_documents"]),
         *result_warnings.of_tokens(tables.token_counts(), "train"),

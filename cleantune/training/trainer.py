@@ -111,10 +111,9 @@ class ZeroTrainer(Trainer):
         latest = self.checkpoints.latest()
         if latest:
             record = files.read_json(latest / "history.json")
-            self.history, self.best, self.before = (
-                record[k] for k in ("history", "best", "before")
+            self.history, self.best, self.before, self.best_predicted = (
+                record[k] for k in ("history", "best", "before", "best_predicted")
             )
-            self.best_predicted = record.get("best_predicted", [])  # earlier versions had none
             console.say(f"resuming from the checkpoint of step {self.history[-1]['step']}")
         total = int(self.steps_per_epoch * self.args.num_train_epochs)
         try:
