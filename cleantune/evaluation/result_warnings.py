@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from cleantune.data.class_tables import listed, smallest
+from cleantune.models.token_counts import MANY_CUT, MANY_UNKNOWN
 
 MIN_STEPS = 100  # optimizer steps: with fewer, models may predict the majority class only
 STEPS_PER_CLASS = 25  # as many for each of 4 classes are MIN_STEPS; 11 each left 77 classes at macro-F1 .57, 55 each at .84
 MIN_DOCUMENTS = 10  # of a class in training
-UNKNOWN = 0.05  # share of tokens that the tokenizer does not know
-TRUNCATED = 0.2  # share of documents longer than max_length
 RISE = 0.01  # of macro-F1 in the last epoch
 SIGNIFICANT = 0.05  # p-value
 NAMED = 5  # classes in a sentence
@@ -109,12 +108,12 @@ def of_tokens(summary: Mapping[str, Mapping[str, float]], split: str) -> list[st
     of = summary.get(split, {})
     result = []
     unknown = of.get("unknown_tokens", 0) / max(of.get("tokens", 0), 1)
-    if unknown > UNKNOWN:
+    if unknown > MANY_UNKNOWN:
         result.append(
             f"{unknown:.0%} of the tokens of {split} are unknown to the base model's tokenizer: set "
             "model to a multilingual one; tokenize_text names one"
         )
-    if of.get("truncated", 0) > TRUNCATED * of.get("documents", 0):
+    if of.get("truncated", 0) > MANY_CUT * of.get("documents", 0):
         unread = of.get("unread_share")
         share = f", {unread:.0%} of their text is unread" if unread else ""
         result.append(
