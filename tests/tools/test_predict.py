@@ -111,7 +111,7 @@ def test_a_file_comes_back_with_its_own_columns_and_the_answers(predict, project
     ("a.csv", b"text\ncoach goal match\ntreaty border election\n"),
     ("a.txt", b"coach, goal match\ntreaty border election\n"),
     ("a.csv", "id,text\n1,coach praised the season\n2,treaty of the border\n".encode("utf-16")),
-    ("a.csv.gz", gzip.compress(b"text,label\ncoach praised the season,x\ntreaty of the border,y\n")),
+    ("a.csv.gz", gzip.compress(b"text,label\ncoach praised the season,x\ntreaty of the border,y\n", mtime=0)),
     ("a.json", b'[{"data": {"text": "coach praised the season"}}, {"data": {"text": "treaty of the border"}}]'),
 ])  # fmt: skip
 def test_a_file_is_read_in_every_form_that_add_takes(predict, project, name, content):
