@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import cleaning_report, tables
+from cleantune.data import cleaning_report, tables, words
 from cleantune.data.leaving import find_leaving
 from cleantune.data.text_repair import decide_steps, prepare, repair_tables
 from cleantune.data.validation_split import choose_validation
@@ -83,7 +83,7 @@ def main() -> None:
     leaving = find_leaving(whole, texts, certain, params.clean)
     for split, table in whole.items():
         table["group"] = leaving.group if split == "train" else table["id"]
-        table["nearly_empty"] = [tables.is_nearly_empty(text) for text in texts[split]]
+        table["nearly_empty"] = [words.is_nearly_empty(text) for text in texts[split]]
     removed = pd.concat([
         whole[split].iloc[sorted(why)].assign(
             split=split,

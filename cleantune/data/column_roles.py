@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cleantune.data import column_names
+from cleantune.data import column_names, words
 from cleantune.data.binary_tables import as_text
 from cleantune.errors import UserError
 
@@ -15,7 +15,7 @@ FLAGS = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no"}
 CLASSES = 1000  # more are no classes
 WHOLE = re.compile(r"-?\d+(\.0+)?")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?", re.IGNORECASE)
-_DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")  # scripts without blanks
+_UNSPACED = re.compile(f"[{words.UNSPACED}]")
 
 
 class Column(NamedTuple):
@@ -37,9 +37,9 @@ class Column(NamedTuple):
     @property
     def length(self) -> float:
         """Words of a value on average; two letters of a script without blanks count as one."""
-        words = sum(n * (value.count(" ") + 1 + len(_DENSE.findall(value)) / 2)
+        total = sum(n * (value.count(" ") + 1 + len(_UNSPACED.findall(value)) / 2)
                     for value, n in self.counts.items())  # fmt: skip
-        return words / max(1, self.filled)
+        return total / max(1, self.filled)
 
     def is_flag(self) -> bool:
         """Tell a column of two values that mean yes and no."""

@@ -1,8 +1,6 @@
 """The tables that pass between stages, and the names of their classes."""
 
-import re
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -129,14 +127,6 @@ def token_counts() -> dict[str, dict[str, float]]:
 def comparable(text: str) -> str:
     """Return a text without case and surplus blanks: two that are equal then are copies."""
     return " ".join(text.casefold().split())
-
-
-_CONTENT = re.compile("[^\\W_]|[\u2600-\u27bf\U0001f000-\U0001faff]")  # letters, digits, emoji
-
-
-def is_nearly_empty(text: str) -> bool:
-    """Tell whether a text has fewer than two letters, digits or emoji: there is nothing to classify."""
-    return len([*islice(_CONTENT.finditer(text), 2)]) < 2
 
 
 def full_text(table: pd.DataFrame) -> list[str]:

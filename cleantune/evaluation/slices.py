@@ -106,7 +106,7 @@ def measure_slices(
     """Return n and accuracy, with its 95 % interval, of each slice of the test set, by kind and name."""
     right = test.right
     duplicated, conflicting = near_duplicates(test.table, train, dropped)
-    empty = np.array([tables.is_nearly_empty(text) for text in texts], dtype=bool)
+    empty = np.array([words.is_nearly_empty(text) for text in texts], dtype=bool)
     everything = np.ones(len(right), dtype=bool)
     all_slices = [
         ("test set", "as released", everything),

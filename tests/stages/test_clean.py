@@ -22,7 +22,7 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.data.text_repair import REPAIRS, has_ag_news_artifacts, repair
 from cleantune.data.validation_split import choose_validation
-from cleantune.data.words import words
+from cleantune.data.words import is_nearly_empty, words
 from cleantune.errors import UserError
 from cleantune.labels import corrections
 from stages import clean, download
@@ -461,7 +461,7 @@ def test_texts_with_nothing_to_classify_are_counted_and_kept(workspace, capsys):
      ("很好", False), ("👍👍", False), ("не", False)],
 )  # fmt: skip
 def test_a_text_of_two_letters_digits_or_emoji_is_not_nearly_empty(text, empty):
-    assert tables.is_nearly_empty(text) == empty
+    assert is_nearly_empty(text) == empty
 
 
 # Corrections
