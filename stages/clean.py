@@ -95,7 +95,9 @@ def main() -> None:
 
     # Split
     train, test = whole["train"], whole["test"]
-    _raise_if_too_few(kept, train, removed)
+    reasons = {split: dict(sorted(Counter(removed["reason"][removed["split"] == split]).items()))
+               for split in kept}  # fmt: skip
+    _raise_if_too_few(kept, len(train), reasons)
     if "validation" not in kept:
         held_out = choose_validation(kept["train"], params.clean.validation_share, params.seed)
         splits = {"train": kept["train"][~held_out], "validation": kept["train"][held_out]}
@@ -105,8 +107,6 @@ def main() -> None:
 
     # Write
     sizes, mixed = _near_duplicate_groups(kept["train"])
-    reasons = {split: dict(sorted(Counter(removed["reason"][removed["split"] == split]).items()))
-               for split in kept}  # fmt: skip
     summary = {
         "dataset": source["dataset"],
         "rows": {split: {"in": len(whole[split]), "out": len(kept.get(split, test)),
@@ -148,13 +148,12 @@ def main() -> None:
 
 
 def _raise_if_too_few(
-    kept: dict[str, pd.DataFrame], train: pd.DataFrame, removed: pd.DataFrame
+    kept: dict[str, pd.DataFrame], documents: int, reasons: dict[str, dict[str, int]]
 ) -> None:
     """Raise ``UserError`` where too little is left to learn from or to choose the best epoch by."""
-    reasons = {s: dict(Counter(removed["reason"][removed["split"] == s])) for s in kept}
     if kept["train"]["label"].nunique() < 2:
         raise UserError(
-            f"{len(kept['train']):,} of {len(train):,} training documents are left, of "
+            f"{len(kept['train']):,} of {documents:,} training documents are left, of "
             f"{kept['train']['label'].nunique()} class. Check data/raw/train.parquet; "
             f"dropped: {reasons['train']}."
         )

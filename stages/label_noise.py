@@ -9,6 +9,8 @@ reports/label_review.html shows them. Labels change only by ``label_noise.action
 distinct documents than ``label_noise.folds`` are not checked and stay as they are.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -66,12 +68,15 @@ def main() -> None:
         )
 
     # ---- write
-    more = {"model": settings.model, "action": action, "reviewed": int(known.sum())}
+    more: dict[str, Any] = {}
     if len(unchecked):
         more["unchecked"] = {names[label]: int(n) for label, n in unchecked.items()}
     if action != settings.action:
         more["requested_action"] = settings.action
-    summary = label_report.summarize(scores, train, result, issue_table, names, more)
+    summary = label_report.summarize(
+        scores, train, result, issue_table, names,
+        model=settings.model, action=action, reviewed=int(known.sum()), **more,
+    )  # fmt: skip
     with files.atomic_folder(tables.LABELS) as folder:
         columns = tables.with_metadata((*tables.TEXT_COLUMNS, "group", "weight"), result)
         tables.write_table(folder / "train.parquet", result, columns)

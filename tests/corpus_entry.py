@@ -6,8 +6,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 
-def choose(name: str, train: object, test: object = None, **fields: Any) -> None:
-    """Make ``dataset`` of params.yaml here an entry for two files: a path, or a path and its sha256."""
+def choose(
+    name: str, train: object, test: object = None, validation: object = None, **fields: Any
+) -> None:
+    """Make ``dataset`` of params.yaml here an entry for files: each a path, or a path and its sha256."""
     yaml = YAML()
     content = yaml.load(Path("params.yaml").read_text())
     entry = content["datasets"].setdefault(
@@ -21,7 +23,8 @@ def choose(name: str, train: object, test: object = None, **fields: Any) -> None
             "licence": "unknown",
         },
     )
-    entry["files"] = {"train": _file(train), "test": _file(test)}
+    given = {"train": train, "test": test, "validation": validation}
+    entry["files"] = {split: _file(file) for split, file in given.items()}
     entry["columns"] = {"label": "label", "title": "title", "text": "text"}
     entry.update(fields)
     content["dataset"] = name

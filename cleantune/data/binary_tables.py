@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import python_calamine
 
+from cleantune.data import decoding
 from cleantune.data.nested import Row, no_column
 from cleantune.errors import UserError
 
@@ -46,14 +47,7 @@ def sheets(content: bytes, name: str) -> list[str]:
 
 def workbook(content: bytes, part: str | None, name: str) -> Iterator[tuple[int, list[Any]]]:
     """Yield row number and cells of the sheet ``part``, or of the only one with cells."""
-    found = sheets(content, name)
-    if part is None and len(found) == 1:
-        part = found[0]
-    if part not in found:
-        which = f"has no sheet {part!r}" if part else f"has {len(found)} sheets"
-        raise UserError(
-            f"{name} {which}: {', '.join(found)}. Set `part` of the file in params.yaml to one."
-        )
+    part = decoding.chosen(part, sheets(content, name), name, "sheets")
     rows = _open(content, name).get_sheet_by_name(part).to_python(skip_empty_area=False)
     yield from ((line, cells) for line, cells in enumerate(rows, 1) if any(c != "" for c in cells))
 

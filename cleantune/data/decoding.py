@@ -11,6 +11,7 @@ import lzma
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,16 +81,24 @@ def members(content: bytes) -> list[str]:
 
 
 def _member(content: bytes, part: str | None, name: str) -> bytes:
-    found = members(content)
+    part = chosen(part, members(content), name, "files")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return archive.read(part)
+
+
+def chosen(part: str | None, found: Sequence[str], name: str, what: str) -> str:
+    """Return ``part``, or the only one of the parts that a file has; ``what`` calls them in the plural.
+
+    Raises ``UserError`` where there is no such part, or several and none is named.
+    """
     if part is None and len(found) == 1:
-        part = found[0]
-    if part not in found:
-        which = f"holds no {part}" if part else f"holds {len(found)} files"
+        return found[0]
+    if part is None or part not in found:
+        which = f"holds no {part}" if part else f"holds {len(found)} {what}"
         raise UserError(
             f"{name} {which}: {', '.join(found[:10])}. Set `part` of the file in params.yaml to one."
         )
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return archive.read(part)
+    return part
 
 
 def as_text(content: bytes, encoding: str, name: str) -> str:

@@ -58,17 +58,15 @@ def from_url(url: str, folder: Path, sha256: str | None = None) -> Path:
     return file
 
 
-def check(path: Path, sha256: str | None, name: str) -> str:
-    """Return the SHA-256 of a file; ``UserError`` when it is empty or not the one expected."""
-    actual = files.sha256(path)
-    if path.stat().st_size == 0:
+def check(path: Path, sha256: str | None, name: str) -> None:
+    """Raise ``UserError`` for an empty file, and a file or folder whose SHA-256 is not the one expected."""
+    if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{name} is empty (0 bytes). Put the corpus there, or correct the path.")
-    if sha256 and actual != sha256:
+    if sha256 and (actual := files.sha256(path)) != sha256:
         raise UserError(
             f"{name} has sha256\n  {actual}, not the expected\n  {sha256}.\nIt was changed or "
             "damaged. Fetch it again; if the new content is meant, put its sha256 in params.yaml."
         )
-    return actual
 
 
 def from_hub(repo: str, revision: str, filename: str) -> Path:

@@ -58,8 +58,8 @@ def of_text(
     layout = layout._replace(encoding=encoding)
     if layout.separator == " " and not flags.separator:
         decided = [Decision("format", "a label, a blank, the text on each line", "--separator")]
-        rows_ = (row for _, row in records.parse(text, layout, ["0", "1"], None, name))
-        return layout, decided, list(rows_)
+        parsed = records.parse(text, layout, ["0", "1"], None, name)
+        return layout, decided, [row for _, row in parsed]
     layout = layout._replace(surplus=flags.join)
     between = separators.SPOKEN.get(layout.separator or "", layout.separator)
     quotes = "" if layout.format == "csv" else ", each line a row"

@@ -140,9 +140,7 @@ def _spoken(column: str, named: bool) -> str:
 
 def _content(piece: Piece, name: str) -> bytes:
     """Return the decompressed bytes of a file, of which a part may be meant."""
-    start = piece.path.read_bytes()
-    inside = piece.part if decoding.compression(start) == "zip" else None
-    content = decoding.read_bytes(piece.path, inside, name)
+    content = decoding.read_bytes(piece.path, piece.part, name)
     what = next((what for first, what in NOT_READ.items() if content.startswith(first)), None)
     if what:
         raise UserError(f"{name} is {what}.")

@@ -83,6 +83,5 @@ def _local(file: CorpusFile, key: str) -> Path:
             "it is too large for git or not to be published."
         )  # fmt: skip
         raise UserError(f"{file.path} does not exist. Correct {key}.path in params.yaml.{tracked}")
-    if Path(file.path).is_file():
-        fetch.check(Path(file.path), file.sha256, file.path)
+    fetch.check(Path(file.path), file.sha256, file.path)
     return Path(file.path)

@@ -26,9 +26,13 @@ def summarize(
     result: pd.DataFrame,
     issue_table: pd.DataFrame,
     names: list[str],
-    settings: dict[str, Any],
+    *,
+    model: str,
+    action: str,
+    reviewed: int,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Return the summary; ``settings`` are further entries. What was not estimated is None."""
+    """Return the summary, ``more`` at its end. What was not estimated is None."""
     prior, matrix, counts = {}, {}, {"flagged": 0, "likely": 0}
     rate: dict[str, float | None] = dict.fromkeys(
         ("noise_rate", "noise_rate_from", "noise_rate_to")
@@ -48,15 +52,15 @@ def summarize(
         "flagged_p_error_over_half": counts["likely"],
         "expected_precision": None if precision is None else round(precision, 4),
         "prior": prior,
-        "model": settings.pop("model"),
-        "action": settings.pop("action"),
+        "model": model,
+        "action": action,
         "documents_out": len(result),
         "documents_dropped": len(train) - len(result),
         "labels_changed": int((result["label"] != train["label"].loc[result.index]).sum()),
-        "reviewed": settings.pop("reviewed"),
+        "reviewed": reviewed,
         "issue_types": issue_types.counts(issue_table),
         "transition": matrix,  # true class: given label: share
-        **settings,
+        **more,
     }
 
 

@@ -13,7 +13,7 @@ them again. Training, evaluation and tools.predict all go through this module.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from cleantune.params.sections import LongDocuments
 
 SUMMARY = "summary.json"  # of a fine-tuned model
 KEY = "long_documents"
-METHODS: tuple[LongDocuments, ...] = ("head", "head_tail", "chunks")
+METHODS: tuple[LongDocuments, ...] = get_args(LongDocuments)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class Reading:
     def _room(self) -> int:
         return self.max_length - self.before - self.after
 
+    @property
+    def _first(self) -> int:
+        """Tokens from the start of a document that ``head_tail`` reads."""
+        return -(-self._room // 4)
+
     def unread(self, length: int) -> int:
         """Return how many tokens of a document of ``length`` tokens, special ones included, are not read."""
         chunks = self.max_chunks if self.method == "chunks" else 1
@@ -67,8 +72,8 @@ class Reading:
         if self.method == "head":
             parts = [[*body[: self._room]]]
         elif self.method == "head_tail":
-            first = -(-self._room // 4)
-            parts = [[*body[:first], *body[len(body) - (self._room - first) :]]]
+            last = self._room - self._first
+            parts = [[*body[: self._first], *body[len(body) - last :]]]
         else:
             body = body[: self._room * self.max_chunks]
             count = -(-len(body) // self._room)
@@ -84,7 +89,7 @@ class Reading:
     def describe(self) -> str:
         """Return what is read of a document that is too long."""
         if self.method == "head_tail":
-            first = self.before - (-self._room // 4)
+            first = self.before + self._first
             return f"the first {first} and the last {self.max_length - first} tokens"
         return f"the first {self.limit} tokens"
 

@@ -39,7 +39,7 @@ class CorpusFile(Section):
     """Of a file that holds several: the sheet of a workbook, the member of a zip archive, the key of
     a JSON object. Null: the only one."""
     sha256: Sha256 | None
-    """Of its bytes; checked when given."""
+    """Of its bytes; of a folder, of its files' names and digests. Checked when given."""
 
 
 class CorpusFiles(Section):

@@ -9,14 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from cleantune import files
 from cleantune.data import tables
 from stages import baselines, clean, download, evaluate, label_noise, tokenize_text
-from tests import tiny
+from tests import corpus_entry, tiny
 from tests.conftest import REPOSITORY
 
 CASES = REPOSITORY / "tests/field_cases"
@@ -29,25 +28,12 @@ def write_csv(name: str, rows: Sequence[Row], header: Row = ("label", "text")) -
         csv.writer(file).writerows([header, *rows])
 
 
-def write_entry(paths: dict[str, str | None], metadata: Sequence[str] = (), **entry: Any) -> None:
+def write_entry(paths: dict[str, str], metadata: Sequence[str] = (), **entry: Any) -> None:
     """Write params.yaml with the corpus ``custom`` in ``paths``, by split."""
-    yaml = YAML()
-    content = yaml.load((REPOSITORY / "params.yaml").read_text())
-    content["dataset"] = "custom"
-    content["datasets"]["custom"] = {
-        "hub": None,
-        "format": "auto",
-        "header": True,
-        "labels": {},
-        "test_share": 0.2,
-        "licence": "unknown",
-        "files": {s: path and {"path": path, "sha256": None} for s, path in paths.items()},
-        "columns": {"label": "label", "title": None, "text": "text", "metadata": [*metadata]},
-        **entry,
-    }
-    with Path("params.yaml").open("w") as out:
-        yaml.dump(content, out)
-    shutil.copy(REPOSITORY / "ds_config.json", "ds_config.json")
+    for name in ("params.yaml", "ds_config.json"):
+        shutil.copy(REPOSITORY / name, name)
+    columns = {"label": "label", "title": None, "text": "text", "metadata": [*metadata]}
+    corpus_entry.choose("custom", **paths, columns=columns, **entry)
 
 
 def write_base(texts: Sequence[str]) -> None:
@@ -91,7 +77,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_classes_of_one_and_two_documents_are_learned_and_not_checked(workspace, runner, capsys):
-    write_entry({"train": str(CASES / "rare_classes.csv"), "test": None})
+    write_entry({"train": str(CASES / "rare_classes.csv")})
     metrics = run_all(runner)
     rare = ["gift card", "spare part", "warranty"]
     assert set(counts("train")) == {"good", "bad", "mixed", *rare}
@@ -112,7 +98,7 @@ def test_classes_of_one_and_two_documents_are_learned_and_not_checked(workspace,
 def test_empty_texts_are_counted_and_in_test_apart(workspace, runner, capsys):
     text = (CASES / "empty_texts.tsv").read_text(encoding="utf-8-sig")
     Path("t.tsv").write_text("label\ttext" + text[text.index("\n") :], encoding="utf-8")
-    write_entry({"train": "t.tsv", "test": None})
+    write_entry({"train": "t.tsv"})
     metrics = run_all(runner)
     summary = files.read_json(tables.CLEAN / "summary.json")
     train = tables.read_table(tables.CLEAN / "train.parquet")

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from cleantune import files
 from cleantune.data import documents as corpus_documents
 from cleantune.data import fetch, tables
 from cleantune.errors import UserError
@@ -435,6 +436,19 @@ def test_the_wrong_checksum_names_both(workspace):
         download.main()
     choose(("train.csv", found), "train.csv")
     download.main()
+
+
+def test_the_checksum_of_a_folder_is_that_of_its_files(workspace):
+    for name in ("ham", "spam"):
+        Path("mails", name).mkdir(parents=True)
+        Path("mails", name, "1.txt").write_text(f"a mail of {name}")
+    found = files.sha256(Path("mails"))
+    columns = {"label": "label", "title": None, "text": "text"}
+    choose(("mails", found), "mails", format="folders", columns=columns)
+    download.main()
+    Path("mails/ham/1.txt").write_text("another mail")
+    with pytest.raises(UserError, match=f"(?s)mails has sha256.*not the expected.*{found}"):
+        download.main()
 
 
 def test_the_command_prints_the_message_alone_and_fails(workspace):

@@ -13,10 +13,10 @@ from cleantune import console
 from cleantune.params.read import read_params
 from tests.conftest import REPOSITORY
 from tests.stages.test_download import Server, serving
+from tests.tools import calling
 from tools import data, data_files
 
 CASES = REPOSITORY / "tests/field_cases"
-Answer = tuple[int, str, str]
 GRAPH = """stages:
   download:
     cmd: python -m stages.download
@@ -79,21 +79,10 @@ def repository(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def call(repository, monkeypatch, capsys):
-    """Call the tool in this process: exit status, stdout, stderr on one line."""
+    """Call the tool in this process, in a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(console.console, "_width", 80)
-
-    def called(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["data", *map(str, arguments)])
-        status = 0
-        try:
-            console.run(data.main)
-        except SystemExit as end:
-            status = int(end.code or 0)
-        out = capsys.readouterr()
-        return status, out.out, " ".join(out.err.split())
-
-    return called
+    return lambda *arguments: calling.call(data, arguments, monkeypatch, capsys)
 
 
 def changed() -> list[str]:

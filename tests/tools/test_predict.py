@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import io
 import json
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from cleantune import console, files
+from cleantune import files
 from cleantune.data import tables
 from cleantune.data.layouts import Flags
 from cleantune.errors import UserError
@@ -24,10 +23,9 @@ from cleantune.models import classifier
 from cleantune.params.sections import TextSteps
 from stages import clean, tokenize_text
 from tests import evaluated, tiny
+from tests.tools.calling import call
 from tools import predict as tool
 from tools import predict_input
-
-Answer = tuple[int, str, str]
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +37,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return alone
 
 
-def call(
-    arguments: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    stdin: bytes = b"",
-) -> Answer:
-    """Call the tool in this process: exit status, stdout, stderr."""
-    monkeypatch.setattr(sys, "argv", ["predict", *arguments])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-    status = 0
-    try:
-        console.run(tool.main)
-    except SystemExit as end:
-        status = int(end.code or 0)
-    out = capsys.readouterr()
-    return status, out.out, " ".join(out.err.split())
-
-
 @pytest.fixture
 def predict(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
-    return lambda *arguments, stdin=b"": call(list(arguments), monkeypatch, capsys, stdin)
+    return lambda *arguments, stdin=b"": call(tool, arguments, monkeypatch, capsys, stdin)
 
 
 def test_one_text_as_a_command_prints_its_class(project):
@@ -205,7 +185,7 @@ def test_seeds_are_asked_together_and_one_alone_is_refused(project, tmp_path, mo
     folder = tmp_path / "model"
     shutil.copytree(project / "models/finetuned", folder)
     arguments = ["--model", str(folder), "--seeds", "--json", "the coach praised the season"]
-    status, _, err = call(arguments, monkeypatch, capsys)
+    status, _, err = call(tool, arguments, monkeypatch, capsys)
     assert status == 1
     assert "holds the model of one seed" in err
     other = folder / classifier.SEEDS / "7"
@@ -219,7 +199,7 @@ def test_seeds_are_asked_together_and_one_alone_is_refused(project, tmp_path, mo
         ["--model", str(folder), *arguments[3:]],
         ["--model", str(other), *arguments[3:]],
     ):
-        status, out, _ = call(words, monkeypatch, capsys)
+        status, out, _ = call(tool, words, monkeypatch, capsys)
         assert status == 0
         shares.append(np.array([*json.loads(out)["probabilities"].values()]))
     together, one, two = shares
@@ -278,7 +258,7 @@ def test_long_documents_are_read_as_in_training(project, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     texts = "\n".join(LONG).encode()
     capsys.readouterr()  # the stage's own lines
-    status, out, _ = call(["--json"], monkeypatch, capsys, stdin=texts)
+    status, out, _ = call(tool, ["--json"], monkeypatch, capsys, stdin=texts)
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 0
     for row, shares in zip(rows, expected, strict=True):
@@ -336,10 +316,10 @@ def test_the_steps_come_from_the_models_folder_alone(project, monkeypatch, capsy
     files.write_json(tmp_path / "model/summary.json", summary | {"clean": steps})
     monkeypatch.chdir(tmp_path)
     arguments = ["--model", "model", "--explain", "--json", "the coach &amp; the season"]
-    status, out, _ = call(arguments, monkeypatch, capsys)
+    status, out, _ = call(tool, arguments, monkeypatch, capsys)
     assert (status, json.loads(out)["read"]) == (0, "coach & season")
     files.write_json(tmp_path / "model/summary.json", summary | {"clean": {"lowercase": 3}})
-    status, _, err = call(["--model", "model", "x"], monkeypatch, capsys)
+    status, _, err = call(tool, ["--model", "model", "x"], monkeypatch, capsys)
     assert (status, "summary.json is damaged (clean:" in err) == (1, True)
 
 
@@ -356,7 +336,7 @@ def test_a_half_written_model_is_named_and_how_to_get_it_back(
     shutil.copytree(project / "models/finetuned", tmp_path / "model")
     path = tmp_path / "model" / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    status, out, err = call(["--model", str(tmp_path / "model"), "goal"], monkeypatch, capsys)
+    status, out, err = call(tool, ["--model", str(tmp_path / "model"), "goal"], monkeypatch, capsys)
     assert (status, out) == (1, "")
     assert "damaged" in err
     assert "dvc repro" in err
@@ -373,7 +353,7 @@ def test_int8_is_made_once_answers_alike_and_is_made_again_for_other_weights(
     texts = ["coach goal match", "treaty border election", "bank shares profit of the quarter"]
 
     def ask(*arguments: str) -> tuple[list[dict[str, Any]], str]:
-        _, out, err = call(["--json", *arguments], monkeypatch, capsys)
+        _, out, err = call(tool, ["--json", *arguments], monkeypatch, capsys)
         return [json.loads(line) for line in out.splitlines()], err
 
     exact, _ = ask(*texts)
@@ -398,6 +378,6 @@ def test_int8_is_made_once_answers_alike_and_is_made_again_for_other_weights(
 
     graph = Path("models/int8/onnx/model_int8.onnx")
     graph.write_bytes(graph.read_bytes()[:1000])
-    status, _, err = call(["--int8", texts[0]], monkeypatch, capsys)
+    status, _, err = call(tool, ["--int8", texts[0]], monkeypatch, capsys)
     assert (status, "models/int8 is damaged or half-written" in err) == (1, True)
-    assert call(["--int8", "--model", "nowhere", "x"], monkeypatch, capsys)[0] == 1
+    assert call(tool, ["--int8", "--model", "nowhere", "x"], monkeypatch, capsys)[0] == 1
