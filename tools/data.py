@@ -175,8 +175,8 @@ def _entry_name(given: str | None, source: str) -> str:
     else:
         path = urlsplit(source).path if fetch.is_url(source) else str(Path(source).resolve())
         stem = Path(unquote(path)).name.split(".")[0]
-        if splits.split_of(stem) and Path(path).parent.name:
-            stem = Path(path).parent.name
+        if splits.split_of(stem):
+            stem = splits.without_split(stem) or Path(path).parent.name or stem
         plain = unicodedata.normalize("NFKD", stem.replace("ı", "i").replace("ß", "ss"))
         letters = re.sub(r"[^a-z0-9]+", "_", plain.encode("ascii", "ignore").decode().lower())
         name = letters.strip("_0123456789")[:40] or "corpus"
@@ -198,6 +198,7 @@ def _flags(arguments: argparse.Namespace) -> Flags:
         metadata=[m for m in (arguments.metadata or "").split(",") if m],
         encoding=arguments.encoding,
         separator=separator,
+        quote=arguments.quote,
         header=arguments.header,
         join=arguments.join,
         label_separator=arguments.label_separator,
@@ -244,6 +245,7 @@ def _arguments() -> argparse.Namespace:
     layout.add_argument(
         "--separator", help="between columns: a character, or tab, comma, semicolon"
     )
+    layout.add_argument("--quote", choices=["'", '"'], help="what encloses fields of a table")
     layout.add_argument("--header", action=argparse.BooleanOptionalAction, default=None,
                         help="whether the first row names the columns")  # fmt: skip
     layout.add_argument("--join", metavar="SEPARATOR",

@@ -87,6 +87,11 @@ def readings(content: bytes, name: str) -> list[Reading]:
     return [Reading(e, number, shown.decode(e, "replace").strip("\r\n")) for e in found]
 
 
+def is_utf8(content: bytes) -> bool:
+    """Tell UTF-8, ASCII too."""
+    return _decodes(content, "utf-8")
+
+
 def _decodes(content: bytes, encoding: str) -> bool:
     try:
         content.decode(encoding)
@@ -103,8 +108,9 @@ def _refuse_damaged_utf8(content: bytes, error: UnicodeDecodeError, name: str) -
     if right > 20 * wrong:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{name}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8, as all of the file but "
-            f"{wrong} characters is. Correct these, or name another encoding: --encoding cp1252."
+            f"{name}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8, as all of the file is "
+            f"but for {wrong} such {'place' if wrong == 1 else 'places'}. Correct the file, or leave them "
+            "out: iconv -c -f utf-8 -t utf-8 FILE > NEW"
         )
 
 

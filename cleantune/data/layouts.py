@@ -23,6 +23,7 @@ class Flags:
     metadata: Sequence[str] = ()
     encoding: str | None = None
     separator: str | None = None
+    quote: str | None = None
     header: bool | None = None
     join: str | None = None
     label_separator: str | None = None
@@ -54,7 +55,7 @@ def of_text(
         return layout, decided, [row for _, row in records.parse(text, layout, None, None, name)]
     alone = flags.texts_alone and not flags.separator and separators.one_column(text)
     encoding = layout.encoding
-    layout = alone or separators.layout_of(text, flags.separator, encoding, name)
+    layout = alone or separators.layout_of(text, flags.separator, flags.quote, encoding, name)
     layout = layout._replace(encoding=encoding)
     if layout.separator == " " and not flags.separator:
         decided = [Decision("format", "a label, a blank, the text on each line", "--separator")]
@@ -63,7 +64,9 @@ def of_text(
     layout = layout._replace(surplus=flags.join)
     between = separators.SPOKEN.get(layout.separator or "", layout.separator)
     quotes = "" if layout.format == "csv" else ", each line a row"
-    decided = [Decision("format", f"table with {between} between columns{quotes}", "--separator")]
+    quotes += ", fields in single quotes" if layout.quote == "'" else ""
+    taken = f"table with {between} between columns{quotes}"
+    decided = [Decision("format", taken, "--separator, --quote")]
     return _table(list(records.fields_of(text, layout, name)), layout, decided, flags, name)
 
 

@@ -32,6 +32,7 @@ def reading_of(entry: Dataset) -> Reading:
         encoding=entry.encoding,
         separator=entry.separator,
         surplus=entry.surplus,
+        quote=entry.quote,
         text=entry.columns.text,
     )
     return Reading(

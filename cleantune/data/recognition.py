@@ -55,12 +55,7 @@ def layout_of(files: Mapping[str, Piece], flags: Flags, names: Mapping[str, str]
     first = next(iter(files))
     piece, name = files[first], names[first]
     if piece.path.is_dir():
-        contents = [
-            path.read_bytes()
-            for f in files.values()
-            for path in labelled_texts.documents_below(f.path)
-        ]
-        encoding, decision = _encoding([b"\n".join(contents)], flags, name)
+        encoding, decision = _encoding([_joined(files, flags, name)], flags, name)
         layout = Layout("folders", encoding=encoding)
         rows = [row for _, row in records.read_rows(piece.path, layout, name=name)]
         decided = [
@@ -149,6 +144,26 @@ def _content(piece: Piece, name: str) -> bytes:
     if not content.strip():
         raise UserError(f"{name} is empty.")
     return content
+
+
+def _joined(folders: Mapping[str, Piece], flags: Flags, name: str) -> bytes:
+    """Return the documents in folders as one text.
+
+    Raises ``UserError`` where some are in UTF-8 with letters beyond ASCII, and others are not in UTF-8.
+    """
+    contents = {path: path.read_bytes() for folder in folders.values()
+                for path in labelled_texts.documents_below(folder.path)}  # fmt: skip
+    others = [path for path, content in contents.items() if not encodings.is_utf8(content)]
+    beyond = any(not c.isascii() for path, c in contents.items() if path not in others)
+    if others and beyond and not flags.encoding:
+        likely = encodings.readings(b"\n".join(contents[path] for path in others), name)[0]
+        listed = ", ".join(str(path) for path in others[:3]) + (", ..." if others[3:] else "")
+        raise UserError(
+            f"{name}: {len(others):,} of {len(contents):,} files are not in UTF-8, as the others are: "
+            f"{listed}. Likely it is {likely.encoding}: {_around(likely.shown)}\nWrite each again in "
+            f"UTF-8: iconv -f {likely.encoding} -t utf-8 FILE > NEW"
+        )
+    return b"\n".join(contents.values())
 
 
 def _encoding(contents: Sequence[bytes], flags: Flags, name: str) -> tuple[str, Decision]:

@@ -42,6 +42,7 @@ class Layout(NamedTuple):
     surplus: str | None = None
     text: str = ""
     """The column that ``surplus`` joins fields to."""
+    quote: str = '"'
 
 
 def format_of(name: str) -> str:
@@ -115,8 +116,9 @@ def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[
     # What is joined again keeps the blank that was after the separator.
     skip = layout.surplus is None
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=skip
-    )
+        io.StringIO(text, newline=""), delimiter=separator, quotechar=layout.quote, strict=True,
+        skipinitialspace=skip,
+    )  # fmt: skip
     while True:
         line = reader.line_num + 1
         try:
@@ -126,7 +128,7 @@ def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[
         except csv.Error as error:
             raise UserError(
                 f"{name}, line {line}: not CSV ({error}). A quote inside a quoted field is "
-                'doubled (""), and a quoted field ends before its comma; fix that line.'
+                f"doubled ({2 * layout.quote}), and a quoted field ends before its comma; fix that line."
             ) from None
         if fields:
             yield line, fields

@@ -12,26 +12,28 @@ from cleantune.errors import UserError
 HEAD = 300_000  # characters that decide on the separator
 CANDIDATES = ("\t", ";", "|", ",")
 SPOKEN = {"\t": "a tab", ";": ";", "|": "|", ",": "a comma"}
+FEW, OFTEN = 20, 10  # values of a column, and how often each occurs, where a header would stand out
 REGULAR = 0.9  # share of rows with the commonest number of columns, from which a separator is one
 _PROSE = re.compile(r"[^\W\d_][,;|] (?=\w)")
 
 
-def layout_of(text: str, separator: str | None, encoding: str, name: str) -> Layout:
+def layout_of(
+    text: str, separator: str | None, quote: str | None, encoding: str, name: str
+) -> Layout:
     """Return format and separator of a table; CSV where quotes enclose fields, TSV where they are text.
 
     Raises ``UserError`` where no separator gives columns, or quotes are wrong.
     """
-    head = text[:HEAD]
-    if len(text) > HEAD:
-        head = head[: head.rfind("\n") + 1]
+    head = _head(text)
     scores = {}
+    kinds = [Layout("csv", quote="'")] if quote == "'" else [Layout("csv"), Layout("tsv")]
     for candidate in [separator] if separator else CANDIDATES:
-        kinds = {
-            kind: _regularity(head, Layout(kind, separator=candidate)) for kind in ("csv", "tsv")
-        }
+        regular = max(_regularity(head, kind._replace(separator=candidate)) for kind in kinds)
         # A comma in running text has a blank behind it; one between columns seldom has.
         prose = 0.03 * (_share_in_prose(head, candidate) > 0.9)
-        scores[candidate] = max(kinds.values()) - prose
+        scores[candidate] = regular - prose
+        if quote is None and regular < 1 and _is_single_quoted(head, candidate):
+            return Layout("csv", encoding=encoding, separator=candidate, quote="'")
     best = max(scores, key=lambda c: scores[c])
     if scores[best] < 0.3 and not separator:
         if _begins_with_label(head):
@@ -40,12 +42,13 @@ def layout_of(text: str, separator: str | None, encoding: str, name: str) -> Lay
             f"{name} has one column only: no tab, comma, semicolon or | separates a label from the text. "
             "Name what does, if there is something: --separator X."
         )
-    return Layout(_quoting(text, best, name), encoding=encoding, separator=best)
+    kind = "csv" if quote == "'" else _quoting(text, best, name)
+    return Layout(kind, encoding=encoding, separator=best, quote=quote or '"')
 
 
 def one_column(text: str) -> Layout | None:
     """Return the layout of a text without columns: of one named column, or of a document a line."""
-    head = text[:HEAD]
+    head = _head(text)
     first = head.lstrip().split("\n", 1)[0].strip().strip('"')
     known = column_names.is_known(first)
     if (
@@ -93,6 +96,27 @@ def _regularity(text: str, layout: Layout) -> float:
     return found
 
 
+def _head(text: str) -> str:
+    """Return ``HEAD`` characters or less from the start that end with a line and not inside quotes."""
+    if len(text) <= HEAD:
+        return text
+    ends = [0, *(m.end() for m in re.finditer("\r\n?|\n", text[:HEAD]))]
+    quotes = text.count('"', 0, ends[-1])
+    for i in range(len(ends) - 1, 0, -1):
+        if quotes % 2 == 0:
+            return text[: ends[i]]
+        quotes -= text.count('"', ends[i - 1], ends[i])
+    return text[: ends[-1] or HEAD]
+
+
+def _is_single_quoted(text: str, separator: str) -> bool:
+    """Tell a table whose rows all have as many columns if single quotes enclose fields."""
+    end = re.escape(separator)
+    enclosed = re.findall(rf"(?m)(?:^|{end})'.*'\r?(?:$|{end})", text)
+    quoted = Layout("csv", separator=separator, quote="'")
+    return len(enclosed) >= 3 and _regularity(text, quoted) == 1
+
+
 def _quoting(text: str, separator: str, name: str) -> str:
     """Return csv, or tsv where every line is a row as it is and CSV's quotes would join or refuse some."""
     csv, tsv = Layout("csv", separator=separator), Layout("tsv", separator=separator)
@@ -121,6 +145,11 @@ def has_header(rows: Sequence[Sequence[Any]]) -> tuple[bool, str]:
     ]
     if known and not again:
         return True, f"the first row names {', '.join(known)}"
+    for name, column in zip(first, columns, strict=True):
+        # A column may be called like a class of another one: "hate" of the classes hate and none.
+        counts = Counter(column)
+        if len(counts) <= FEW and name not in counts and min(counts.values(), default=0) >= OFTEN:
+            return True, f"{name!r} is not found again in its column of {len(counts)} values"
     if again:
         return False, f"{again[0][:30]!r} of the first row is found again below"
     if len(set(first)) < len(first) or any(len(name) > 60 for name in first):

@@ -33,6 +33,11 @@ def split_of(name: str) -> str | None:
     return words[0] if len(set(words)) == 1 else None
 
 
+def without_split(name: str) -> str:
+    """Return what a name says besides its split; empty where that is all."""
+    return "_".join(w for w in re.split(r"[\W_]+", name) if w and w.lower() not in WORDS)
+
+
 def by_split(names: Iterable[str]) -> dict[str, str]:
     """Return the name of each split where there is one name for train and no two for a split."""
     names = list(names)

@@ -80,6 +80,8 @@ class Dataset(Section):
     """Of a format of text, by Python's name of the codec. A byte order mark is always removed."""
     separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Of columns. Null: a comma for CSV, a tab for TSV."""
+    quote: Literal['"', "'"] = '"'
+    """What encloses a field of a CSV that holds a separator; doubled inside it."""
     surplus: str | None = None
     """What joins fields beyond the last named column to the text. Null: such a row is an error."""
     bytes_literals: bool = False

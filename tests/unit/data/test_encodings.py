@@ -54,5 +54,5 @@ def test_two_likely_readings_are_both_returned():
 
 def test_utf8_with_a_wrong_byte_is_not_read_as_something_else():
     content = ("Größe fällt klein aus\n" * 20).encode() + b"caf\xe9\n"
-    with pytest.raises(UserError, match=r"a\.csv, line 21: byte 0xe9 is not UTF-8.*1 characters"):
+    with pytest.raises(UserError, match=r"a\.csv, line 21: byte 0xe9 is not UTF-8.*1 such place"):
         readings(content, "a.csv")

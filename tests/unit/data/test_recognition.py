@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cleantune.data import splits
+from cleantune.data import separators, splits
 from cleantune.data.layouts import Flags
 from cleantune.data.proposal import Options, Proposal, propose
 from cleantune.errors import UserError
@@ -228,11 +228,64 @@ def test_parquet_and_a_folder_of_splits_and_an_archive_of_splits(tmp_path):
      r"several columns may be the label:.*--label 0 +2 values: good, bad.*--label 1 +2 values: gooder"),
     ("a.zip", zipped(one__csv=as_csv(), two__csv=as_csv()), r"holds 2 files.*one\.csv, two\.csv.*--part"),
     ("a.csv", as_csv([(a, b if i else "na\xefve " * 30) for i, (a, b) in enumerate(ROWS)]).encode() + b"x\xe9\n",
-     r"line 42: byte 0xe9 is not UTF-8, as all of the file but 1 characters"),
+     r"line 42: byte 0xe9 is not UTF-8, as all of the file is but for 1 such place"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_named(tmp_path, name, content, says):
     with pytest.raises(UserError, match=f"(?s){says}"):
         recognised(written(tmp_path, name, content))
+
+
+def test_single_quotes_enclose_fields_where_only_they_make_the_rows_alike(tmp_path):
+    rows = [
+        (a, f"it's warm; {b}, say ''no''" if i % 9 == 0 else b) for i, (a, b) in enumerate(ROWS)
+    ]
+    quoted = "".join(
+        f"{a};'" + b.replace("'", "''") + "'\n" if ";" in b else f"{a};{b}\n" for a, b in rows
+    )
+    found = recognised(written(tmp_path, "a.csv", quoted))
+    assert [(row.label, row.text) for row in found.documents["train"]] == rows
+    assert found.entry["quote"] == "'"
+    with pytest.raises(UserError, match="5 of 40 rows have more fields"):
+        recognised(tmp_path / "a.csv", quote='"')
+    words = [(a, f'\'tis "{b}" they say') for a, b in ROWS]
+    apostrophes = recognised(written(tmp_path, "b.csv", as_csv(words)))
+    assert [(row.label, row.text) for row in apostrophes.documents["train"]] == words
+
+
+def test_a_header_may_hold_the_name_of_a_class(tmp_path):
+    rows = [(b, str(i % 3 == 0), ("none", "bias", "hate")[i % 3]) for i, (_, b) in enumerate(ROWS)]
+    lines = "".join("\t".join(row) + "\n" for row in [("comments", "gendered", "hate"), *rows])
+    found = recognised(written(tmp_path, "a.tsv", lines), label="hate")
+    assert found.entry["header"] is True
+    assert found.counts("train") == {"none": 14, "bias": 13, "hate": 13}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_long_table_may_have_line_ends_in_its_texts(tmp_path, end):
+    texts = [f'a word,\nanother "line"\n\nand {"more " * (i % 50)}{i}' for i in range(4000)]
+    quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
+    content = as_csv([(("good", "bad")[i % 2], text) for i, text in enumerate(quoted)]).replace(
+        "\n", end
+    )
+    assert len(content) > separators.HEAD
+    found = recognised(written(tmp_path, "a.csv", content))
+    assert [row.text for row in found.documents["train"]] == [t.replace("\n", end) for t in texts]
+
+
+def test_a_file_of_a_folder_that_is_in_another_encoding_is_named(tmp_path):
+    for i in range(12):
+        for name in ("good", "bad"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"{i}.txt").write_text(f"a {name} thing for £{i}, the best of it")
+    assert recognised(tmp_path).counts("train") == {"good": 12, "bad": 12}
+    odd = tmp_path / "bad/3.txt"
+    odd.write_bytes("this is a bad thing for £3".encode("cp1252"))
+    with pytest.raises(
+        UserError, match=r"(?s)1 of 24 files.*bad/3\.txt.*cp1252.*£3.*iconv -f cp1252"
+    ):
+        recognised(tmp_path)
+    odd.write_bytes(odd.read_bytes().decode("cp1252").encode())
+    assert "thing for £3" in {row.text[-12:] for row in recognised(tmp_path).documents["train"]}
 
 
 def test_labels_that_differ_by_case_are_reported_and_merged_by_a_flag(tmp_path):
