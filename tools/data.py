@@ -133,7 +133,7 @@ def _inputs(
         if not path.exists():
             raise UserError(f"{source} does not exist.")
         part = arguments.part if split == "train" else None
-        inside = splits.pieces(path, part, source)
+        inside = {"train": Piece(path)} if arguments.lines else splits.pieces(path, part, source)
         if split == "train" and len(given) - list(given.values()).count(None) == 1:
             for other, piece in inside.items():
                 pieces[other] = piece
@@ -199,6 +199,7 @@ def _flags(arguments: argparse.Namespace) -> Flags:
         encoding=arguments.encoding,
         separator=separator,
         quote=arguments.quote,
+        lines=arguments.lines,
         header=arguments.header,
         join=arguments.join,
         label_separator=arguments.label_separator,
@@ -250,6 +251,8 @@ def _arguments() -> argparse.Namespace:
                         help="whether the first row names the columns")  # fmt: skip
     layout.add_argument("--join", metavar="SEPARATOR",
                         help="join fields beyond the last column to the text")  # fmt: skip
+    layout.add_argument("--lines", action="store_true",
+                        help="of a folder: each file is a class, each line a document")  # fmt: skip
     layout.add_argument(
         "--decode-bytes", action="store_true", help="decode b'...' literals of Python"
     )

@@ -1,4 +1,4 @@
-"""Labelled texts without columns: fastText's lines, and a folder of files for each class."""
+"""Labelled texts without columns: fastText's lines, a folder or a file for each class."""
 
 import re
 from collections.abc import Iterator
@@ -33,6 +33,27 @@ def folders(path: Path, encoding: str, name: str) -> Iterator[Row]:
         where = f"{name}/{inside.as_posix()}"
         text = decoding.as_text(decoding.read_bytes(file, None, where), encoding, where)
         yield where, {LABEL: inside.parts[0], TEXT: text.strip(), FILE: inside.as_posix()}
+
+
+def lines(path: Path, encoding: str, name: str) -> Iterator[Row]:
+    """Yield the lines of the files in a folder as documents, labelled by what tells the files' names apart."""
+    if not path.is_dir():
+        raise UserError(f"{name} is no folder. Correct the path in params.yaml.")
+    files = class_files(path)
+    words = {file: re.findall(r"[^\W_]+", file.name) for file in files}
+    shared = set.intersection(*map(set, words.values())) if len(files) > 1 else set()
+    for file in files:
+        label = "_".join(word for word in words[file] if word not in shared)
+        where = f"{name}/{file.name}"
+        text = decoding.as_text(decoding.read_bytes(file, None, where), encoding, where)
+        for line, row in enumerate(re.split("\r\n|\n|\r", text), 1):
+            if row.strip():
+                yield f"{where}, line {line}", {LABEL: label, TEXT: row.strip(), FILE: file.name}
+
+
+def class_files(path: Path) -> list[Path]:
+    """Return the files in a folder, without hidden ones."""
+    return sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
 
 
 def documents_below(path: Path) -> list[Path]:

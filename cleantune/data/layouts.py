@@ -27,6 +27,8 @@ class Flags:
     header: bool | None = None
     join: str | None = None
     label_separator: str | None = None
+    lines: bool = False
+    """Whether a folder has a file for each class, with a document on each line."""
     texts_alone: bool = False
     """Whether a file may hold nothing but texts, to be classified."""
 

@@ -54,14 +54,18 @@ def layout_of(files: Mapping[str, Piece], flags: Flags, names: Mapping[str, str]
     """
     first = next(iter(files))
     piece, name = files[first], names[first]
+    if flags.lines and not piece.path.is_dir():
+        raise UserError(f"--lines is for a folder with a file for each class; {name} is a file.")
     if piece.path.is_dir():
         encoding, decision = _encoding([_joined(files, flags, name)], flags, name)
-        layout = Layout("folders", encoding=encoding)
+        layout = Layout("lines" if flags.lines else "folders", encoding=encoding)
         rows = [row for _, row in records.read_rows(piece.path, layout, name=name)]
-        decided = [
-            Decision("format", f"a folder for each class, {len(rows):,} files", ""),
-            decision,
-        ]
+        taken = (
+            "a file for each class, a document on each line"
+            if flags.lines
+            else (f"a folder for each class, {len(rows):,} files")
+        )
+        decided = [Decision("format", taken, "--lines" if flags.lines else ""), decision]
         return Recognised(layout, column_roles.describe(spread(rows)), decided)
     content = _content(piece, name)
     if content.startswith(decoding.PARQUET):
@@ -86,7 +90,7 @@ def choose_columns(found: Recognised, flags: Flags) -> Recognised:
 
     Raises ``UserError`` where several columns could be the label, or its cells hold several labels.
     """
-    if found.layout.format in ("fasttext", "folders"):
+    if found.layout.format in ("fasttext", "folders", "lines"):
         found.label, found.text = labelled_texts.LABEL, labelled_texts.TEXT
     else:
         named = found.layout.header
@@ -151,8 +155,9 @@ def _joined(folders: Mapping[str, Piece], flags: Flags, name: str) -> bytes:
 
     Raises ``UserError`` where some are in UTF-8 with letters beyond ASCII, and others are not in UTF-8.
     """
+    inside = labelled_texts.class_files if flags.lines else labelled_texts.documents_below
     contents = {path: path.read_bytes() for folder in folders.values()
-                for path in labelled_texts.documents_below(folder.path)}  # fmt: skip
+                for path in inside(folder.path)}  # fmt: skip
     others = [path for path, content in contents.items() if not encodings.is_utf8(content)]
     beyond = any(not c.isascii() for path, c in contents.items() if path not in others)
     if others and beyond and not flags.encoding:

@@ -72,8 +72,9 @@ def read_rows(
     ``part`` is documented in ``CorpusFile``. ``name`` is shown for the path in messages.
     """
     name = name or str(path)
-    if layout.format == "folders":
-        yield from labelled_texts.folders(path, layout.encoding, name)
+    if layout.format in ("folders", "lines"):
+        read = labelled_texts.folders if layout.format == "folders" else labelled_texts.lines
+        yield from read(path, layout.encoding, name)
         return
     if not path.is_file():
         raise UserError(f"{name} does not exist. Correct the path in params.yaml.")

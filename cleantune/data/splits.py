@@ -108,7 +108,8 @@ def _in_folder(path: Path, name: str) -> dict[str, Piece]:
     if not found:
         raise UserError(
             f"{name} holds {len(tables)} files, and their names do not say which is for training: "
-            f"{', '.join(list(tables)[:8])}. Name one, and the test file with --test."
+            f"{', '.join(list(tables)[:8])}. Name one, and the test file with --test. If each file is a "
+            "class, with a document on each line: --lines"
         )
     return {split: Piece(tables[key]) for split, key in found.items()}
 

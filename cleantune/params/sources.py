@@ -72,9 +72,10 @@ class Dataset(Section):
     files: CorpusFiles | None
     """The only source when ``hub`` is null, else the one to turn to when the Hub has failed."""
     format: Literal[
-        "auto", "csv", "tsv", "jsonl", "json", "parquet", "excel", "fasttext", "folders"
+        "auto", "csv", "tsv", "jsonl", "json", "parquet", "excel", "fasttext", "folders", "lines"
     ]
-    """Of ``files``; auto goes by the ending. ``folders`` is a folder of text files for each class.
+    """Of ``files``; auto goes by the ending. ``folders`` is a folder of text files for each class,
+    ``lines`` a folder with a file for each class, a document on each line.
     Compression (gzip, bz2, xz, zstd, zip) is found by the file's first bytes."""
     encoding: str = "utf-8"
     """Of a format of text, by Python's name of the codec. A byte order mark is always removed."""

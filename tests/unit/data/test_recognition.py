@@ -272,6 +272,20 @@ def test_a_long_table_may_have_line_ends_in_its_texts(tmp_path, end):
     assert [row.text for row in found.documents["train"]] == [t.replace("\n", end) for t in texts]
 
 
+def test_a_folder_may_have_a_file_for_each_class(tmp_path):
+    for name in ("good", "bad"):
+        texts = [text for label, text in ROWS if label == name]
+        (tmp_path / f"rt-review.{name}").write_text("\n".join([*texts, ""]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"holds 2 files.*a document on each line: --lines"):
+        recognised(tmp_path)
+    with pytest.raises(UserError, match=r"--lines is for a folder.*rt-review\.bad is a file"):
+        recognised(tmp_path / "rt-review.bad", lines=True)
+    folder = {"train": splits.Piece(tmp_path)}
+    found = propose(folder, {"train": "folder"}, Flags(lines=True), Options())
+    assert found.entry["format"] == "lines"
+    assert sorted((row.label, row.text) for row in found.documents["train"]) == sorted(ROWS)
+
+
 def test_a_file_of_a_folder_that_is_in_another_encoding_is_named(tmp_path):
     for i in range(12):
         for name in ("good", "bad"):
