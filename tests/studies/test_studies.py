@@ -22,7 +22,7 @@ from cleantune.labels import corrections
 from cleantune.models import encoder
 from cleantune.params.read import read_params
 from stages import label_noise
-from studies import augmentation, pretraining, stage_runs, text_cleaning
+from studies import augmentation, parameters, pretraining, stage_runs, text_cleaning
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -98,7 +98,7 @@ def ran(runner, monkeypatch):
         train = tables.read_table(folder / tables.LABELS / "train.parquet")
         stages.append(Stage(stage, train, steps))
 
-    for module in (stage_runs, text_cleaning, pretraining, label_detection_cost):
+    for module in (stage_runs, text_cleaning, parameters, pretraining, label_detection_cost):
         monkeypatch.setattr(module, "run", forked)
     return stages
 
@@ -123,6 +123,24 @@ def cells(lines: list[str]) -> list[list[str]]:
 def shares(text: str) -> list[float]:
     """Return the accuracies in a text; all have four places."""
     return [float(number) for number in re.findall(r"\d\.\d{4}", text)]
+
+
+def test_parameters_are_compared_on_the_same_documents_and_seeds(study, ran):
+    said = study(parameters, "epochs=1", "epochs=2 lr=1e-3", "--seeds=0,1")
+    first, second = cells(said)
+    assert [first[0], second[0]] == ["epochs=1", "epochs=2 lr=1e-3"]
+    assert first[3] == ""
+    found = [line.split(": ", 1) for line in said if line.startswith("seed ")]
+    by_run = {name: shares(scores)[0] for name, scores in found}
+    gains = [
+        100 * (by_run[f"seed {k}, {second[0]}"] - by_run[f"seed {k}, {first[0]}"]) for k in (0, 1)
+    ]
+    assert float(second[3].split(" ± ")[0]) == pytest.approx(np.mean(gains), abs=0.02)
+    trained = [stage for stage in ran if stage.name == "finetune"]
+    assert all(stage.train.equals(trained[0].train) for stage in trained)
+    assert [stage.steps for stage in trained] == [7, 14, 7, 14]
+    with pytest.raises(UserError, match="epochs: a variant is KEY=VALUE"):
+        study(parameters, "epochs")
 
 
 def test_cleaning_differs_in_the_text_alone(study, ran):

@@ -30,7 +30,7 @@ def report(findings: Findings) -> None:
                     + (f"; accuracy without them {number(without['accuracy'])}" if without else ""))  # fmt: skip
     _by_class(findings)
     if positive := findings.positive:
-        console.table(f"{positive['class']}, decision threshold {positive['threshold']:.3f}",
+        console.table(f"class {positive['class']}, decision threshold {positive['threshold']:.3f}",
                       ("metric", "validation", "test", "95 % interval"), (
             (name, number(positive["validation"][name]), number(positive[name]), interval(ends))
             for name, ends in positive["intervals"].items()
