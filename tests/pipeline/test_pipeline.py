@@ -5,6 +5,7 @@ The whole pipeline runs twice, with a two-layer model on the corpus in the repos
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -155,6 +156,10 @@ def test_an_experiment_runs_only_what_depends_on_its_param(built):
     experiments = shown[1]["experiments"] or []
     names = [row["name"] for experiment in experiments for row in experiment["revs"]]
     assert names == ["slower"]
+    score = json.loads((built.path / "metrics/test.json").read_text())["macro_f1"]
+    table = built.run("python", "-m", "studies.corpora", "sample")
+    assert re.search(rf"sample +│ +\d+ │ +4 │ +{score:.3f} / 0\.\d{{3}} │", table), table
+    assert "no experiment on spam" in built.run("python", "-m", "studies.corpora", "spam", status=1)
     built.git("checkout", "--quiet", ".")
     built.dvc("checkout", "--quiet")
     assert built.ran(built.dvc("repro")) == []
