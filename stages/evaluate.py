@@ -97,11 +97,14 @@ def main() -> None:
     counts = metrics.confusion(labels, predicted, len(names))
     commonest = int(splits["train"]["label"].mode()[0])
     constant = compare_with_constant(test, commonest)
-    warnings = [
+    bad = [
         *result_warnings.of_predictions(names, counts, "test"),
         *result_warnings.behind_baselines(headline, baselines),
         *result_warnings.no_better_than_constant(names[commonest], headline, constant),
-        *result_warnings.still_rising(history, len(names)),
+    ]
+    warnings = [
+        *bad,
+        *result_warnings.too_short(history, len(names), bool(bad)),
         *result_warnings.few_documents(of_model["training_documents"]),
         *result_warnings.of_tokens(tables.token_counts(), "test"),
     ]

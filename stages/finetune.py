@@ -201,9 +201,10 @@ def weaknesses(run: Path) -> list[str]:
     predicted = np.array(files.read_json(run / PREDICTED), dtype=int)
     labels = tables.read_table(VALIDATION, ("label",))["label"].to_numpy()
     counts = metrics.confusion(labels, predicted, len(names))
+    bad = result_warnings.of_predictions(names, counts, "validation")
     return [
-        *result_warnings.of_predictions(names, counts, "validation"),
-        *result_warnings.still_rising(history, len(names)),
+        *bad,
+        *result_warnings.too_short(history, len(names), bool(bad)),
         *result_warnings.few_documents(of_run["training_documents"]),
         *result_warnings.of_tokens(tables.token_counts(), "train"),
     ]

@@ -38,6 +38,16 @@ def few_steps(steps_per_epoch: int, epochs: int, classes: int) -> list[str]:
     ]
 
 
+def too_short(history: Sequence[Mapping[str, str]], classes: int, bad: bool) -> list[str]:
+    """Tell that training was too short: macro-F1 was still rising, or steps were few and it is ``bad``.
+
+    ``history`` is finetune's: a row for each step, with ``validation_macro_f1`` at an epoch's end.
+    """
+    epochs = sum(bool(row["validation_macro_f1"]) for row in history)
+    few = few_steps(len(history) // epochs, epochs, classes) if bad and epochs else []
+    return still_rising(history, classes) or few
+
+
 def still_rising(history: Sequence[Mapping[str, str]], classes: int) -> list[str]:
     """Tell that macro-F1 on validation was still rising when training ended.
 

@@ -94,10 +94,18 @@ def test_steps_that_are_enough_grow_with_the_classes():
 
 
 def test_rising_at_the_end_asks_for_twice_the_epochs_or_for_enough_steps():
-    (line,) = warn.still_rising(rows(0.40, 0.52, 0.57, steps=900), 77)
+    (line,) = warn.too_short(rows(0.40, 0.52, 0.57, steps=900), 77, bad=False)
     assert "(0.520, then 0.570)" in line and line.endswith("epochs=6")
     (line,) = warn.still_rising(rows(0.40, 0.52, 0.57, steps=281), 77)
     assert line.endswith("epochs=7")
+
+
+def test_few_steps_are_said_again_where_the_result_is_bad():
+    level = rows(0.659, 0.648, steps=26)
+    (line,) = warn.too_short(level, 24, bad=True)
+    assert line == "only 52 optimizer steps for 24 classes; epochs=24 would make at least 600"
+    assert warn.too_short(level, 24, bad=False) == []
+    assert warn.too_short(rows(0.659, 0.648, steps=300), 24, bad=True) == []
 
 
 def test_classes_with_few_training_documents_are_named_the_rarest_first():
