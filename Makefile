@@ -22,9 +22,9 @@ sweep: $(SET_UP)  ## Search hyper-parameters: SPACE=space.yaml
 check: lint  ## Check style and types and run the unit tests: what to run before each commit
 	@python -m pytest -p tests.unit_rules tests/unit
 
-# A file at a time on each of two workers: what one waits for, the other computes through.
+# A file at a time on each of three workers: what one waits for, the others compute through.
 test: $(SET_UP)  ## Run the whole test suite
-	@python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 mutants: $(SET_UP)  ## Check the unit tests by mutation: MODULE=batches (all without)
 	@python -m tools.mutants $(MODULE)

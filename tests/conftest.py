@@ -25,11 +25,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; run the fast tests first.
+    """Skip what needs a GPU where there is none; begin with the files that take longest.
 
-    Those of single modules, then whole pipelines, then the others.
-
-    Pipelines take longest: begun last, they would keep one worker busy while the other has nothing to do.
+    Begun last, whole pipelines would keep one worker busy while the others have nothing to do.
     """
     here = Path(__file__).parent
     if any(item.get_closest_marker("gpu") for item in items):
@@ -38,8 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu") and not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
-    later = {"pipeline": 1, "distributed": 2, "browser": 2, "gpu": 2}
-    items.sort(key=lambda i: later.get(i.path.relative_to(here).parts[0], 0))
+    first = ["pipeline", "distributed", "models", "studies", "stages"]
+    order = {name: place for place, name in enumerate(first)}
+    items.sort(key=lambda i: order.get(i.path.relative_to(here).parts[0], len(first)))
 
 
 @pytest.fixture

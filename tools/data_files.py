@@ -48,8 +48,13 @@ def _ending(path: Path) -> str:
 
 
 @contextmanager
-def placed(name: str, found: Mapping[str, Piece], paths: Mapping[str, Path]) -> Iterator[None]:
-    """Copy the files to their place and track them; take all of it back if the block raises."""
+def placed(
+    name: str, found: Mapping[str, Piece], paths: Mapping[str, Path], lines: bool
+) -> Iterator[None]:
+    """Copy the files to their place and track them; take all of it back if the block raises.
+
+    ``lines`` tells a folder with a file for each class from one with a folder for each.
+    """
     own = folder(name)
     if paths:
         _command("git", "rev-parse", "--is-inside-work-tree")
@@ -58,7 +63,7 @@ def placed(name: str, found: Mapping[str, Piece], paths: Mapping[str, Path]) -> 
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         for split, path in paths.items():
-            _copy(found[split].path, part / path.relative_to(own))
+            _copy(found[split].path, part / path.relative_to(own), lines)
         if own.exists():
             shutil.copytree(own, aside)
             untrack(name)
@@ -77,12 +82,13 @@ def placed(name: str, found: Mapping[str, Piece], paths: Mapping[str, Path]) -> 
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, lines: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_file():
         shutil.copyfile(source, target)
         return
-    for file in labelled_texts.documents_below(source):
+    inner = labelled_texts.class_files if lines else labelled_texts.documents_below
+    for file in inner(source):
         inside = target / file.relative_to(source)
         inside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, inside)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from cleantune import files
 from cleantune.data import tables
@@ -58,14 +59,12 @@ def test_two_clones_of_one_commit_give_the_same_lock(built, clones):
     ).read_text()
 
 
-def test_a_killed_repro_goes_on_and_ends_in_the_same_lock(built, clones):
+def test_a_killed_repro_goes_on_and_ends_in_the_same_lock(clones):
     other = clones[1]
-    lock, kept = other.path / "dvc.lock", other.path / "params.yaml"
-    before = lock.read_text(), kept.read_text()
-    tiny.set_params(other.path, lr=2e-5, finetune__checkpoint_steps=5, processes=1)
-    other.dvc("repro", "finetune")
-    undisturbed = lock.read_text()
-    lock.write_text(before[0])
+    lock, yaml = other.path / "dvc.lock", YAML()
+    undisturbed = yaml.load(lock)
+    stages = {name: stage for name, stage in undisturbed["stages"].items() if name != "finetune"}
+    yaml.dump({**undisturbed, "stages": stages}, lock)
     for path in ("models/finetuned", ".dvc/cache/runs"):  # nothing left to take the result from
         shutil.rmtree(other.path / path)
     running = subprocess.Popen(
@@ -79,10 +78,7 @@ def test_a_killed_repro_goes_on_and_ends_in_the_same_lock(built, clones):
     running.wait()
     output = other.dvc("repro", "finetune")
     assert "resuming from the checkpoint of step" in output
-    assert lock.read_text() == undisturbed
-    lock.write_text(before[0])
-    kept.write_text(before[1])
-    other.dvc("checkout", "--quiet")
+    assert yaml.load(lock) == undisturbed
 
 
 def test_a_second_repro_does_nothing(built):
@@ -171,7 +167,7 @@ def test_two_processes_give_the_loss_curve_of_one(built):
     assert "2 process(es)" in output
     assert output.count("best epoch:") == 1  # only rank 0 speaks
     two = pd.read_csv(built.path / "models/finetuned/history.csv")
-    assert len(one) == len(two) > 40
+    assert len(one) == len(two) > 10
     assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), rel=1e-3)
     built.git("checkout", "--quiet", ".")
     built.dvc("checkout", "--quiet")

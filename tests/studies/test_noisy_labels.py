@@ -83,13 +83,13 @@ def test_the_whole_table_on_the_sample(tmp_path, monkeypatch):
         people.writerows((*row, row[2], row[2], row[2]) for row in rows[:100])
     monkeypatch.chdir(REPOSITORY)
     given = ["--train", str(sample / "train.csv"), "--test", str(sample / "test.csv"),
-             "--human", str(tmp_path / "human.csv"), "--documents", "600", "--noises", "uniform",
+             "--human", str(tmp_path / "human.csv"), "--documents", "300", "--noises", "uniform",
              "--keep", "labels"]  # fmt: skip
     monkeypatch.setattr("sys.argv", ["label_detection", *given])
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     label_detection.main()
     detection, training = files.read_json(tmp_path / "labels.json")["tables"]
-    assert detection["caption"].startswith("Detection: uniform, 600 documents")
+    assert detection["caption"].startswith("Detection: uniform, 300 documents")
     found = {name: float(cells[0]) for name, *cells in detection["rows"]}
     assert set(found) == {"cleanlab, TF-IDF", "TF-IDF + encoder, prediction differs", "ours, tfidf, prior given",
                           "ours, encoder, prior given", "ours, ensemble, prior given", "(ensemble trained on the true labels)"}  # fmt: skip

@@ -112,6 +112,17 @@ def test_add_writes_an_entry_and_no_other_line_and_remove_takes_it_back(call):
     assert not Path("data/custom/semicolon").exists()
 
 
+def test_a_folder_with_a_file_for_each_class_is_brought_in_whole(call):
+    for name in ("good", "bad"):
+        Path("reviews").mkdir(exist_ok=True)
+        texts = [f"a {name} thing, no. {i}" for i in range(20)]
+        Path(f"reviews/of.{name}").write_text("\n".join(texts) + "\n")
+    assert call("add", "reviews", "--lines")[0] == 0
+    shutil.rmtree("reviews")
+    status, said, _ = call("show", "reviews")
+    assert (status, "40 documents in 2 classes, 40 distinct texts" in said) == (0, True), said
+
+
 def test_a_second_add_of_the_name_replaces_the_entry(call):
     call("add", CASES / "float_labels.csv", "--name", "mine", "--label-names", "0=bad,1=good")
     status, _, _ = call("add", CASES / "text_label.txt", "--name", "mine")
