@@ -26,6 +26,8 @@ def show_proposal(name: str, found: Proposal, names: Mapping[str, str]) -> None:
     """Print what was found and decided, the first documents and the classes."""
     console.title(name, ", ".join(f"{split} {names[split]}" for split in found.files))
     rows = [(d.what, _printable(d.taken, 300), d.flag) for d in found.decisions]
+    if metadata := found.entry["columns"].get("metadata"):
+        rows.append(("metadata", ", ".join(metadata), "--metadata"))
     if "test" not in found.files:
         share = f"{found.entry['test_share']:.0%} of the documents, the same in every run"
         rows.append(("test set", share, "--test, --test-share"))

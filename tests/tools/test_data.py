@@ -199,18 +199,8 @@ def test_splits_validation_and_metadata_reach_the_entry(call, tmp_path):
     path.write_text("date,label,text\n" + "".join(
         f"2024-0{i % 9 + 1},{'ab'[i % 2]},the text {i} of it\n" for i in range(30)))  # fmt: skip
     other = shutil.copyfile(path, path.with_name("other.csv"))
-    call(
-        "add",
-        path,
-        "--test",
-        other,
-        "--metadata",
-        "date",
-        "--min-documents",
-        "3",
-        "--other",
-        "rest",
-    )
+    options = ("--test", other, "--metadata", "date", "--min-documents", 3, "--other", "rest")
+    assert "│ metadata │ date" in call("add", path, *options)[1]
     entry = read_params(("datasets",)).datasets["more"]
     assert (entry.columns.metadata, entry.min_documents, entry.other) == (["date"], 3, "rest")
     assert entry.files and entry.files.test

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cleantune.data.validation_split import choose_validation
+from cleantune.data.validation_split import choose_test, choose_validation
 from cleantune.errors import UserError
 
 
@@ -20,7 +20,8 @@ def held_out(labels, groups=None, share=0.1, seed=0):
 
 
 def drawn(seed, group):
-    digest = hashlib.sha256(f"{seed}\n{group}".encode()).digest()
+    salt = "" if seed is None else f"{seed}\n"
+    digest = hashlib.sha256(f"{salt}{group}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -108,6 +109,25 @@ def test_the_split_stays_what_it_was():
     """Corrections and published results depend on it."""
     chosen = held_out([0] * 12 + [1] * 8, share=0.25, seed=42)
     assert np.flatnonzero(chosen).tolist() == [7, 12, 13, 15, 17]
+
+
+def test_a_test_set_is_held_out_by_the_text_alone():
+    given = table([0] * 60 + [1] * 60)
+    low = [i for i in range(120) if drawn(None, f"g{i}") < 0.25]
+    assert np.flatnonzero(choose_test(given, 0.25)).tolist() == low
+    assert not choose_test(table([0, 1, 2]), 0.9).any(), "each class is a single text"
+
+
+def test_a_class_that_is_nowhere_in_the_majority_is_learned_all_the_same():
+    # ten groups of class 0; class 9 has a document in two of them
+    labels, groups = [0] * 20 + [9, 9], [f"g{i % 10}" for i in range(20)] + ["g3", "g7"]
+    for seed in range(20):
+        chosen = held_out(labels, groups, 0.99, seed)
+        last = max(("g3", "g7"), key=lambda group, seed=seed: drawn(seed, group))
+        of_last = np.array([group == last for group in groups])
+        assert not chosen[of_last].any()
+        assert chosen[[20, 21]].sum() == 1
+        assert chosen[:20].sum() in (16, 18), "the highest hash of class 0 and that of class 9"
 
 
 def test_a_document_that_goes_moves_no_other():
