@@ -46,6 +46,15 @@ def test_tfidf_needs_no_encoder(settings):
     assert vectors is None
 
 
+def test_tfidf_reads_a_script_without_blanks_by_characters():
+    others = "天地人山水火木金土日月星"
+    texts = [
+        f"{others[i % 12]}{'好坏中'[label]}{others[i * 5 % 12]}" for i, label in enumerate(LABELS)
+    ]
+    found = label_models.tfidf_label_model(texts)(FIT, HELD_OUT, np.eye(3)[LABELS])
+    assert (found.argmax(axis=1) == LABELS[HELD_OUT]).all()
+
+
 def test_the_encoder_that_was_recorded_computes_the_vectors(settings):
     folder = encoder.recorded_folder(encoder.ENCODER)
     expected = encoder.vectors(TEXTS, folder, 128, precision.bf16_is_fast())
