@@ -52,7 +52,7 @@ def newest_experiments() -> dict[str, str]:
             for state in experiment["revs"]:
                 data = state["data"]
                 params = (data or {}).get("params", {}).get("params.yaml", {}).get("data")
-                if params and state["rev"] != "workspace":
+                if params and data["timestamp"] and state["rev"] != "workspace":  # queued: no time
                     found[params["dataset"]] = max(
                         found.get(params["dataset"], ("", "")), (data["timestamp"], state["rev"])
                     )
