@@ -721,3 +721,13 @@ RATES_FOUND: Any = [0.151875, 0.12, 0.196992188]
 FLOWS: Any = [0.0942857143, 0.0921658986]
 MOST: Any = 0.0942857143
 ANYWHERE: Any = [0.151875, 0.1875]
+
+
+def test_a_class_with_fewer_groups_than_folds_is_told_by_its_groups_not_its_documents():
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 2])
+    groups = np.array(["a", "b", "c", "d", "d", "d", "e", "f"])
+    for folds, expected in ((1, [0, 1, 2]), (2, [0, 1]), (3, [0]), (4, [])):
+        enough = lq.enough_groups(labels, groups, folds)
+        assert enough.dtype == bool
+        assert sorted(set(labels[enough])) == expected
+        assert (enough == np.isin(labels, expected)).all()
