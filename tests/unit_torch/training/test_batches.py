@@ -281,6 +281,7 @@ def test_a_document_in_chunks_has_a_row_for_each():
 
 def test_a_forward_pass_holds_no_more_than_its_tokens_but_one_document():
     assert batches.micro_batch(np.array([10, batches.CHUNK_TOKENS // 4])) == 4
+    assert batches.micro_batch(np.array([batches.CHUNK_TOKENS // 4 + 1])) == 3
     assert batches.micro_batch(np.array([2 * batches.CHUNK_TOKENS])) == 1
     assert batches.micro_batch(np.array([], np.int64)) == batches.CHUNK_TOKENS
 
