@@ -130,6 +130,22 @@ def test_a_class_that_is_nowhere_in_the_majority_is_learned_all_the_same():
         assert chosen[:20].sum() in (16, 18), "the highest hash of class 0 and that of class 9"
 
 
+def test_a_class_without_a_majority_takes_no_group_from_a_class_that_needs_it():
+    # class 9 is in the group of class 0 that stays in training and in the one that is held out of class 5
+    seed = next(
+        s
+        for s in range(1000)
+        if max(drawn(s, "a"), drawn(s, "b")) < min(drawn(s, "c"), drawn(s, "d"))
+    )
+    trained = max("ab", key=lambda group: drawn(seed, group))
+    measured = min("cd", key=lambda group: drawn(seed, group))
+    groups = ["a", "a", "b", "b", "c", "c", "d", "d", trained, measured]
+    chosen = held_out([0, 0, 0, 0, 5, 5, 5, 5, 9, 9], groups, 0.0, seed)
+    assert chosen.tolist() == [
+        group == measured or (group in "ab" and group != trained) for group in groups
+    ]
+
+
 def test_a_document_that_goes_moves_no_other():
     labels = [0, 1, 2] * 30
     given = table(labels)
