@@ -24,7 +24,7 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.models import encoder
 from studies.arguments import names, numbers
-from studies.stage_runs import fine_tuned, furnish, spread
+from studies.stage_runs import fine_tuned, furnish, gain, spread
 from tools import record
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -117,9 +117,7 @@ def _gain(runs: list[dict[str, float]], plain: list[dict[str, float]] | None) ->
     """Return the paired difference in test accuracy to no augmentation, in percentage points."""
     if plain is None or plain is runs:
         return ""
-    gains = [100 * (a["test"] - b["test"]) for a, b in zip(runs, plain, strict=True)]
-    deviation = f" ± {np.std(gains, ddof=1):.2f}" if len(gains) > 1 else ""
-    return f"{np.mean(gains):+.2f}{deviation}"
+    return gain([run["test"] for run in runs], [run["test"] for run in plain])
 
 
 def _size(text: str, documents: int) -> int:

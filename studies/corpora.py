@@ -7,13 +7,12 @@ Of each entry of ``datasets`` the newest experiment on the commit at hand counts
 
 import argparse
 import json
-import subprocess
-import sys
 from typing import Any
 
 from cleantune import console
 from cleantune.errors import UserError
 from tools import record
+from tools.commands import DVC, command
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
 
 def newest_experiments() -> dict[str, str]:
     """Return the commit of the newest experiment on each dataset, by its name."""
-    shown = json.loads(_output(sys.executable, "-m", "dvc", "exp", "show", "--json"))
+    shown = json.loads(command(*DVC, "exp", "show", "--json"))
     found: dict[str, tuple[str, str]] = {}
     for commit in shown:
         for experiment in commit.get("experiments") or []:
@@ -61,15 +60,8 @@ def newest_experiments() -> dict[str, str]:
 
 def metrics(revision: str, name: str) -> dict[str, Any]:
     """Return the metrics of a commit."""
-    content: dict[str, Any] = json.loads(_output("git", "show", f"{revision}:metrics/{name}.json"))
+    content: dict[str, Any] = json.loads(command("git", "show", f"{revision}:metrics/{name}.json"))
     return content
-
-
-def _output(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"{' '.join(command)} failed:\n{done.stderr[-1000:]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -9,27 +9,37 @@ seeds train every variant; the points of macro-F1 ahead of the first one are pai
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from ruamel.yaml import YAML
 
 from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.evaluation import metrics
-from cleantune.models import classifier
 from studies.arguments import numbers
-from studies.stage_runs import furnish, run, spread
+from studies.stage_runs import furnish, gain, run, scores, spread
 from tools import record
 
 INPUTS = [
     tables.LABELS / "train.parquet",
     *(tables.CLEAN / f"{s}.parquet" for s in ("validation", "test")),
 ]
+
+
+class Run(NamedTuple):
+    """What is measured of a fine-tuned model."""
+
+    macro_f1: float
+    """On test, as ``accuracy``."""
+    accuracy: float
+    on_validation: float
+    """Macro-F1."""
+    minutes: float
+    """Of fine-tuning."""
 
 
 def main() -> None:
@@ -43,21 +53,22 @@ def main() -> None:
     variants = {text: changes_of(text) for text in options.variants}
     sizes = {path.stem: len(tables.read_table(path, ("id",))) for path in INPUTS}
 
-    runs: dict[str, list[dict[str, float]]] = {text: [] for text in variants}
+    runs: dict[str, list[Run]] = {text: [] for text in variants}
     for seed in options.seeds:
         for text, changes in variants.items():
-            runs[text].append(measure({**changes, "seed": seed}))
-            last = runs[text][-1]
-            console.say(f"seed {seed}, {text}: macro-F1 {last['test macro-F1']:.4f} (validation "
-                        f"{last['validation macro-F1']:.4f}), accuracy {last['test accuracy']:.4f}")  # fmt: skip
-    first = runs[options.variants[0]]
+            found = measure({**changes, "seed": seed})
+            runs[text].append(found)
+            console.say(f"seed {seed}, {text}: macro-F1 {found.macro_f1:.4f} (validation "
+                        f"{found.on_validation:.4f}), accuracy {found.accuracy:.4f}")  # fmt: skip
+    by_variant = {text: [r.macro_f1 for r in of] for text, of in runs.items()}
+    first = by_variant[options.variants[0]]
     kept.table(
         f"{sizes['train']:,} documents of {tables.dataset_name()}, {sizes['validation']:,} validation, "
         f"{sizes['test']:,} test; {len(options.seeds)} seed(s)",
         ("variant", "macro-F1", "accuracy", "points of F1", "minutes"),
-        [(text, spread([r["test macro-F1"] for r in found]), f"{np.mean([r['test accuracy'] for r in found]):.4f}",
-          "" if found is first else _gain(found, first),
-          f"{np.mean([r['minutes'] for r in found]):.1f}") for text, found in runs.items()],
+        [(text, spread(by_variant[text]), f"{statistics.mean(r.accuracy for r in of):.4f}",
+          "" if by_variant[text] is first else gain(by_variant[text], first),
+          f"{statistics.mean(r.minutes for r in of):.1f}") for text, of in runs.items()],
         prose=("variant",),
     )  # fmt: skip
 
@@ -76,8 +87,8 @@ def changes_of(text: str) -> dict[str, Any]:
     return changes
 
 
-def measure(changes: dict[str, Any]) -> dict[str, float]:
-    """Return scores and minutes of fine-tuning of a model trained in a new folder."""
+def measure(changes: dict[str, Any]) -> Run:
+    """Fine-tune a model in a new folder and measure it there."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         furnish(folder, changes, INPUTS)
@@ -85,24 +96,9 @@ def measure(changes: dict[str, Any]) -> dict[str, float]:
         start = time.perf_counter()
         run("finetune", folder)
         minutes = (time.perf_counter() - start) / 60
-        trained = classifier.load(folder / tables.FINETUNED)
-        found = {"minutes": minutes}
-        for split in ("validation", "test"):
-            tokens = tables.read_table(folder / tables.TOKENS / f"{split}.parquet")
-            logits = trained.logits(tokens["input_ids"].to_list())
-            scores = metrics.accuracy_and_f1(logits, tokens["label"].to_numpy())
-            found[f"{split} macro-F1"] = scores["macro_f1"]
-            found[f"{split} accuracy"] = scores["accuracy"]
-        return found
-
-
-def _gain(runs: list[dict[str, float]], first: list[dict[str, float]]) -> str:
-    """Return the paired difference in test macro-F1 in percentage points."""
-    gains = [
-        100 * (a["test macro-F1"] - b["test macro-F1"]) for a, b in zip(runs, first, strict=True)
-    ]
-    deviation = f" ± {np.std(gains, ddof=1):.2f}" if len(gains) > 1 else ""
-    return f"{np.mean(gains):+.2f}{deviation}"
+        found = scores(folder, ("validation", "test"))
+        test = found["test"]
+        return Run(test["macro_f1"], test["accuracy"], found["validation"]["macro_f1"], minutes)
 
 
 if __name__ == "__main__":

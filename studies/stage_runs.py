@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
+from cleantune.evaluation import metrics
 from cleantune.models import classifier, encoder
 from cleantune.params.overrides import with_overrides
 from cleantune.params.read import read_params
@@ -53,13 +54,18 @@ def fine_tuned(folder: Path, splits: Sequence[str]) -> dict[str, float]:
     """Tokenize and fine-tune in a folder; return the model's accuracy on each split."""
     run("tokenize_text", folder)
     run("finetune", folder)
+    return {split: found["accuracy"] for split, found in scores(folder, splits).items()}
+
+
+def scores(folder: Path, splits: Sequence[str]) -> dict[str, metrics.Metrics]:
+    """Return accuracy and macro-F1 on each split of the model that was fine-tuned in a folder."""
     trained = classifier.load(folder / tables.FINETUNED)
-    accuracy = {}
+    found = {}
     for split in splits:
         tokens = tables.read_table(folder / tables.TOKENS / f"{split}.parquet")
-        predicted = trained.logits(tokens["input_ids"].to_list()).argmax(axis=1)
-        accuracy[split] = float((predicted == tokens["label"].to_numpy()).mean())
-    return accuracy
+        logits = trained.logits(tokens["input_ids"].to_list())
+        found[split] = metrics.accuracy_and_f1(logits, tokens["label"].to_numpy())
+    return found
 
 
 def _from_there(model: str) -> str:
@@ -81,3 +87,10 @@ def spread(values: list[float]) -> str:
     """Return the mean, and the standard deviation where there are several."""
     deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.4f}{deviation}"
+
+
+def gain(scores: Sequence[float], others: Sequence[float]) -> str:
+    """Return the mean paired difference in percentage points, with its deviation where there are several."""
+    gains = [100 * (a - b) for a, b in zip(scores, others, strict=True)]
+    deviation = f" ± {statistics.stdev(gains):.2f}" if len(gains) > 1 else ""
+    return f"{statistics.mean(gains):+.2f}{deviation}"

@@ -1,8 +1,6 @@
 """The files of a corpus that `tools.data` brings in: their place, their copy, git and DVC."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +9,10 @@ from typing import Any
 from cleantune import console, files
 from cleantune.data import fetch, labelled_texts, records
 from cleantune.data.splits import Piece
-from cleantune.errors import UserError
+from tools.commands import DVC, command
 
 CUSTOM = Path("data/custom")
 IN_GIT = 1_000_000  # bytes; what is larger goes to DVC
-DVC = (sys.executable, "-m", "dvc")
 
 
 def folder(name: str) -> Path:
@@ -57,7 +54,7 @@ def placed(
     """
     own = folder(name)
     if paths:
-        _command("git", "rev-parse", "--is-inside-work-tree")
+        command("git", "rev-parse", "--is-inside-work-tree")
     aside, part = own.with_name(f".{name}.old.part"), own.with_name(f".{name}.part")
     for leftover in (aside, part):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -98,12 +95,12 @@ def _track(own: Path) -> None:
     """Let git know of the files, or DVC if they are large: `dvc exp run --queue` sees no others."""
     size = sum(p.stat().st_size for p in own.rglob("*") if p.is_file())
     if size <= IN_GIT:
-        _command("git", "add", "--force", "--", str(own))
+        command("git", "add", "--force", "--", str(own))
         console.say(f"git add {own} ({files.size(own)})")
         return
     with console.timed(f"dvc add {own} ({files.size(own)})"):
-        _command(*DVC, "add", "--quiet", str(own))
-    _command("git", "add", "--", f"{own}.dvc", str(CUSTOM / ".gitignore"))
+        command(*DVC, "add", "--quiet", str(own))
+    command("git", "add", "--", f"{own}.dvc", str(CUSTOM / ".gitignore"))
 
 
 def untrack(name: str) -> None:
@@ -111,20 +108,13 @@ def untrack(name: str) -> None:
     own = folder(name)
     pointer = own.with_name(f"{name}.dvc")
     if pointer.exists():
-        _command(*DVC, "remove", "--quiet", str(pointer))
-        _command("git", "rm", "--cached", "--quiet", "--ignore-unmatch", "--", str(pointer))
+        command(*DVC, "remove", "--quiet", str(pointer))
+        command("git", "rm", "--cached", "--quiet", "--ignore-unmatch", "--", str(pointer))
         ignored = CUSTOM / ".gitignore"
         if ignored.exists():
-            _command("git", "add", "--", str(ignored))
+            command("git", "add", "--", str(ignored))
         else:
-            _command("git", "rm", "--cached", "--quiet", "--ignore-unmatch", "--", str(ignored))
+            command("git", "rm", "--cached", "--quiet", "--ignore-unmatch", "--", str(ignored))
     elif own.exists():
-        _command("git", "rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", str(own))
+        command("git", "rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", str(own))
     shutil.rmtree(own, ignore_errors=True)
-
-
-def _command(*words: str) -> None:
-    """Run a command; ``UserError`` if it fails."""
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`{' '.join(words)}` failed: {(done.stderr or done.stdout).strip()}")

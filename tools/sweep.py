@@ -25,6 +25,7 @@ from typing import Any, TextIO
 from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError
+from tools.commands import DVC, command
 
 with console.optional():
     import optuna
@@ -33,8 +34,6 @@ with console.optional():
 
     import dvc.api  # isort: skip - takes a second, and is not needed to say that optuna is missing
     from cleantune.params.space import Space, in_words, read_space, rounded
-
-DVC = (sys.executable, "-m", "dvc")
 
 
 def main() -> None:
@@ -188,14 +187,6 @@ def attempts(study: optuna.Study) -> dict[str, FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     last = {next(iter(Retry.retry_history(trial)), trial.number): trial for trial in trials}
     return {f"{study.study_name}-{i}": trial for i, trial in enumerate(last.values(), 1)}
-
-
-def command(*words: str, at: Path = Path()) -> str:
-    """Run a command in a folder and return what it printed; ``UserError`` if it fails."""
-    done = subprocess.run(words, cwd=at, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"`{' '.join(words)}` failed: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
 
 
 if __name__ == "__main__":
