@@ -69,7 +69,7 @@ def add(arguments: argparse.Namespace) -> None:
         if arguments.dry:
             console.say("--dry: nothing is written")
             return
-        with data_files.placed(name, found.files, paths, arguments.lines):
+        with data_files.placed(name, found.files, paths, found.entry["format"]):
             entries.write(changed)
         console.say(f"wrote the entry `{name}` to {PARAMS_FILE}")
         console.say(f"next: dvc exp run -S {data_report.override(name)}")

@@ -46,11 +46,11 @@ def _ending(path: Path) -> str:
 
 @contextmanager
 def placed(
-    name: str, found: Mapping[str, Piece], paths: Mapping[str, Path], lines: bool
+    name: str, found: Mapping[str, Piece], paths: Mapping[str, Path], format_: str
 ) -> Iterator[None]:
     """Copy the files to their place and track them; take all of it back if the block raises.
 
-    ``lines`` tells a folder with a file for each class from one with a folder for each.
+    ``format_`` says which files of a folder hold documents: ``labelled_texts.files_of``.
     """
     own = folder(name)
     if paths:
@@ -60,7 +60,7 @@ def placed(
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         for split, path in paths.items():
-            _copy(found[split].path, part / path.relative_to(own), lines)
+            _copy(found[split].path, part / path.relative_to(own), format_)
         if own.exists():
             shutil.copytree(own, aside)
             untrack(name)
@@ -79,13 +79,12 @@ def placed(
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _copy(source: Path, target: Path, lines: bool) -> None:
+def _copy(source: Path, target: Path, format_: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_file():
         shutil.copyfile(source, target)
         return
-    inner = labelled_texts.class_files if lines else labelled_texts.documents_below
-    for file in inner(source):
+    for file in labelled_texts.files_of(source, format_):
         inside = target / file.relative_to(source)
         inside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, inside)

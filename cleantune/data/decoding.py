@@ -11,7 +11,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,6 +99,11 @@ def chosen(part: str | None, found: Sequence[str], name: str, what: str) -> str:
             f"{name} {which}: {', '.join(found[:10])}. Set `part` of the file in params.yaml to one."
         )
     return part
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text, without their ends, and their numbers from 1."""
+    yield from enumerate(re.split("\r\n|\n|\r", text), 1)
 
 
 def as_text(content: bytes, encoding: str, name: str) -> str:

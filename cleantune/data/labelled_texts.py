@@ -16,7 +16,7 @@ _LABELLED = re.compile(r"((?:__label__\S+[\s,]+)*)(.*)", re.DOTALL)
 
 def fasttext(text: str, name: str) -> Iterator[Row]:
     """Yield the lines of fastText's format; several labels of one are separated by ``|``."""
-    for line, row in enumerate(re.split("\r\n|\n|\r", text), 1):
+    for line, row in decoding.numbered_lines(text):
         if row.strip():
             found = _LABELLED.fullmatch(row)
             assert found
@@ -26,37 +26,37 @@ def fasttext(text: str, name: str) -> Iterator[Row]:
 
 def folders(path: Path, encoding: str, name: str) -> Iterator[Row]:
     """Yield the files below a folder as documents, each with its topmost folder's name as label."""
-    if not path.is_dir():
-        raise UserError(f"{name} is no folder. Correct the path in params.yaml.")
-    for file in sorted(documents_below(path)):
+    for file, where, text in _texts(path, "folders", encoding, name):
         inside = file.relative_to(path)
-        where = f"{name}/{inside.as_posix()}"
-        text = decoding.as_text(decoding.read_bytes(file, None, where), encoding, where)
         yield where, {LABEL: inside.parts[0], TEXT: text.strip(), FILE: inside.as_posix()}
 
 
 def lines(path: Path, encoding: str, name: str) -> Iterator[Row]:
     """Yield the lines of the files in a folder as documents, labelled by what tells the files' names apart."""
-    if not path.is_dir():
-        raise UserError(f"{name} is no folder. Correct the path in params.yaml.")
-    files = class_files(path)
-    words = {file: re.findall(r"[^\W_]+", file.name) for file in files}
-    shared = set.intersection(*map(set, words.values())) if len(files) > 1 else set()
-    for file in files:
+    read = [*_texts(path, "lines", encoding, name)]
+    words = {file: re.findall(r"[^\W_]+", file.name) for file, _, _ in read}
+    shared = set.intersection(*map(set, words.values())) if len(read) > 1 else set()
+    for file, where, text in read:
         label = "_".join(word for word in words[file] if word not in shared)
-        where = f"{name}/{file.name}"
-        text = decoding.as_text(decoding.read_bytes(file, None, where), encoding, where)
-        for line, row in enumerate(re.split("\r\n|\n|\r", text), 1):
+        for line, row in decoding.numbered_lines(text):
             if row.strip():
                 yield f"{where}, line {line}", {LABEL: label, TEXT: row.strip(), FILE: file.name}
 
 
-def class_files(path: Path) -> list[Path]:
-    """Return the files in a folder, without hidden ones."""
-    return sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
+def files_of(path: Path, format_: str) -> list[Path]:
+    """Return the files of a folder that hold documents, without hidden ones.
+
+    Of ``lines`` they are in the folder itself, of ``folders`` in the folders of the classes.
+    """
+    inside = path.iterdir() if format_ == "lines" else path.glob("*/**/*")
+    return sorted(file for file in inside
+                  if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts))  # fmt: skip
 
 
-def documents_below(path: Path) -> list[Path]:
-    """Return the files in the folders of ``path``, without hidden ones."""
-    return [file for file in path.glob("*/**/*")
-            if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)]  # fmt: skip
+def _texts(path: Path, format_: str, encoding: str, name: str) -> Iterator[tuple[Path, str, str]]:
+    """Yield each of these files, its name for messages, and its text."""
+    if not path.is_dir():
+        raise UserError(f"{name} is no folder. Correct the path in params.yaml.")
+    for file in files_of(path, format_):
+        where = f"{name}/{file.relative_to(path).as_posix()}"
+        yield file, where, decoding.as_text(decoding.read_bytes(file, None, where), encoding, where)

@@ -63,7 +63,7 @@ def propose(
         "format": found.layout.format,
         **_given(encoding=found.layout.encoding, but="utf-8"),
         **_given(separator=found.layout.separator),
-        **({"quote": "'"} if found.layout.quote == "'" else {}),
+        **_given(quote=found.layout.quote, but='"'),
         **_given(surplus=found.layout.surplus),
         **({"bytes_literals": True} if options.decode_bytes else {}),
         **_given(label_separator=flags.label_separator),

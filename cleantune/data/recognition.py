@@ -57,15 +57,15 @@ def layout_of(files: Mapping[str, Piece], flags: Flags, names: Mapping[str, str]
     if flags.lines and not piece.path.is_dir():
         raise UserError(f"--lines is for a folder with a file for each class; {name} is a file.")
     if piece.path.is_dir():
-        encoding, decision = _encoding([_joined(files, flags, name)], flags, name)
-        layout = Layout("lines" if flags.lines else "folders", encoding=encoding)
+        format_ = "lines" if flags.lines else "folders"
+        encoding, decision = _encoding([_joined(files, format_, flags, name)], flags, name)
+        layout = Layout(format_, encoding=encoding)
         rows = [row for _, row in records.read_rows(piece.path, layout, name=name)]
-        taken = (
-            "a file for each class, a document on each line"
-            if flags.lines
-            else (f"a folder for each class, {len(rows):,} files")
-        )
-        decided = [Decision("format", taken, "--lines" if flags.lines else ""), decision]
+        if flags.lines:
+            form = Decision("format", "a file for each class, a document on each line", "--lines")
+        else:
+            form = Decision("format", f"a folder for each class, {len(rows):,} files", "")
+        decided = [form, decision]
         return Recognised(layout, column_roles.describe(spread(rows)), decided)
     content = _content(piece, name)
     if content.startswith(decoding.PARQUET):
@@ -150,19 +150,18 @@ def _content(piece: Piece, name: str) -> bytes:
     return content
 
 
-def _joined(folders: Mapping[str, Piece], flags: Flags, name: str) -> bytes:
+def _joined(folders: Mapping[str, Piece], format_: str, flags: Flags, name: str) -> bytes:
     """Return the documents in folders as one text.
 
     Raises ``UserError`` where some are in UTF-8 with letters beyond ASCII, and others are not in UTF-8.
     """
-    inside = labelled_texts.class_files if flags.lines else labelled_texts.documents_below
     contents = {path: path.read_bytes() for folder in folders.values()
-                for path in inside(folder.path)}  # fmt: skip
-    others = [path for path, content in contents.items() if not encodings.is_utf8(content)]
+                for path in labelled_texts.files_of(folder.path, format_)}  # fmt: skip
+    others = {path: c for path, c in contents.items() if not encodings.is_utf8(c)}
     beyond = any(not c.isascii() for path, c in contents.items() if path not in others)
     if others and beyond and not flags.encoding:
-        likely = encodings.readings(b"\n".join(contents[path] for path in others), name)[0]
-        listed = ", ".join(str(path) for path in others[:3]) + (", ..." if others[3:] else "")
+        likely = encodings.readings(b"\n".join(others.values()), name)[0]
+        listed = ", ".join(map(str, list(others)[:3])) + (", ..." if len(others) > 3 else "")
         raise UserError(
             f"{name}: {len(others):,} of {len(contents):,} files are not in UTF-8, as the others are: "
             f"{listed}. Likely it is {likely.encoding}: {_around(likely.shown)}\nWrite each again in "

@@ -109,7 +109,7 @@ def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[
     """
     separator = layout.separator or SEPARATORS[layout.format]
     if layout.format == "tsv":
-        for line, row in enumerate(re.split("\r\n|\n|\r", text), 1):
+        for line, row in decoding.numbered_lines(text):
             if row:
                 yield line, [_unquoted(field) for field in row.split(separator)]
         return

@@ -19,7 +19,8 @@ from cleantune.models import encoder
 from cleantune.params.read import read_params
 from tests.conftest import REPOSITORY
 
-# What makes the whole pipeline run in half a minute, on a third of the sample corpus: a two-layer model, one epoch of everything.
+# What makes the whole pipeline run in half a minute, on a third of the sample corpus: a two-layer model,
+# one epoch of everything.
 QUICK: dict[str, Any] = {
     "model": "tiny-model",
     "epochs": 1,
