@@ -5,6 +5,7 @@ terminal the output is plain lines, with one line at the end of each bar.
 """
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -126,8 +127,11 @@ def run(main: Callable[[], None]) -> None:
 
     A ``UserError``, a package of ``EXTRAS`` that is missing and a full disk give one message and
     status 1, Ctrl-C and SIGTERM 130 and 143; any other exception is a bug and keeps its
-    traceback.
+    traceback. The garbage collector, which ``stages`` and ``tools`` disable for their imports, works
+    from here on, and passes over what these have made.
     """
+    gc.freeze()
+    gc.enable()
     try:
         _tell(main)
     except SystemExit as leaving:

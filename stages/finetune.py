@@ -40,7 +40,7 @@ from cleantune.training import (
 from cleantune.training.trainer import ZeroTrainer
 
 PARAMS = ("seed", "lr", "epochs", "batch_size", "max_length", "long_documents", "max_chunks",
-         "zero_stage", "precision", "processes", "finetune", "augment", "study")  # fmt: skip
+         "zero_stage", "precision", "kernels", "processes", "finetune", "augment", "study")  # fmt: skip
 # Excluded from the fingerprint: no effect on the weights (the actual world size is included).
 NOT_FINGERPRINTED: dict[str, Any] = {
     "study": True,
@@ -135,7 +135,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         AutoModelForSequenceClassification, folder, config=config,
         ignore_mismatched_sizes=True,  # a head for other classes is replaced
     )  # fmt: skip
-    acceleration.speed_up(model, bf16)
+    acceleration.speed_up(model, bf16, params.kernels)
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     optimizers.refuse_r_drop_without_dropout(model, params.finetune)
     model = optimizers.with_lora(model, params.finetune.lora_rank)

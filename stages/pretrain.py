@@ -36,7 +36,7 @@ from cleantune.training import (
 )
 from cleantune.training.training_arguments import PLAIN
 
-PARAMS = ("seed", "pretrain", "zero_stage", "precision", "processes")
+PARAMS = ("seed", "pretrain", "zero_stage", "precision", "kernels", "processes")
 TRAIN, VALIDATION = tables.LABELS / "train.parquet", tables.CLEAN / "validation.parquet"
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     else:
         model = BertForMaskedLM(config)
     padding_id = encoder.set_padding(model.config, tokenizer)
-    acceleration.speed_up(model, bf16)
+    acceleration.speed_up(model, bf16, params.kernels)
     console.say(f"{len(train):,} blocks of {options.block_length} tokens, "
                 f"{memory.size(model).trainable:,} parameters; {ranks.world_size()} "
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cleantune.data.class_tables import listed, smallest
-from cleantune.models.token_counts import MANY_CUT, MANY_UNKNOWN
+from cleantune.models.token_counts import MANY_CUT, MANY_PER_WORD, MANY_UNKNOWN
 
 MIN_STEPS = 100  # optimizer steps: with fewer, models may predict the majority class only
 STEPS_PER_CLASS = 25  # as many for each of 4 classes are MIN_STEPS; 11 each left 77 classes at macro-F1 .57, 55 each at .84
@@ -110,10 +110,10 @@ def few_documents(training_documents: Mapping[str, int]) -> list[str]:
 
 
 def of_tokens(summary: Mapping[str, Mapping[str, float]], split: str) -> list[str]:
-    """Tell that much of a split is unknown to the tokenizer, or beyond max_length.
+    """Tell that a split is unknown or foreign to the tokenizer, or that much is beyond max_length.
 
     ``summary`` is that of tokenize_text: of each split the number of ``documents``, ``tokens``,
-    ``unknown_tokens`` and ``truncated`` documents, and the ``unread_share``.
+    ``unknown_tokens`` and ``truncated`` documents, the ``unread_share`` and the ``fertility``.
     """
     of = summary.get(split, {})
     result = []
@@ -122,6 +122,11 @@ def of_tokens(summary: Mapping[str, Mapping[str, float]], split: str) -> list[st
         result.append(
             f"{unknown:.0%} of the tokens of {split} are unknown to the base model's tokenizer: set "
             "model to a multilingual one; tokenize_text names one"
+        )
+    elif of.get("fertility", 0) > MANY_PER_WORD:
+        result.append(
+            f"the base model's tokenizer makes {of['fertility']:.1f} tokens of each word of {split}: set model to "
+            "one for this language; tokenize_text names a multilingual one"
         )
     if of.get("truncated", 0) > MANY_CUT * of.get("documents", 0):
         unread = of.get("unread_share")

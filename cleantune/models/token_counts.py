@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from cleantune.data.words import words
 from cleantune.models.long_documents import Reading
 
 MULTILINGUAL = "xlm-roberta"  # an entry of `models` in params.yaml
 MANY_UNKNOWN = 0.05  # share of the tokens
 MANY_PER_CHARACTER = 1.5  # tokens; English has .25, Chinese in a multilingual model about .7
+# In MiniLM's vocabulary English has 1.2 to 1.6, other languages of Europe 1.9 to 2.4, Turkish 3.1, Arabic, Greek, Hebrew
+# and Russian 4.3 to 5.5: single letters.
+MANY_PER_WORD = 2.5
+COUNTED_WORDS = 5_000  # documents
 MANY_CUT = 0.2  # share of the documents
 
 
@@ -22,6 +27,8 @@ class TokenCounts:
     unknown_tokens: int
     characters: int
     """Without blanks, of the whole documents."""
+    fertility: float
+    """Tokens per word, special ones left out (Rust et al. 2021, arXiv 2012.15613)."""
     lengths: np.ndarray
     """Tokens of each whole document, (documents,)."""
     reading: Reading
@@ -47,6 +54,7 @@ class TokenCounts:
             "unknown_tokens": self.unknown_tokens,
             "truncated": self.truncated,
             "unread_share": round(self.unread_share(self.reading), 6),
+            "fertility": round(self.fertility, 2),
         }
 
 
@@ -60,9 +68,11 @@ def count(
     """Return the counts of a split; ``lengths`` are those of the whole documents in tokens."""
     unknown = 0 if unknown_id is None else sum(list(ids).count(unknown_id) for ids in tokens)
     characters = sum(len("".join(text.split())) for text in texts)
-    return TokenCounts(
-        sum(map(len, tokens)), unknown, characters, np.array(lengths, np.int64), reading
-    )
+    special = reading.before + reading.after
+    of_words = sum(n - special for n in lengths[:COUNTED_WORDS])
+    fertility = of_words / max(sum(len(words(text)) for text in texts[:COUNTED_WORDS]), 1)
+    return TokenCounts(sum(map(len, tokens)), unknown, characters, fertility,
+                       np.array(lengths, np.int64), reading)  # fmt: skip
 
 
 def warnings(counts: TokenCounts, model: str, limit: int | None) -> list[str]:
@@ -84,6 +94,12 @@ def warnings(counts: TokenCounts, model: str, limit: int | None) -> list[str]:
             f"The tokenizer of {model} makes {each:.1f} tokens of each character: it was not made for the "
             f"script of these texts, reads them byte by byte, and max_length is soon reached. A multilingual "
             f"model reads more of them: {command}"
+        )
+    elif counts.fertility > MANY_PER_WORD:
+        result.append(
+            f"The tokenizer of {model} makes {counts.fertility:.1f} tokens of each word (1.3 of an English "
+            f"one, if it is English): it was made for another language, and so, most likely, was the model. A "
+            f"multilingual model reads these texts better: {command}"
         )
     cut = counts.truncated / max(len(counts.lengths), 1)
     if cut > MANY_CUT:

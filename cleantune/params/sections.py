@@ -8,6 +8,7 @@ from cleantune.params.fields import Section, Text
 from cleantune.params.sources import Dataset, Model
 
 LongDocuments = Literal["head", "head_tail", "chunks"]
+Kernels = Literal["fast", "plain"]
 
 
 class TextSteps(Section):
@@ -208,6 +209,10 @@ class Params(Section):
     chunks of a document are computed at once."""
     zero_stage: Literal["auto"] | Annotated[int, Field(ge=0, le=3)]
     precision: Literal["auto", "bf16", "fp32"]
+    kernels: Kernels
+    """Of pretraining and fine-tuning on a CPU: faster attention and dropout, and a last layer for the
+    first token alone; or the model as transformers has it. Results differ by rounding, and by which
+    activations dropout zeroes."""
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
     models: dict[str, Model]
     datasets: dict[str, Dataset]

@@ -9,18 +9,20 @@ from transformers.masking_utils import eager_mask
 
 from cleantune.models.attention import ATTENTION, Dropout, attend
 from cleantune.models.first_token import answer_from_first_token
+from cleantune.params.sections import Kernels
 
 
-def speed_up(model: Any, bf16: bool = False) -> None:
+def speed_up(model: Any, bf16: bool = False, kernels: Kernels = "fast") -> None:
     """Speed up ``model`` in place; on a GPU its own attention and dropout stay.
 
     On a CPU attention is replaced where the model takes it from transformers' interface, and dropout
-    everywhere. ``bf16``: see ``autocast_to_bf16``.
+    everywhere; with ``kernels`` "plain" nothing of the model is. ``bf16``: see ``autocast_to_bf16``.
     """
-    answer_from_first_token(model)
+    if kernels == "fast":
+        answer_from_first_token(model)
     if bf16:
         autocast_to_bf16(model)
-    if torch.cuda.is_available():
+    if kernels == "plain" or torch.cuda.is_available():
         return
     if model._supports_attention_backend:
         AttentionInterface.register(ATTENTION, attend)

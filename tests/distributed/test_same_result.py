@@ -61,24 +61,32 @@ def alone(runner, tmp_path_factory):
 
 
 # Any two settings of any two columns meet in one run: test_any_two_settings_meet_in_one_run.
-COLUMNS = ("precision", "processes", "zero_stage", "offload", "accumulation", "recompute")
+COLUMNS = (
+    "precision",
+    "processes",
+    "zero_stage",
+    "offload",
+    "accumulation",
+    "recompute",
+    "kernels",
+)
 RUNS = [
-    ("fp32", 1, 0, "optimizer", 2, False),
-    ("fp32", 1, 1, "all", 1, False),
-    ("fp32", 1, 2, "optimizer", 1, False),
-    ("fp32", 1, 2, "none", 4, False),  # four uneven parts
-    ("fp32", 1, 3, "all", 2, False),
-    ("fp32", 2, 0, "none", 1, False),
-    ("fp32", 2, 1, "optimizer", 2, True),
-    ("fp32", 2, 2, "none", 2, True),
-    ("fp32", 2, 3, "none", 1, True),
-    ("fp32", 4, 2, "none", 1, False),
-    ("bf16", 1, 3, "optimizer", 1, True),
-    ("bf16", 2, 0, "all", 1, True),
-    ("bf16", 2, 1, "none", 2, False),
-    ("bf16", 2, 2, "none", 1, False),
-    ("bf16", 2, 2, "all", 2, True),
-    ("bf16", 4, 1, "none", 1, False),
+    ("fp32", 1, 0, "optimizer", 2, False, "plain"),
+    ("fp32", 1, 1, "all", 1, False, "plain"),
+    ("fp32", 1, 2, "optimizer", 1, False, "plain"),
+    ("fp32", 1, 2, "none", 4, False, "fast"),  # four uneven parts
+    ("fp32", 1, 3, "all", 2, False, "fast"),
+    ("fp32", 2, 0, "none", 1, False, "plain"),
+    ("fp32", 2, 1, "optimizer", 2, True, "fast"),
+    ("fp32", 2, 2, "none", 2, True, "fast"),
+    ("fp32", 2, 3, "none", 1, True, "fast"),
+    ("fp32", 4, 2, "none", 1, False, "fast"),
+    ("bf16", 1, 3, "optimizer", 1, True, "plain"),
+    ("bf16", 2, 0, "all", 1, True, "fast"),
+    ("bf16", 2, 1, "none", 2, False, "fast"),
+    ("bf16", 2, 2, "none", 1, False, "fast"),
+    ("bf16", 2, 2, "all", 2, True, "fast"),
+    ("bf16", 4, 1, "none", 1, False, "fast"),
 ]
 MICRO_BATCH = {1: None, 2: 8, 4: 5}  # of 16 documents in one process
 
@@ -87,6 +95,7 @@ def test_any_two_settings_meet_in_one_run():
     values: dict[str, list[object]] = {
         "precision": ["fp32", "bf16"], "processes": [1, 2], "zero_stage": [0, 1, 2, 3],
         "offload": ["none", "optimizer", "all"], "accumulation": [1, 2], "recompute": [False, True],
+        "kernels": ["fast", "plain"],
     }  # fmt: skip
     runs = [dict(zip(COLUMNS, run, strict=True)) for run in RUNS]
     missing = [(a, b) for a, b in itertools.combinations(values, 2)
@@ -97,13 +106,22 @@ def test_any_two_settings_meet_in_one_run():
 
 @pytest.mark.parametrize(COLUMNS, RUNS)
 def test_the_loss_is_the_same_at_every_step(
-    runner, tmp_path, alone, precision, processes, zero_stage, offload, accumulation, recompute
+    runner,
+    tmp_path,
+    alone,
+    precision,
+    processes,
+    zero_stage,
+    offload,
+    accumulation,
+    recompute,
+    kernels,
 ):
     micro_batch = MICRO_BATCH[accumulation]
     losses = train(
         tmp_path, runner, precision, processes, zero_stage=zero_stage, finetune__offload=offload,
         finetune__micro_batch_size=micro_batch and micro_batch // processes,
-        finetune__gradient_checkpointing=recompute,
+        finetune__gradient_checkpointing=recompute, kernels=kernels,
     )  # fmt: skip
     assert len(losses) == 8
     assert losses == pytest.approx(alone[precision].losses, rel=SAME_LOSS[precision])

@@ -78,7 +78,7 @@ def test_a_good_result_has_no_warnings():
     assert warn.still_rising(rows(0.9), 4) == []
     assert warn.few_documents({"a": 10, "b": 300}) == []
     tokens = {"documents": 100, "tokens": 2000, "unknown_tokens": 100, "truncated": 20,
-              "unread_share": 0.01}  # fmt: skip
+              "unread_share": 0.01, "fertility": 2.5}  # fmt: skip
     assert warn.of_tokens({"test": tokens}, "test") == []
     assert warn.of_tokens({}, "test") == []
     assert warn.behind_baselines(OWN, {"tfidf": baseline(0.45, 0.7, 1e-9, AHEAD)}) == []
@@ -120,6 +120,8 @@ def test_tokens_that_are_unknown_or_cut_are_counted():
     unknown, cut = warn.of_tokens({"train": tokens}, "train")
     assert unknown.startswith("65% of the tokens of train are unknown")
     assert cut.startswith("1,017 of 1,018 documents of train are longer than max_length, 63%")
+    (foreign,) = warn.of_tokens({"test": {"documents": 9, "tokens": 90, "fertility": 4.3}}, "test")
+    assert foreign.startswith("the base model's tokenizer makes 4.3 tokens of each word of test")
 
 
 @pytest.mark.parametrize(("macro", "accuracy", "p", "ahead", "worse"), [

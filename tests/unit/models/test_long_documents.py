@@ -126,6 +126,19 @@ def test_bytes_for_characters_call_for_it_too():
     assert "model=xlm-roberta" in said
 
 
+def test_words_in_single_letters_call_for_it_too():
+    def said(text: str, tokens: int) -> list[str]:
+        reading = Reading("head", 32, 4, 1, 1)
+        counts = token_counts.count([text], [[0] * tokens], [tokens], 1, reading)
+        return token_counts.warnings(counts, "minilm", 512)
+
+    (sentence,) = said("الخدمة ممتازة جدا", 2 + 15)
+    assert "makes 5.0 tokens of each word" in sentence
+    assert "-S model=xlm-roberta -S label_noise.encoder=xlm-roberta" in sentence
+    assert said("الخدمة ممتازة جدا", 2 + 7) == [], "special tokens are none of a word's"
+    assert said("今天天气很好", 2 + 6) == [], "where words are not separated, each character is one"
+
+
 def test_documents_that_are_cut_call_for_more_tokens_or_another_way():
     lengths = [66, 66, 10, 10, 10]  # 16 are read of each
     said = warnings(lengths, Reading("head", 16, 4, 1, 1))
@@ -143,6 +156,6 @@ def test_documents_that_are_cut_call_for_more_tokens_or_another_way():
 
 def test_the_summary_counts_what_is_read():
     reading = Reading("head", 16, 4, 1, 1)
-    counts = token_counts.count(["x", "y"], [[0] * 16, [0, 1]], [20, 2], 1, reading)
-    assert counts.summary() == {"documents": 2, "tokens": 18, "unknown_tokens": 1, "truncated": 1,
-                                "unread_share": round(4 / 22, 6)}  # fmt: skip
+    counts = token_counts.count(["x", "y"], [[0] * 16, [0, 1, 0]], [20, 3], 1, reading)
+    assert counts.summary() == {"documents": 2, "tokens": 19, "unknown_tokens": 1, "truncated": 1,
+                                "unread_share": round(4 / 23, 6), "fertility": 9.5}  # fmt: skip
