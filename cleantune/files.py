@@ -122,9 +122,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def size(path: Path) -> str:
-    """Return the size of a file, or of all files in a folder, for a person to read."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+def size(*paths: Path) -> str:
+    """Return the size of files together, of a folder's all, for a person to read."""
+    files = [
+        p for path in paths for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file()
+    ]
     count = float(sum(p.stat().st_size for p in files))
     for unit in ("B", "kB", "MB"):
         if count < 1000:

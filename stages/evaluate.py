@@ -29,7 +29,7 @@ from cleantune.evaluation.report import page, printed
 from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.robustness import measure_flipped, measure_robustness
 from cleantune.evaluation.slices import measure_slices
-from cleantune.models import classifier
+from cleantune.models import classifier, weights
 from cleantune.params.read import read_params
 
 PARAMS = ("seed", "evaluate")
@@ -146,7 +146,7 @@ def main() -> None:
         label_noise=label_noise,
         sizes={split: len(table) for split, table in splits.items()}, max_length=model.reading.limit,
         corpus=explore_learned_from(splits, names),
-        weights_sha256=files.sha256(model.folder / threshold.WEIGHTS),
+        weights_sha256=weights.sha256(model.folder),
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
     printed.report(findings)

@@ -26,7 +26,7 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision
-from cleantune.models import classifier, onnx_model
+from cleantune.models import classifier, onnx_model, weights
 from cleantune.models.classifier import Classifier
 from cleantune.models.long_documents import Reading
 from cleantune.models.onnx_model import FP32, INT8, MADE_BY, RECORD
@@ -101,10 +101,10 @@ def main() -> None:
     with replacing(arguments.out, arguments.model) as part:
         with console.timed("converted"):
             write_onnx(model, part, arguments.model, graphs)
-        shutil.copyfile(arguments.model / "model.safetensors", part / "model.safetensors")
+        weights.copy(arguments.model, part)
         decided = threshold.read(arguments.model)
         if decided.documents:
-            threshold.write(part / threshold.FILE, [(decided, [part / threshold.WEIGHTS])])
+            threshold.write(part / threshold.FILE, [(decided, weights.of(part))])
         accuracy = check(model, part, graphs, test, decided)
         text = card(arguments.model, model.labels, len(test), accuracy)
         usage = _usage(arguments.out, part, graphs, decided, model.labels) + _long(model.reading)
@@ -219,7 +219,7 @@ def check(
     expected = model.logits(tokens)
     predicted = decided.predicted(decided.probabilities(expected), model.labels)
     accuracy = float((predicted == labels).mean())
-    rows = [("PyTorch", f"{accuracy:.4f}", "", "", files.size(out / "model.safetensors"))]
+    rows = [("PyTorch", f"{accuracy:.4f}", "", "", files.size(*weights.of(out)))]
     for graph in graphs:
         exported = onnx_model.load(out, graph)
         if exported.encode(texts) != tokens:
@@ -249,7 +249,7 @@ def card(folder: Path, labels: list[str], count: int, accuracy: float) -> str:
     """
     if not (CARD.is_file() and MEASURED.is_file()):
         why = "is missing"
-    elif files.sha256(folder / threshold.WEIGHTS) not in CARD.read_text(encoding="utf-8"):
+    elif weights.sha256(folder) not in CARD.read_text(encoding="utf-8"):
         why = f"is about other weights than those in {folder}"
     elif not _agrees(files.read_json(MEASURED), count, accuracy):
         why = f"is not of this measurement: {MEASURED} differs from {accuracy:.4f} on {count:,} documents"

@@ -32,6 +32,7 @@ from cleantune.data.layouts import Flags
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, threshold
 from cleantune.evaluation.threshold import Decision
+from cleantune.models import weights
 from cleantune.models.long_documents import Reading
 from cleantune.params.sections import TextSteps
 from tools import predict_input, predict_output
@@ -159,7 +160,7 @@ def load(folder: Path, int8: bool) -> Any:
 def decide(model: Any, folder: Path, int8: bool) -> Decision:
     """Return what was decided for the ``Model`` that was loaded from ``folder``."""
     if isinstance(model, AllSeeds):
-        return threshold.read(folder, *(path / threshold.WEIGHTS for path in model.folders))
+        return threshold.read(folder, *(path for one in model.folders for path in weights.of(one)))
     decided = threshold.read(folder)
     if not int8:
         return decided

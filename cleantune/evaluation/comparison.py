@@ -9,8 +9,8 @@ import numpy as np
 
 from cleantune.evaluation import confidence_intervals, metrics
 from cleantune.evaluation.predictions import Split, fit_decision, predict, read_baseline
-from cleantune.evaluation.threshold import WEIGHTS, Decision
-from cleantune.models import classifier
+from cleantune.evaluation.threshold import Decision
+from cleantune.models import classifier, weights
 
 Decisions = list[tuple[Decision, Sequence[Path]]]
 """Decisions, each with the files of the weights it was fitted for."""
@@ -28,12 +28,12 @@ def measure_seeds(
     result holds these decisions.
     """
     splits = {str(seed): (validation, test)}
-    decisions: Decisions = [(test.decision, [folder / WEIGHTS])]
+    decisions: Decisions = [(test.decision, weights.of(folder))]
     for path in classifier.further_seeds(folder):
         other = classifier.load(path)
         splits[path.name] = fit_decision(rule, predict(other, "validation", validation.table, path.name),
                                          predict(other, "test", test.table, path.name))  # fmt: skip
-        decisions.append((splits[path.name][1].decision, [path / WEIGHTS]))
+        decisions.append((splits[path.name][1].decision, weights.of(path)))
     each = {name: of_test.headline(bins) for name, (_, of_test) in splits.items()}
     columns = {name: [values[name] for values in each.values()] for name in each[str(seed)]}
     result: dict[str, Any] = {"seeds": each,
@@ -44,7 +44,7 @@ def measure_seeds(
             replace(same[0], logits=metrics.mean_logits([split.logits for split in same]))
             for same in zip(*splits.values(), strict=True)
         ))  # fmt: skip
-        decisions.append((on_test.decision, [path for _, weights in decisions for path in weights]))
+        decisions.append((on_test.decision, [path for _, of_one in decisions for path in of_one]))
         result["ensemble"] = on_test.headline(bins)
         result["ensemble_intervals"] = on_test.intervals(bins)
         result["ensemble_on_validation"] = on_validation.headline(bins)

@@ -16,10 +16,10 @@ import numpy as np
 from cleantune import files
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics
+from cleantune.models import weights
 from cleantune.params.sections import Evaluate
 
 FILE = "decision.json"
-WEIGHTS = "model.safetensors"
 FOLDS, REPEATS = 5, 5  # of the cross-validation of a temperature
 MIN_GAIN = 2  # standard errors by which a temperature has to improve the NLL
 
@@ -183,20 +183,20 @@ def temperature_gain(labels: np.ndarray, logits: np.ndarray) -> tuple[float, flo
 
 
 def write(path: Path, decisions: Sequence[tuple[Decision, Sequence[Path]]]) -> None:
-    """Write each decision with the sha256 of its weights, one file or several."""
+    """Write each decision with the sha256 of the files of its weights."""
     files.write_json(path, {"decisions": [
-        {"weights_sha256": sorted(map(files.sha256, weights))} | asdict(decision)
-        for decision, weights in decisions
+        {"weights_sha256": sorted(map(files.sha256, paths))} | asdict(decision)
+        for decision, paths in decisions
     ]})  # fmt: skip
 
 
-def read(folder: Path, *weights: Path) -> Decision:
-    """Return the decision of ``weights``, by default those in ``folder``.
+def read(folder: Path, *paths: Path) -> Decision:
+    """Return the decision of the weights in ``paths``, by default those of ``folder``.
 
     An export contains its record; that of models/finetuned and of its seeds is in models.
     ``DEFAULT`` where there is no record of these weights. ``UserError`` when one cannot be read.
     """
-    of = sorted(map(files.sha256, weights or [folder / WEIGHTS]))
+    of = sorted(map(files.sha256, paths or weights.of(folder)))
     for parent in (folder, *folder.absolute().parents[:3]):
         if not (parent / FILE).is_file():
             continue

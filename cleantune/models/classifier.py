@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification
 
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.models import encoder, first_token, long_documents
+from cleantune.models import encoder, first_token, long_documents, weights
 from cleantune.models.long_documents import Reading
 
 SEEDS = "seeds"  # in tables.FINETUNED: one folder for each seed of `study.seeds`
-NEEDED = ("config.json", "model.safetensors", "tokenizer_config.json")
+NEEDED = ("config.json", "tokenizer_config.json")  # beside the weights
 
 BATCH_TOKENS = 4096
 """Tokens a batch holds at most, padding included: 32 documents of 128."""
@@ -166,11 +165,8 @@ def _check(folder: Path) -> None:
     if absent:
         raise _unusable(folder, f"no {' and no '.join(absent)}")
     files.read_json(folder / "config.json")
-    try:
-        with safe_open(folder / "model.safetensors", framework="pt") as weights:
-            weights.keys()
-    except (SafetensorError, OSError) as error:
-        raise _unusable(folder, f"model.safetensors: {error}") from None
+    if fault := weights.fault(folder):
+        raise _unusable(folder, fault)
 
 
 def _unusable(folder: Path, why: object) -> UserError:

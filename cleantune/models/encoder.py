@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from cleantune import console, files
 from cleantune.errors import UserError
-from cleantune.models import pooling
+from cleantune.models import pooling, weights
 from cleantune.params.sources import Model
 
-WEIGHTS = "model.safetensors"
-FILES = ("*.json", "*.txt", "*.model", WEIGHTS, f"*_Dense/{WEIGHTS}")
-"""What of a base model's folder is read: * crosses folders, 1_Pooling/config.json is one of these."""
+FILES = ("*.json", "*.txt", "*.model", weights.WEIGHTS, f"*_Dense/{weights.WEIGHTS}")
+"""What of a base model's folder is read, beside shards: * crosses folders, 1_Pooling/config.json is one of these."""
 MODEL, ENCODER = Path("models/base/model.json"), Path("models/base/encoder.json")
 """The base model to fine-tune, and the encoder of the label models; see ``stages.fetch_models``."""
 PRETRAINED = Path("models/pretrained")
@@ -63,7 +62,7 @@ def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
     That is ``pretrained`` itself after pretraining, else the base model its pointer names.
     Raises ``UserError`` when it is missing, or when a file of the base model has changed since.
     """
-    if (pretrained / WEIGHTS).is_file():
+    if weights.of(pretrained):
         return _checked(pretrained, None)
     return recorded_folder(pretrained / POINTER)
 
@@ -97,11 +96,12 @@ def pointer_to(model: str, entry: Model | None, folder: Path) -> dict[str, Any]:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
+    shards = {path.name for path in weights.of(folder)}
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return {
         name: files.sha256(folder / name)
         for name in names
-        if any(fnmatch(name, pattern) for pattern in FILES)
+        if name in shards or any(fnmatch(name, pattern) for pattern in FILES)
     }
 
 
@@ -275,14 +275,21 @@ def base_model(pretrained: Path = PRETRAINED) -> str:
 
 def _from_hub(entry: Model, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError
+
+    def snapshot(names: Sequence[str]) -> Path:
+        return Path(snapshot_download(entry.hub, revision=entry.revision, allow_patterns=[*names],
+                                      local_files_only=not fetch))  # fmt: skip
 
     try:
-        folder = snapshot_download(
-            entry.hub,
-            revision=entry.revision,
-            allow_patterns=[*FILES],
-            local_files_only=not fetch,
-        )
+        folder = snapshot(FILES)
+        if not (folder / weights.WEIGHTS).is_file() and (shards := weights.shards(folder)):
+            snapshot(shards)
+    except GatedRepoError:
+        raise UserError(
+            f"model {entry.hub} is gated: its owner asks who uses it. Accept its licence on "
+            f"https://huggingface.co/{entry.hub}, log in with `hf auth login`, and start again."
+        ) from None
     except (OSError, ValueError) as error:  # what the Hub's client raises when it cannot be reached
         if not fetch:
             raise UserError(
@@ -293,19 +300,21 @@ def _from_hub(entry: Model, fetch: bool) -> Path:
             f"model {entry.hub}@{entry.revision} could not be fetched: {error}\n"
             "Reach the Hub once (it is cached), or name a local folder: -S model=PATH."
         ) from None
-    return Path(folder)
+    return folder
 
 
 def _checked(folder: Path, sha256: str | None) -> Path:
-    weights = folder / WEIGHTS
-    if not weights.is_file() or not (folder / "config.json").is_file():
+    """Return ``folder`` if it holds a model's config and whole weights, those of ``sha256`` where given."""
+    if not (folder / "config.json").is_file() or not weights.of(folder):
         raise UserError(
-            f"{folder} holds no {WEIGHTS} and config.json. What the Hub has as pytorch_model.bin alone "
+            f"{folder} holds no {weights.WEIGHTS}, whole or in shards, and config.json. What the Hub has as pytorch_model.bin alone "
             "often has a pull request that adds safetensors: name its commit, owner/name@commit."
         )
-    if sha256 and files.sha256(weights) != sha256:
+    if fault := weights.fault(folder):
+        raise UserError(f"{folder} is damaged or incomplete ({fault}). Fetch it again.")
+    if sha256 and (found := weights.sha256(folder)) != sha256:
         raise UserError(
-            f"{weights} has sha256 {files.sha256(weights)}, not the pinned {sha256}. "
+            f"{folder / weights.WEIGHTS} has sha256 {found}, not the pinned {sha256}. "
             "Delete it and fetch it again."
         )
     return folder

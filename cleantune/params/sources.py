@@ -17,7 +17,7 @@ class Model(Section):
     package: str | None
     """Python package that carries the same files in its folder ``model``."""
     sha256: Sha256 | None
-    """Of ``model.safetensors``; checked wherever the model was found."""
+    """Of ``model.safetensors``, or of lines with the digest and name of each shard; checked wherever the model was found."""
 
 
 class Columns(Section):

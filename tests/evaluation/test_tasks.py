@@ -204,7 +204,7 @@ def test_every_figure_counts_the_answers_of_predict(spam, tool):
         guesses, shares = answered(*arguments)
         assert figures["accuracy"] == pytest.approx((guesses == truth).mean(), abs=2e-6)
         assert figures["nll"] == pytest.approx(metrics.nll(truth, shares), abs=1e-3)
-    weights = [folder / threshold.WEIGHTS for folder in (tables.FINETUNED, other)]
+    weights = [folder / "model.safetensors" for folder in (tables.FINETUNED, other)]
     chosen = [threshold.read(tables.FINETUNED, *w) for w in (weights[:1], weights[1:], weights)]
     assert len({found.threshold for found in chosen}) == 3
 
@@ -229,7 +229,7 @@ def test_int8_has_a_choice_of_its_own_where_the_same_validation_is_at_hand(spam,
     assert list(json.loads(answer)["probabilities"].values()) == pytest.approx(shares, abs=1e-5)
 
     other = replace(main, rule="precision", precision=0.9)
-    threshold.write(tables.DECISION, [(other, [tables.FINETUNED / threshold.WEIGHTS])])
+    threshold.write(tables.DECISION, [(other, [tables.FINETUNED / "model.safetensors"])])
     assert "choosing for int8" in tool(*command)[1], "the rule is another one"
     tables.write_table(int8_threshold.VALIDATION, table.head(10), tuple(table.columns))
     assert "choosing" not in tool(*command)[1], "what was chosen stays"

@@ -155,7 +155,7 @@ def test_the_card_of_another_model_is_not_taken(inside, monkeypatch, capsys, tmp
     weights["classifier.weight"] *= 1.0001  # with the same answers, and so as many of them right
     save_file(weights, other / "model.safetensors", {"format": "pt"})
     files.write_text(
-        export.CARD, f"of evaluate, {files.sha256(tables.FINETUNED / threshold.WEIGHTS)}\n"
+        export.CARD, f"of evaluate, {files.sha256(tables.FINETUNED / 'model.safetensors')}\n"
     )
     files.write_json(export.MEASURED, {"n": 60, "accuracy": 0.75})
 
