@@ -97,8 +97,8 @@ def warnings(counts: TokenCounts, model: str, limit: int | None) -> list[str]:
         )
     elif counts.fertility > MANY_PER_WORD:
         result.append(
-            f"The tokenizer of {model} makes {counts.fertility:.1f} tokens of each word (1.3 of an English "
-            f"one, if it is English): it was made for another language, and so, most likely, was the model. A "
+            f"The tokenizer of {model} makes {counts.fertility:.1f} tokens of each word, of a language that it was "
+            f"made for less than two: the model, most likely, has not learned this one. A "
             f"multilingual model reads these texts better: {command}"
         )
     cut = counts.truncated / max(len(counts.lengths), 1)
