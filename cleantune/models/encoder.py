@@ -41,7 +41,7 @@ def find(model: str, models: dict[str, Model], fetch: bool = True) -> Path:
     Raises ``UserError`` when nothing is found or the weights are not the pinned ones.
     """
     if Path(model).is_dir():
-        return _checked(Path(model), None)
+        return _checked(Path(model), None, whole=fetch)
     if pinned := PINNED.fullmatch(model):
         models = {model: Model(hub=pinned[1], revision=pinned[2], package=None, sha256=None)}
     if model not in models:
@@ -52,8 +52,10 @@ def find(model: str, models: dict[str, Model], fetch: bool = True) -> Path:
     entry = models[model]
     spec = importlib.util.find_spec(entry.package) if entry.package else None
     if spec and spec.submodule_search_locations:
-        return _checked(Path(spec.submodule_search_locations[0]) / "model", entry.sha256)
-    return _checked(_from_hub(entry, fetch), entry.sha256)
+        folder = Path(spec.submodule_search_locations[0]) / "model"
+    else:
+        folder = _from_hub(entry, fetch)
+    return _checked(folder, entry.sha256, whole=fetch)
 
 
 def pretrained_folder(pretrained: Path = PRETRAINED) -> Path:
@@ -303,14 +305,17 @@ def _from_hub(entry: Model, fetch: bool) -> Path:
     return folder
 
 
-def _checked(folder: Path, sha256: str | None) -> Path:
-    """Return ``folder`` if it holds a model's config and whole weights, those of ``sha256`` where given."""
+def _checked(folder: Path, sha256: str | None, whole: bool = False) -> Path:
+    """Return ``folder`` if it holds a model's config and weights, those of ``sha256`` where given.
+
+    ``whole``: none of them may be missing or cut short. Later on the record tells what has changed.
+    """
     if not (folder / "config.json").is_file() or not weights.of(folder):
         raise UserError(
             f"{folder} holds no {weights.WEIGHTS}, whole or in shards, and config.json. What the Hub has as pytorch_model.bin alone "
             "often has a pull request that adds safetensors: name its commit, owner/name@commit."
         )
-    if fault := weights.fault(folder):
+    if (whole or sha256) and (fault := weights.fault(folder)):
         raise UserError(f"{folder} is damaged or incomplete ({fault}). Fetch it again.")
     if sha256 and (found := weights.sha256(folder)) != sha256:
         raise UserError(

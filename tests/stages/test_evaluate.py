@@ -415,9 +415,12 @@ def test_a_model_with_random_weights_gives_other_attributions(made):
     model = classifier.load(made / "models/finetuned")
     text = "the minister said troops moved after the election"
     before = np.array([share for _, _, share in explain(model, text, 0).spans])
-    torch.manual_seed(1)
-    for layer in model.model.modules():
-        if isinstance(layer, torch.nn.Linear):
-            torch.nn.init.normal_(layer.weight, std=0.1)
-    after = np.array([share for _, _, share in explain(model, text, 0).spans])
-    assert abs(np.corrcoef(before, after)[0, 1]) < 0.8
+    alike = []
+    for seed in range(5):  # nine words of one draw may be alike by chance
+        torch.manual_seed(seed)
+        for layer in model.model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                torch.nn.init.normal_(layer.weight, std=0.1)
+        after = np.array([share for _, _, share in explain(model, text, 0).spans])
+        alike.append(abs(np.corrcoef(before, after)[0, 1]))
+    assert np.median(alike) < 0.8
