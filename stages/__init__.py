@@ -4,4 +4,4 @@ import gc
 import sys
 
 if sys.argv[0] == "-m":  # a stage is being started: nothing that its imports make is garbage
-    gc.disable()  # a fifth of the time that the imports take; console.run enables it
+    gc.disable()  # a fifth to a third of the time that the imports take; console.run enables it

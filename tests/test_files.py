@@ -16,6 +16,7 @@ from cleantune import console, files
 from cleantune.data import tables
 from cleantune.errors import UserError
 from tests import kills
+from tests.conftest import REPOSITORY
 
 DOCUMENTS = pd.DataFrame(
     {"id": ["a", "b"], "title": ["T", ""], "text": ["x", "ü"], "label": [0, 1]}, index=[7, 3]
@@ -154,6 +155,22 @@ console.run(main)
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (status, said)
+
+
+@pytest.mark.parametrize("package", ["stages", "tools"])
+def test_the_collector_rests_for_the_imports_of_a_command_and_works_in_its_main(package):
+    code = f"""
+import gc, sys
+sys.argv[0] = "-m"  # as python has it while it looks for the module to run
+import {package}
+from cleantune import console
+print(gc.isenabled())
+console.run(lambda: print(gc.isenabled()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.stdout == "False\nTrue\n", done.stderr
 
 
 def test_other_processes_do_not_look_at_what_rank_0_still_writes(monkeypatch):

@@ -184,7 +184,8 @@ def _notes(
     if few and options.min_documents == 1:
         listed = ", ".join(f"{name} ({counts[name]})" for name in few[:5])
         notes.append(
-            f"{len(few)} classes have fewer than {FEW} documents: {listed}{', ...' if len(few) > 5 else ''}. "
+            f"{len(few)} {'classes have' if len(few) > 1 else 'class has'} fewer than {FEW} documents: {listed}"
+            f"{', ...' if len(few) > 5 else ''}. "
             f"--min-documents {FEW} leaves them out, with --other NAME it merges them."
         )
     split = next((c for c in found.columns.values() if c.name.lower() in ("split", "set", "fold", "subset")

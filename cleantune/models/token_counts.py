@@ -97,8 +97,8 @@ def warnings(counts: TokenCounts, model: str, limit: int | None) -> list[str]:
         )
     elif counts.fertility > MANY_PER_WORD:
         result.append(
-            f"The tokenizer of {model} makes {counts.fertility:.1f} tokens of each word, of a language that it was "
-            f"made for less than two: the model, most likely, has not learned this one. A "
+            f"The tokenizer of {model} makes {counts.fertility:.1f} tokens of each word; in a language that it was "
+            f"made for it makes fewer than two. Most likely the model has not learned this language. A "
             f"multilingual model reads these texts better: {command}"
         )
     cut = counts.truncated / max(len(counts.lengths), 1)

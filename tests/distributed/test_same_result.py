@@ -61,15 +61,8 @@ def alone(runner, tmp_path_factory):
 
 
 # Any two settings of any two columns meet in one run: test_any_two_settings_meet_in_one_run.
-COLUMNS = (
-    "precision",
-    "processes",
-    "zero_stage",
-    "offload",
-    "accumulation",
-    "recompute",
-    "kernels",
-)
+COLUMNS = ("precision", "processes", "zero_stage", "offload", "accumulation", "recompute",
+           "kernels")  # fmt: skip
 RUNS = [
     ("fp32", 1, 0, "optimizer", 2, False, "plain"),
     ("fp32", 1, 1, "all", 1, False, "plain"),
@@ -106,17 +99,8 @@ def test_any_two_settings_meet_in_one_run():
 
 @pytest.mark.parametrize(COLUMNS, RUNS)
 def test_the_loss_is_the_same_at_every_step(
-    runner,
-    tmp_path,
-    alone,
-    precision,
-    processes,
-    zero_stage,
-    offload,
-    accumulation,
-    recompute,
-    kernels,
-):
+    runner, tmp_path, alone, precision, processes, zero_stage, offload, accumulation, recompute, kernels
+):  # fmt: skip
     micro_batch = MICRO_BATCH[accumulation]
     losses = train(
         tmp_path, runner, precision, processes, zero_stage=zero_stage, finetune__offload=offload,

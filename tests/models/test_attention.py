@@ -128,6 +128,14 @@ def test_training_uses_our_dropout_everywhere_and_a_saved_model_does_not_know(tm
     assert attention.ATTENTION not in (tmp_path / "config.json").read_text()
 
 
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_plain_kernels_leave_the_model_as_transformers_has_it(kind):
+    theirs, ours = model(kind), model(kind)
+    acceleration.speed_up(ours, kernels="plain")
+    assert [type(m) for m in ours.modules()] == [type(m) for m in theirs.modules()]
+    assert ours.config._attn_implementation == theirs.config._attn_implementation
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's norms are in fp32")
 def test_bf16_holds_between_the_products_and_weights_and_gradients_stay_in_fp32():
     plain, half = model("bert").eval(), model("bert").eval()
