@@ -5,8 +5,8 @@ Run: ``python -m stages.label_noise`` (or ``dvc repro label_noise``).
 Out-of-fold predictions of the label models, with near-duplicates kept in one fold, give each label a
 quality and estimate the noise rate (cleantune/labels/confident_learning.py). Flagged are as many labels
 as the noise rate implies, and at least those that the predictions contradict;
-reports/label_review.html shows them. Labels change only by ``label_noise.action``. Classes with fewer
-distinct documents than ``label_noise.folds`` are not checked and stay as they are.
+reports/label_review.html shows them, first a random sample: what a person decides of it shows how many
+of the others are wrong. Labels change only by ``label_noise.action``. Classes with fewer distinct documents than ``label_noise.folds`` are not checked and stay as they are.
 """
 
 from typing import Any
@@ -16,9 +16,8 @@ import pandas as pd
 
 from cleantune import console, files
 from cleantune.data import tables
-from cleantune.errors import UserError
+from cleantune.labels import actions, corrections, issue_types, label_report, label_scores
 from cleantune.labels import confident_learning as lq
-from cleantune.labels import corrections, issue_types, label_report, label_scores
 from cleantune.labels.label_scores import LabelScores
 from cleantune.labels.review_page import neighbours, page
 from cleantune.labels.review_page.content import FlaggedLabels
@@ -27,7 +26,6 @@ from cleantune.training import checkpoints
 
 PARAMS = ("seed", "label_noise")
 TRAIN = tables.CLEAN / "train.parquet"
-MIN_KAPPA = 0.37  # Cohen's kappa; random and entirely wrong labels stay below it (tested)
 
 
 def main() -> None:
@@ -52,13 +50,14 @@ def main() -> None:
     known = train["id"].isin(reviewed["id"]).to_numpy()  # reviewed labels are taken as true
     scores = None
     if len(checked):
-        scores = label_scores.score(checked, known[enough], settings, params.seed)
+        before = corrections.undo(checked, reviewed)["label"]
+        scores = label_scores.score(checked, before, known[enough], settings, params.seed)
     issues = label_scores.issues(train, enough, scores, names)
 
     # ---- act on the flagged labels
-    action = allowed_action(scores, settings.action)
-    result = act(train, issues, action)
-    raise_if_class_lost(train, result, action, names)
+    action = actions.allowed_action(scores, settings.action, TRAIN)
+    result = actions.act(train, issues, action)
+    actions.raise_if_class_lost(train, result, action, names, TRAIN)
 
     # ---- other issues that cleanlab finds
     issue_table = pd.DataFrame()
@@ -96,58 +95,15 @@ def main() -> None:
 
     # ---- the page to review flagged labels
     flagged = flagged_labels(scores, issue_table, checked, len(names))
+    advice = label_report.review_advice(summary["review"])
     page.write_page(page.PAGE, dataset, names, checked, raw, flagged, reviewed,
-                    [names[label] for label in unchecked.index])  # fmt: skip
+                    [names[label] for label in unchecked.index], advice)  # fmt: skip
     checkpoints.Checkpoints("label_noise", "").discard()  # folds of the fine-tuned label model
     if scores:
-        label_report.report(scores, issue_table, names, scores.kappa >= MIN_KAPPA)
-    console.say(label_report.outcome(summary))
+        label_report.report(scores, issue_table, names, scores.kappa >= actions.MIN_KAPPA)
+    for sentence in (*advice, label_report.outcome(summary)):
+        console.say(sentence)
     console.outputs(tables.LABELS, page.PAGE)
-
-
-def act(train: pd.DataFrame, issues: pd.DataFrame, action: str) -> pd.DataFrame:
-    """Return the training set: only ``drop`` removes rows, and only those that are ``likely`` wrong.
-
-    ``issues`` has a row for each of ``train``: ``cleantune.labels.label_scores``.
-    """
-    likely = issues["likely"].to_numpy(bool)
-    result = train.assign(weight=issues["quality"] if action == "weight" else 1.0)
-    if action == "drop":
-        return result[~likely]
-    if action == "relabel":
-        result["label"] = np.where(likely, issues["best"], train["label"])
-    return result
-
-
-def allowed_action(scores: LabelScores | None, action: str) -> str:
-    """Return ``action``, or ``keep``, with a warning, where it would do more harm than good.
-
-    Models cannot detect wrong labels where labels and texts are hardly related.
-    """
-    if scores is None or scores.kappa >= MIN_KAPPA:
-        return action
-    console.warn(
-        f"the labels in {TRAIN} are hardly related to the texts, or there are too few texts: "
-        "out-of-fold predictions agree with the labels little better than chance "
-        f"(Cohen's kappa {scores.kappa:.2f}), so the flagged labels are unreliable"
-        + ("" if action == "keep" else f". Nothing is changed: label_noise.action: {action} would be "
-           "arbitrary. Check `columns` and `labels` of the dataset in params.yaml")
-    )  # fmt: skip
-    return "keep"
-
-
-def raise_if_class_lost(
-    train: pd.DataFrame, result: pd.DataFrame, action: str, names: list[str]
-) -> None:
-    """Raise ``UserError``, before anything is written, where a class would have no document left."""
-    missing = set(train["label"]) - set(result["label"])
-    if missing:
-        raise UserError(
-            f"label_noise.action: {action} would leave no document of class "
-            f"{', '.join(names[label] for label in sorted(missing))} in {TRAIN}. Check `columns` and "
-            "`labels` of the dataset in params.yaml; to see the flagged labels without acting on "
-            "them: -S label_noise.action=keep."
-        )
 
 
 def flagged_labels(
@@ -160,6 +116,8 @@ def flagged_labels(
                                   none.reshape(0, 0), np.zeros((0, 0)))  # fmt: skip
     rows = np.flatnonzero(scores.flagged)
     rows = rows[np.argsort(scores.rank[rows], kind="stable")]
+    # first what is left to decide of the random sample
+    rows = np.concatenate([asked := scores.finding.to_ask, rows[~np.isin(rows, asked)]])
     near = (neighbours.by_words(tables.full_text(checked), rows) if scores.vectors is None
             else neighbours.by_vectors(scores.vectors, rows))  # fmt: skip
     return FlaggedLabels(

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cleantune import console
+from cleantune import console, files
 from cleantune.data import class_tables, tables
 from cleantune.errors import UserError
+from cleantune.labels import label_report
 from cleantune.labels.corrections import CORRECTIONS, read_corrections, write_corrections
 from cleantune.labels.review_page.page import PAGE
 
@@ -116,6 +117,10 @@ def status() -> None:
     console.say(f"{PAGE}: {len(flagged):,} flagged labels, {len(flagged - done):,} left to review")
     if done:
         console.say(f"{len(done):,} of them were reviewed since: `dvc repro` takes them off")
+    else:
+        summary = files.read_json(tables.LABELS / "summary.json")
+        for sentence in label_report.review_advice(summary["review"]):
+            console.say(sentence)
     pairs = Counter(zip(reviewed["old_label"], reviewed["new_label"], strict=True))
     short = class_tables.shortened(names)
     rows = [

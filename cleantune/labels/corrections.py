@@ -109,12 +109,12 @@ def apply(documents: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     ``corrections`` comes from ``read_corrections``. Ids that ``documents`` no longer has (dropped
     as duplicates, for example) are ignored: ``read_corrections`` has checked them against the raw data.
     """
-    new = dict(zip(corrections["id"], corrections["new_label"], strict=True))
-    labels = [
-        new.get(name, label)
-        for name, label in zip(documents["id"], documents["label"], strict=True)
-    ]
-    return documents.assign(label=pd.Series(labels, index=documents.index, dtype="int64"))
+    return _relabelled(documents, corrections, "new_label")
+
+
+def undo(documents: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
+    """Return ``documents`` as they were before ``apply``."""
+    return _relabelled(documents, corrections, "old_label")
 
 
 def write_corrections(
@@ -137,6 +137,16 @@ def as_csv(rows: Iterable[Sequence[str]]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _relabelled(documents: pd.DataFrame, corrections: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return ``documents`` with the labels that ``column`` of ``corrections`` has for them."""
+    labels = dict(zip(corrections["id"], corrections[column], strict=True))
+    changed = [
+        labels.get(name, label)
+        for name, label in zip(documents["id"], documents["label"], strict=True)
+    ]
+    return documents.assign(label=pd.Series(changed, index=documents.index, dtype="int64"))
 
 
 def _unknown(name: str, sha: str, documents: pd.DataFrame) -> tuple[str, str]:

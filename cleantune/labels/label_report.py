@@ -9,6 +9,11 @@ from cleantune import console
 from cleantune.data import class_tables
 from cleantune.labels import issue_types, noise_rate
 from cleantune.labels.label_scores import RELABEL_THRESHOLD, LabelScores
+from cleantune.labels.reviewed_sample import Finding
+
+MOST_CONTRADICTED = (
+    2.0  # labels that predictions contradict, for each that is estimated to be wrong
+)
 
 
 def say_unchecked(rare: list[str], folds: int, others: bool) -> None:
@@ -44,7 +49,7 @@ def summarize(
         matrix = {n: dict(zip(present, row, strict=True)) for n, row in zip(present, rows, strict=True)}  # fmt: skip
         rate = {name: round(value, 4) for name, value in zip(rate, scores.rate, strict=True)}
         counts = {"flagged": int(scores.flagged.sum()), "likely": int(scores.likely.sum())}
-    precision = scores.precision if scores else None
+    precision = scores.precision if scores and models_know_task(scores) else None
     return {
         "documents": len(train),
         "flagged": counts["flagged"],
@@ -58,6 +63,7 @@ def summarize(
         "documents_dropped": len(train) - len(result),
         "labels_changed": int((result["label"] != train["label"].loc[result.index]).sum()),
         "reviewed": reviewed,
+        "review": review_summary(scores.finding) if scores else {},
         "issue_types": issue_types.counts(issue_table),
         "transition": matrix,  # true class: given label: share
         **more,
@@ -78,15 +84,78 @@ def report(
     shares = [f"{name} {share:.0%}" for name, share in zip(present, scores.prior, strict=True)]
     console.say(f"estimated noise rate: {rate.estimate:.1%} (95 % interval {rate.lower:.1%} to "
                 f"{rate.upper:.1%}), for the class prior {class_tables.listed(shares)}; errors in ambiguous documents do not show")  # fmt: skip
-    if scores.precision is not None:
-        console.say(f"flagged labels: {flagged.sum():,}, {scores.likely.sum():,} of them with P(error) > {RELABEL_THRESHOLD}; "
+    if scores.precision is None:
+        return
+    about = f"flagged labels: {flagged.sum():,}; "
+    if models_know_task(scores):
+        console.say(f"{about}{scores.likely.sum():,} of them with P(error) > {RELABEL_THRESHOLD}; "
                     f"mean P(error) {scores.precision:.0%} (a model's estimate, not verified)")  # fmt: skip
+    else:
+        console.say(f"{about}cannot tell how many of them are wrong: out-of-fold predictions contradict "
+                    f"{1 - scores.agreement:.0%} of the labels, most of them by errors of the models")  # fmt: skip
+
+
+def models_know_task(scores: LabelScores) -> bool:
+    """Return whether label errors explain most of the labels that out-of-fold predictions contradict.
+
+    Elsewhere most of these are errors of the models, and P(error) is no estimate of the precision.
+    """
+    return 1 - scores.agreement <= MOST_CONTRADICTED * scores.rate.estimate
+
+
+def review_summary(finding: Finding) -> dict[str, Any]:
+    """Return what summary.json has of the reviewed sample; None is what too few decisions show."""
+    left = finding.errors_left or (None, None, None)
+    ends = ("errors_left", "errors_left_from", "errors_left_to")
+    return {
+        "sample": finding.sample,
+        "decided": finding.decided,
+        "accepted": finding.accepted,
+        "kept": finding.kept,
+        "lower_bound": None if finding.lower is None else round(finding.lower, 4),
+        "proven": int(finding.change.sum()),
+        "rest": finding.rest,
+        **{name: None if n is None else round(n) for name, n in zip(ends, left, strict=True)},
+        "stop": finding.stop,
+    }
+
+
+def review_advice(review: dict[str, Any]) -> list[str]:
+    """Return sentences on what to review next and what was found, from ``review_summary``."""
+    if not review or not review["sample"]:
+        return []
+    to_ask = review["sample"] - review["decided"]
+    if to_ask:
+        return [
+            f"Decide the first {to_ask} labels first: they are {'' if not review['decided'] else 'what is left '}"
+            f"of a random sample of {review['sample']} flagged labels, which shows how many of the others are wrong."
+        ]  # fmt: skip
+    advice = []
+    if review["lower_bound"] is not None:
+        advice.append(
+            f"In the random sample {review['accepted']} suggested labels were accepted and {review['kept']} given ones "
+            + (f"kept: for {review['proven']:,} others the suggested label is right in at least {review['lower_bound']:.0%} "
+               "(95 % lower bound)." if review["lower_bound"] > 0.5 else
+               f"kept: too few to change any other (95 % lower bound {review['lower_bound']:.0%}).")
+        )  # fmt: skip
+    left, low, high = (
+        review[name] for name in ("errors_left", "errors_left_from", "errors_left_to")
+    )
+    if review["rest"]:
+        advice.append(
+            f"Of the {review['rest']:,} flagged labels that nobody reviewed, about {left:,} are wrong "
+            f"(95 % interval {low:,} to {high:,}) as they came; errors that are not flagged are not counted."
+        )
+    if review["stop"]:
+        advice.append("So few errors are left among the flagged labels that the review can stop.")
+    return advice
 
 
 def outcome(summary: dict[str, Any]) -> str:
     """Return a sentence on what was done with the flagged labels."""
     done = {
         "keep": "nothing changed",
+        "auto": f"{summary['labels_changed']:,} labels changed",
         "drop": f"{summary['documents_dropped']:,} documents dropped",
         "relabel": f"{summary['labels_changed']:,} labels changed",
         "weight": "no label changed; documents are weighted by label quality",

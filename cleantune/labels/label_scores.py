@@ -12,7 +12,7 @@ import pandas as pd
 from cleantune import console
 from cleantune.data import tables
 from cleantune.labels import confident_learning as lq
-from cleantune.labels import label_models, noise_rate
+from cleantune.labels import label_models, noise_rate, reviewed_sample
 from cleantune.params.sections import LabelNoise
 
 ROUNDS = 2  # the second fits on the probabilities of the first
@@ -48,8 +48,12 @@ class LabelScores:
     """Expected, of the flagged labels; None without any."""
     kappa: float
     """Agreement of labels and predictions beyond chance."""
+    agreement: float
+    """Share of predictions that are the given label."""
     vectors: Any
     """Embeddings (n, size), or None."""
+    finding: reviewed_sample.Finding
+    """What the reviewed labels show about the other flagged ones."""
 
     @property
     def quality(self) -> lq.Floats:
@@ -64,14 +68,22 @@ class LabelScores:
         return full
 
 
-def score(documents: pd.DataFrame, known: lq.Mask, settings: LabelNoise, seed: int) -> LabelScores:
+def score(
+    documents: pd.DataFrame, before: pd.Series, known: lq.Mask, settings: LabelNoise, seed: int
+) -> LabelScores:
     """Return the scores of the labels of ``documents``; those of ``known`` (n,) are taken as true.
 
+    The models learn from the labels as they are; ``before`` (n,) are those before any review, of which
+    noise rate and ranking are, so that a review shows how well labels are flagged.
     Raises ``UserError`` for a single class, or a class with fewer groups than ``folds``.
     """
     # ---- out-of-fold predictions
     classes, given = np.unique(documents["label"].to_numpy(), return_inverse=True)
-    fold = lq.fold_numbers(given, documents["group"], settings.folds, seed)
+    unreviewed = before.where(before.isin(classes), documents["label"]).to_numpy()
+    found = np.searchsorted(classes, unreviewed)
+    # a review should move no document to another fold
+    same = lq.enough_groups(found, documents["group"], settings.folds).all()
+    fold = lq.fold_numbers(found if same else given, documents["group"], settings.folds, seed)
     models, vectors = label_models.build(tables.full_text(documents), given, fold, settings, seed)
     prior = lq.class_prior(given, settings.prior)
     with console.Bar("models fitted", ROUNDS * len(models) * settings.folds) as bar:
@@ -79,35 +91,38 @@ def score(documents: pd.DataFrame, known: lq.Mask, settings: LabelNoise, seed: i
     rounds = [each.round(6) for each in rounds]  # the last bits depend on the number of threads
     probabilities = lq.average_rounds(rounds, prior).round(6)
 
-    # ---- noise rate and flagged labels
-    posterior = noise_rate.posterior(probabilities, given)
-    own = np.arange(len(given)), given
-    rank = np.where(known, 1, posterior[own].round(6))
-    rate = noise_rate.NoiseRate(0, 0, 0)
-    wrong, flagged = np.zeros(len(given)), np.zeros(len(given), bool)
+    # ---- noise rate and flagged labels, before any review
+    posterior = noise_rate.posterior(probabilities, found)
+    own = np.arange(len(found)), found
+    rank = posterior[own].round(6)
+    rate = noise_rate.noise_rate(rounds, found)
+    wrong = noise_rate.error_probability(rank, rate.estimate)
     best = probabilities.argmax(axis=1)
-    if not known.all():
-        rate = noise_rate.noise_rate([each[~known] for each in rounds], given[~known])
-        wrong[~known] = noise_rate.error_probability(rank[~known], rate.estimate)
-        # the noise rate may be too low: every label that the predictions contradict is flagged too
-        contradicted = int((best != given)[~known].sum())
-        flagged[~known] = noise_rate.flagged_labels(
-            rank[~known], wrong[~known], settings.precision, contradicted
-        )
-    second = np.where(np.eye(len(classes), dtype=bool)[given], -1, probabilities).argmax(axis=1)
+    # the noise rate may be too low: every label that the predictions contradict is flagged too
+    contradicted = int((best != found).sum())
+    flagged = noise_rate.flagged_labels(rank, wrong, settings.precision, contradicted)
+    second = np.where(np.eye(len(classes), dtype=bool)[found], -1, probabilities).argmax(axis=1)
+
+    # ---- what the reviewed labels show
+    decisions = reviewed_sample.Decisions(
+        known & (given == second), known & (given == found), known & (given != second) & (given != found)
+    )  # fmt: skip
+    finding = reviewed_sample.find(documents["id"].to_list(), found, rank, flagged, decisions, seed)
+    rank, wrong, flagged = np.where(known, 1, rank), np.where(known, 0, wrong), flagged & ~known
     return LabelScores(
         classes, given, fold, rank, flagged, flagged & (wrong > RELABEL_THRESHOLD), best, second,
         probabilities, noise_rate.calibrated(posterior, given, wrong).round(6), prior, rate,
         float(wrong[flagged].mean()) if flagged.any() else None,
         # only in the first round does no document's own label leak into its prediction
-        noise_rate.cohen_kappa(rounds[0], given), vectors,
+        noise_rate.cohen_kappa(rounds[0], given), float((rounds[0].argmax(axis=1) == given).mean()),
+        vectors, finding,
     )  # fmt: skip
 
 
 def issues(
     documents: pd.DataFrame, checked: lq.Mask, scores: LabelScores | None, names: list[str]
 ) -> pd.DataFrame:
-    """Return a row for each of ``documents``: issues.parquet's, and ``rank``, ``likely`` and ``best``.
+    """Return a row for each of ``documents``: issues.parquet's, ``rank``, ``likely``, ``best``, ``proven``.
 
     ``scores`` are those of the ``checked`` ones (m,). A label that is not checked counts as certain:
     quality 1, never flagged, in fold ``UNCHECKED_FOLD``. Classes are positions in ``names``.
@@ -115,14 +130,15 @@ def issues(
     rest = documents[~checked] if scores else documents
     label = rest["label"].to_numpy()
     parts = [_issues(rest, np.eye(len(names))[label], names, given=label, suggested=label, quality=1.0,
-                     flagged=False, fold=UNCHECKED_FOLD, rank=1.0, likely=False, best=label)]  # fmt: skip
+                     flagged=False, fold=UNCHECKED_FOLD, rank=1.0, likely=False, best=label,
+                     proven=False)]  # fmt: skip
     if scores:
         of, given = scores.classes, scores.classes[scores.given]
         parts.append(_issues(
             documents[checked], scores.spread(scores.calibrated, len(names)), names, given=given,
             suggested=np.where(scores.flagged, of[scores.second], given), quality=scores.quality,
             flagged=scores.flagged, fold=scores.fold, rank=scores.rank, likely=scores.likely,
-            best=of[scores.best],
+            best=of[scores.best], proven=scores.finding.change,
         ))  # fmt: skip
     return pd.concat([part for part in parts if len(part)]).loc[documents.index]
 

@@ -17,8 +17,8 @@ from sklearn.model_selection import cross_val_predict
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
+from cleantune.labels import actions, corrections, issue_types, label_models, noise_rate
 from cleantune.labels import confident_learning as lq
-from cleantune.labels import corrections, issue_types, label_models, noise_rate
 from cleantune.labels.review_page import page
 from cleantune.models import encoder
 from cleantune.params.read import read_params
@@ -146,6 +146,27 @@ def test_reviewed_labels_are_believed(made_up):
     assert (issues.loc[issues["id"].isin(decided), "quality"] == 1).all()
 
 
+def test_auto_changes_labels_only_once_the_sample_is_reviewed_and_leaves_reviewed_ones(made_up):
+    set_params(action="auto")
+    label_noise.main()
+    trained, issues = results()
+    assert trained[["id", "label"]].equals(made_up[["id", "label"]])
+    review = json.loads((tables.LABELS / "summary.json").read_text())["review"]
+    flagged = set(issues.loc[issues["flagged"], "id"])
+    assert review["decided"] == 0 < review["sample"] <= len(flagged)
+    # a perfect reviewer decides all flagged labels: they are all that is changed
+    about = made_up[made_up["id"].isin(flagged)]
+    rows = about.assign(old_label=about["label"], new_label=about["true"], note="")
+    rows["text_sha256"] = corrections.fingerprints(about)
+    corrections.write_corrections(corrections.CORRECTIONS, rows, NAMES, "custom")
+    corrected = corrections.apply(made_up, rows)
+    tables.write_table(label_noise.TRAIN, corrected, (*tables.TEXT_COLUMNS, "group"))
+    label_noise.main()
+    trained, _ = results()
+    decided = trained[trained["id"].isin(flagged)]
+    assert decided["label"].to_list() == about["true"].to_list()
+
+
 def test_of_two_copies_with_two_labels_the_wrong_one_is_worse(made_up):
     # One text under two labels: in one fold, so that neither vouches for itself.
     copies = made_up[made_up["label"] == made_up["true"]].groupby("true").head(4)
@@ -248,9 +269,9 @@ def test_where_one_class_alone_has_enough_documents_no_label_is_checked(made_up,
 def test_an_action_that_would_take_a_whole_class_names_it(made_up):
     issues = pd.DataFrame({"likely": made_up["label"] == 2, "quality": 0.1, "best": 0})
     for action in ("drop", "relabel"):
-        result = label_noise.act(made_up, issues, action)
+        result = actions.act(made_up, issues, action)
         with pytest.raises(UserError, match=f"{action} would leave no document of class River in"):
-            label_noise.raise_if_class_lost(made_up, result, action, NAMES)
+            actions.raise_if_class_lost(made_up, result, action, NAMES, label_noise.TRAIN)
 
 
 def test_metadata_reaches_the_training_set_and_the_issues(made_up):

@@ -22,7 +22,7 @@ Positions = np.ndarray[tuple[int, ...], np.dtype[np.integer[Any]]]
 
 @dataclass(frozen=True)
 class FlaggedLabels:
-    """What the page shows of n flagged labels, in order of label quality, the lowest first."""
+    """What the page shows of n flagged labels, in the order in which it lists them."""
 
     rows: Positions
     """(n,) positions in the documents passed with them."""
@@ -50,6 +50,7 @@ class Source:
     raw: pd.DataFrame
     corrections: pd.DataFrame
     unchecked: Sequence[str] = ()
+    advice: Sequence[str] = ()
 
 
 def data_key(raw: pd.DataFrame, names: list[str]) -> str:
@@ -159,10 +160,11 @@ def _document(title: str, text: str, label: int, longest: int) -> dict[str, Any]
 def _notes(
     source: Source, flagged: int, count: int, cut: int, longest: int, nearest: int
 ) -> Iterator[str]:
-    """Yield a sentence for each thing that is not on the page."""
+    """Yield the advice, and a sentence for each thing that is not on the page."""
+    yield from source.advice
     if count < flagged:
         yield (
-            f"These are the first {count:,} of {flagged:,} flagged labels, in order of label quality. "
+            f"These are the first {count:,} of {flagged:,} flagged labels. "
             "The next ones follow once these are reviewed, exported and applied (dvc repro)."
         )
     if cut:

@@ -35,14 +35,15 @@ def write_page(
     flagged: FlaggedLabels,
     corrections: pd.DataFrame,
     unchecked: Sequence[str] = (),
+    advice: Sequence[str] = (),
 ) -> None:
     """Write the page for labels ``flagged`` among ``documents`` (cleaned: id, title, text, label).
 
     Columns ``metadata.NAME`` of ``documents`` are shown and filtered by. ``dataset`` is the name
     that an export gives in each row. ``raw`` has the same documents, and maybe more, as in data/raw:
     corrections refer to these. ``corrections`` is what ``read_corrections`` returned for them.
-    ``unchecked`` are names of classes too rare to find label errors in them. The page has at most
-    ``MAX_BYTES``; what is left out for that is said on it. The bytes depend on the arguments alone.
+    ``unchecked`` are names of classes too rare to find label errors in them, ``advice`` sentences on
+    what to review. The page has at most ``MAX_BYTES``; what is left out for that is said on it. The bytes depend on the arguments alone.
     Raises ``ValueError`` when a flagged document is not in ``raw``.
     """
     template, style, script = (
@@ -54,7 +55,7 @@ def write_page(
         "script": script,
         "script-hash": _csp_hash(script),
     }
-    source = Source(dataset, names, documents, raw, corrections, unchecked)
+    source = Source(dataset, names, documents, raw, corrections, unchecked, advice)
     room = MAX_BYTES - sum(len(part.encode()) for part in (template, *parts.values()))
     parts["data"] = _fitting(source, flagged, room)
     # one pass, so that {{style}} in a document's text stays text
