@@ -9,10 +9,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ruamel.yaml import YAML
 
 from cleantune import files
@@ -66,6 +68,40 @@ def scores(folder: Path, splits: Sequence[str]) -> dict[str, metrics.Metrics]:
         logits = trained.logits(tokens["input_ids"].to_list())
         found[split] = metrics.accuracy_and_f1(logits, tokens["label"].to_numpy())
     return found
+
+
+def accuracies(
+    splits: dict[str, pd.DataFrame], models: Sequence[str], changes: dict[str, Any]
+) -> dict[str, float]:
+    """Return the test accuracy of each model, trained by its stage in a folder of its own.
+
+    ``splits`` are train, validation and test; ``models`` the ``transformer`` and baselines by their names.
+    """
+    labels = splits["test"]["label"].to_numpy()
+    accuracy = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        columns = (*tables.TEXT_COLUMNS, "group")
+        tables.write_table(
+            folder / tables.LABELS / "train.parquet", splits["train"], (*columns, "weight")
+        )
+        for split in ("validation", "test"):
+            path = folder / tables.CLEAN / f"{split}.parquet"
+            tables.write_table(path, splits[split], tables.TEXT_COLUMNS)
+        baselines = [model for model in models if model != "transformer"]
+        furnish(
+            folder,
+            {**changes, "baselines.models": baselines or ["tfidf"], "baselines.flipped_shares": []},
+        )
+        if baselines:
+            run("baselines", folder)
+            for model in baselines:
+                found = tables.read_table(folder / tables.BASELINES / f"{model}.parquet")
+                found = found[found["split"] == "test"].filter(like="score_")
+                accuracy[model] = float((found.to_numpy().argmax(axis=1) == labels).mean())
+        if "transformer" in models:
+            accuracy["transformer"] = fine_tuned(folder, ("test",))["test"]
+    return accuracy
 
 
 def _from_there(model: str) -> str:

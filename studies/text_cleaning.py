@@ -14,8 +14,6 @@ is trained by its own stage in a temporary folder, with the params of params.yam
 """
 
 import argparse
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,7 +24,7 @@ from cleantune.data.text_repair import has_ag_news_artifacts, prepare
 from cleantune.errors import UserError
 from cleantune.params.sections import TextSteps
 from studies.arguments import names, numbers
-from studies.stage_runs import fine_tuned, furnish, run, spread
+from studies.stage_runs import accuracies, spread
 from tools import record
 
 RECIPES = ("raw", "repaired", "article", "pipeline")
@@ -105,28 +103,12 @@ def measure(
     """Return the test accuracy of each model, trained by its stage in a folder of its own."""
     train, test = splits["train"].assign(group=splits["train"]["id"]), splits["test"]
     held_out = np.random.default_rng(seed).permutation(len(train)) < VALIDATION_SHARE * len(train)
-    labels = test["label"].to_numpy()
-    accuracy = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        columns = (*tables.TEXT_COLUMNS, "group")
-        tables.write_table(folder / tables.CLEAN / "validation.parquet", train[held_out], columns)
-        tables.write_table(folder / tables.CLEAN / "test.parquet", test, tables.TEXT_COLUMNS)
-        fitted = train[~held_out].assign(weight=1.0)
-        tables.write_table(folder / tables.LABELS / "train.parquet", fitted, (*columns, "weight"))
-        baselines = [model for model in models if model != "transformer"]
-        changes = {"seed": seed, "epochs": epochs, "baselines.models": baselines or ["tfidf"],
-                   "baselines.flipped_shares": []}  # fmt: skip
-        furnish(folder, changes)
-        if baselines:
-            run("baselines", folder)
-            for model in baselines:
-                scores = tables.read_table(folder / tables.BASELINES / f"{model}.parquet")
-                scores = scores[scores["split"] == "test"].filter(like="score_")
-                accuracy[model] = float((scores.to_numpy().argmax(axis=1) == labels).mean())
-        if "transformer" in models:
-            accuracy["transformer"] = fine_tuned(folder, ("test",))["test"]
-    return accuracy
+    held = {
+        "train": train[~held_out].assign(weight=1.0),
+        "validation": train[held_out],
+        "test": test,
+    }
+    return accuracies(held, models, {"seed": seed, "epochs": epochs})
 
 
 if __name__ == "__main__":
