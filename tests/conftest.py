@@ -1,5 +1,6 @@
 """What several test modules share."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ os.environ["PYTHONPATH"] = str(REPOSITORY)
 # A shell that starts the suite in the background makes it, and every process it starts, deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Nothing that imports make is garbage, so nothing is collected before the tests have been imported.
+gc.disable()
+
 # Two workers that each wait for the other's core while spinning would slow both.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -39,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = ["pipeline", "distributed", "models", "studies", "stages"]
     order = {name: place for place, name in enumerate(first)}
     items.sort(key=lambda i: order.get(i.path.relative_to(here).parts[0], len(first)))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, but not search what the imports have made again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ the rank to send it to (null: every process); answers with the statuses and the 
 process fails, the others end as under torchrun: SIGTERM, and SIGKILL for those that do not heed it.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -31,6 +32,8 @@ def main() -> None:
                  "transformers.models.bert.modeling_bert",
                  "transformers.models.llama.modeling_llama"):  # fmt: skip
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else a fork's first collection would copy all that is shared
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

@@ -419,7 +419,7 @@ def test_a_model_with_random_weights_gives_other_attributions(made):
     for seed in range(5):  # nine words of one draw may be alike by chance
         torch.manual_seed(seed)
         for layer in model.model.modules():
-            if isinstance(layer, torch.nn.Linear):
+            if isinstance(layer, torch.nn.Linear | torch.nn.Embedding):
                 torch.nn.init.normal_(layer.weight, std=0.1)
         after = np.array([share for _, _, share in explain(model, text, 0).spans])
         alike.append(abs(np.corrcoef(before, after)[0, 1]))
