@@ -6,7 +6,8 @@ Out-of-fold predictions of the label models, with near-duplicates kept in one fo
 quality and estimate the noise rate (cleantune/labels/confident_learning.py). Flagged are as many labels
 as the noise rate implies, and at least those that the predictions contradict;
 reports/label_review.html shows them, first a random sample: what a person decides of it shows how many
-of the others are wrong. Labels change only by ``label_noise.action``. Classes with fewer distinct documents than ``label_noise.folds`` are not checked and stay as they are.
+of the others are wrong. Labels change only by ``label_noise.action``. Classes with fewer distinct
+documents than ``label_noise.folds`` are not checked and stay as they are.
 """
 
 from typing import Any

@@ -5,13 +5,15 @@
 
 The clean documents' labels are taken as true. The given ones are those of a metadata column (class names
 or their numbers from 0), or true but for a share that is changed: ``uniform``, to any other class;
-``pair``, each class to the next; ``confusion``, in proportion to the doubts
-of a model out of fold, to the class that it takes a document for. Validation labels are as noisy as training labels; test labels are true.
+``pair``, each class to the next; ``confusion``, in proportion to the doubts of a model out of fold, to
+the class that it takes a document for. Validation labels are as noisy as training labels; test labels
+are true.
 
 A reviewer decides the sample that the review page lists first, and errs in a share ``--mistakes`` of it:
-then he takes the wrong one of the given and the suggested label. ``relabelled`` is the action of that name,
-without a review. Each model is trained by its own stage in a temporary folder, with the params of
-params.yaml; in brackets the share of the gap from the given to the true labels that is closed.
+then he takes the wrong one of the given and the suggested label. ``review alone`` is without the action
+``auto``, ``relabelled`` the action of that name without a review. Each model is trained by its own stage
+in a temporary folder, with the params of params.yaml; in brackets the share of the gap from the given to
+the true labels that is closed.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.labels import actions, label_scores
 from cleantune.labels import confident_learning as lq
+from cleantune.labels.reviewed_sample import SAMPLE
 from cleantune.params.read import read_params
 from cleantune.params.sections import LabelNoise
 from studies.arguments import names, numbers
@@ -51,11 +54,10 @@ class Labelled(NamedTuple):
 
     labels: lq.Ints
     """(n,) after review and action."""
-    reviewed: int
     changed: int
     """Labels that the action changed without review."""
     lower: float | None
-    """Bound on the share of right suggestions among them."""
+    """Bound on the share of right suggestions among them, from the review."""
 
 
 def main() -> None:
@@ -87,7 +89,7 @@ def main() -> None:
                 rows.setdefault(arm, []).append((found, accuracy))
                 console.say(f"{of.kind}, seed {seed}, {arm}: {accuracy}")
         kept.table(caption(of, len(train), len(test), options.seeds, settings),
-                   ("labels", "reviewed", "changed", "bound", "wrong", *options.models),
+                   ("labels", "changed", "bound", "wrong", *options.models),
                    [row(arm, rows, train["label"].to_numpy(), options.models) for arm in rows])  # fmt: skip
 
 
@@ -167,8 +169,8 @@ def arms(
     scores = label_scores.score(documents, documents["label"], nobody, settings, seed)
     relabelled = acted(documents, scores, "relabel")
     found = {
-        "given": Labelled(given, 0, 0, None),
-        "relabelled": Labelled(relabelled, 0, int((relabelled != given).sum()), None),
+        "given": Labelled(given, 0, None),
+        "relabelled": Labelled(relabelled, int((relabelled != given).sum()), None),
     }
     asked = scores.finding.to_ask
     for share in mistakes:
@@ -177,12 +179,12 @@ def arms(
         after = label_scores.score(reviewed, documents["label"], known, settings, seed)
         labels = acted(reviewed, after, "auto")
         changed = int((labels != reviewed["label"].to_numpy()).sum())
-        name = f"auto, reviewer errs in {share:.0%}"
-        found[name] = Labelled(labels, len(asked), changed, after.finding.lower)
+        name = f"auto, {share:.0%} mistakes"
+        found[name] = Labelled(labels, changed, after.finding.lower)
     right = documents.assign(label=decided(given, true, asked, scores, 0, seed))["label"].to_numpy()
     return found | {
-        "reviewed, rest kept": Labelled(right, len(asked), 0, None),
-        "true": Labelled(true, 0, 0, None),
+        "review alone": Labelled(right, 0, None),
+        "true": Labelled(true, 0, None),
     }
 
 
@@ -213,8 +215,8 @@ def decided(
 def caption(of: Noise, train: int, test: int, seeds: Sequence[int], settings: LabelNoise) -> str:
     """Return what the table is about."""
     share = f" {of.share:.0%}" if of.share else ""
-    return (f"{tables.dataset_name()}, {of.kind}{share}, prior {settings.prior}: {train:,} training and "
-            f"{test:,} test documents, {len(seeds)} seed(s)")  # fmt: skip
+    return (f"{tables.dataset_name()}, {of.kind}{share}, prior {settings.prior}, {SAMPLE} labels reviewed: {train:,} "
+            f"training and {test:,} test documents, {len(seeds)} seed(s)")  # fmt: skip
 
 
 def row(
@@ -229,9 +231,8 @@ def row(
     bounds = [labelled.lower for labelled in found if labelled.lower is not None]
     return (
         arm,
-        f"{np.mean([labelled.reviewed for labelled in found]):.0f}",
         f"{np.mean([labelled.changed for labelled in found]):.0f}",
-        ", ".join(f"{bound:.2f}" for bound in bounds),
+        f"{np.mean(bounds):.2f}" if bounds else "",
         f"{wrong:.0f}",
         *(gap_closed(arm, rows, model) for model in models),
     )

@@ -11,9 +11,8 @@ from cleantune.labels import issue_types, noise_rate
 from cleantune.labels.label_scores import RELABEL_THRESHOLD, LabelScores
 from cleantune.labels.reviewed_sample import Finding
 
-MOST_CONTRADICTED = (
-    2.0  # labels that predictions contradict, for each that is estimated to be wrong
-)
+# Labels that predictions contradict, for each that is estimated to be wrong.
+MOST_CONTRADICTED = 2.0
 
 
 def say_unchecked(rare: list[str], folds: int, others: bool) -> None:
@@ -126,10 +125,11 @@ def review_advice(review: dict[str, Any]) -> list[str]:
         return []
     to_ask = review["sample"] - review["decided"]
     if to_ask:
+        of = "they are left of" if review["decided"] else "they are"
         return [
-            f"Decide the first {to_ask} labels first: they are {'' if not review['decided'] else 'what is left '}"
-            f"of a random sample of {review['sample']} flagged labels, which shows how many of the others are wrong."
-        ]  # fmt: skip
+            f"Decide the first {to_ask} labels first: {of} a random sample of {review['sample']} flagged "
+            "labels, which shows how many of the others are wrong."
+        ]
     advice = []
     if review["lower_bound"] is not None:
         advice.append(

@@ -378,14 +378,14 @@ def test_an_infinite_loss_stops_with_step_rate_and_documents(runner, tmp_path, u
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(runner, tmp_path, undisturbed):
+def test_ten_kills_at_random_moments_change_nothing(runner, tmp_path, undisturbed):
     folder = prepare(tmp_path)
     moments = random.Random(1)
     kills, halves = 0, 0
     steps: set[str] = set()
     longest = runner.start(folder).seconds  # measured: a busy machine takes its time
     shutil.rmtree(folder / "models/finetuned")
-    while kills < 20 or len(steps) <= 5 or not halves:
+    while kills < 10 or len(steps) <= 5 or not halves:
         assert kills < 80, f"{kills} kills hit checkpoints {steps} and {halves} half-written ones"
         run = runner.start(folder, kill_after=moments.uniform(0, longest))
         if run.statuses == [0]:  # over before it was killed: once more from nothing

@@ -22,7 +22,14 @@ from cleantune.labels import corrections
 from cleantune.models import encoder
 from cleantune.params.read import read_params
 from stages import label_noise
-from studies import augmentation, parameters, pretraining, stage_runs, text_cleaning
+from studies import (
+    augmentation,
+    parameters,
+    pretraining,
+    reviewed_labels,
+    stage_runs,
+    text_cleaning,
+)
 from tests import tiny
 from tests.conftest import REPOSITORY
 
@@ -98,7 +105,7 @@ def ran(runner, monkeypatch):
         train = tables.read_table(folder / tables.LABELS / "train.parquet")
         stages.append(Stage(stage, train, steps))
 
-    for module in (stage_runs, text_cleaning, parameters, pretraining, label_detection_cost):
+    for module in (stage_runs, parameters, pretraining, label_detection_cost):
         monkeypatch.setattr(module, "run", forked)
     return stages
 
@@ -256,11 +263,49 @@ def test_label_cost_has_a_fine_tuned_label_model_beside_fine_tuning(study, ran, 
     ]  # fmt: skip
 
 
+def test_a_review_leaves_fewer_errors_and_what_was_true_is_true(study, ran):
+    said = study(
+        reviewed_labels, "pair:0.2", "none", "--models=tfidf", "--seeds=0,1", "--mistakes=0"
+    )
+    noisy, clean = cells(said)[:5], cells(said)[5:]
+    wrong = {row[0]: int(row[3]) for row in noisy}
+    assert (wrong["given"], wrong["true"]) == (round(0.2 * 54), 0)
+    assert wrong["auto, 0% mistakes"] <= wrong["review alone"] < wrong["given"]
+    changed = {row[0]: [row[1], row[3]] for row in clean}
+    assert changed["auto, 0% mistakes"] == ["0", "0"], "nothing of labels that are right"
+    labels = [stage.train["label"].to_list() for stage in ran]
+    true = tables.read_table(tables.CLEAN / "train.parquet")["label"].to_list()
+    assert len(labels) == 2 * 2 * 5
+    assert labels[4] == labels[9] == true != labels[0] != labels[5]
+
+
+def test_labels_are_mistaken_as_it_says(project):
+    train = tables.read_table(tables.CLEAN / "train.parquet")
+    true = train["label"].to_numpy()
+    for kind in ("uniform", "pair", "confusion"):
+        given = reviewed_labels.given_labels(train, reviewed_labels.Noise(kind, 0.3), 1)
+        assert (given != true).sum() == round(0.3 * len(true)), kind
+        if kind == "pair":
+            assert set(zip(true[given != true], given[given != true], strict=True)) == {
+                (0, 1),
+                (1, 2),
+                (2, 0),
+            }
+    named = train.assign(**{"metadata.by": [tiny.CLASSES[(label + 1) % 3] for label in true]})
+    given = reviewed_labels.given_labels(named, reviewed_labels.noise("metadata.by"), 0)
+    assert given.tolist() == ((true + 1) % 3).tolist()
+    for table, message in ((train, "has no column metadata.by"),
+                           (named.assign(**{"metadata.by": "x"}), "'x' is none of the classes")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            reviewed_labels.given_labels(table, reviewed_labels.noise("metadata.by"), 0)
+
+
 @pytest.mark.parametrize(
     ("module", "words", "message"),
     [
         (text_cleaning, "--recipes=raw,boiled", "--recipes: boiled; known: raw"),
         (text_cleaning, "--models=oracle", "--models: oracle; known: tfidf"),
+        (reviewed_labels, "none --models=oracle", "--models: oracle; known: tfidf"),
         (augmentation, "--methods=luck", "--methods: luck; known: none"),
         (augmentation, "--documents=55", "--documents: '55'; allowed: all, or 1 to 54"),
         (augmentation, "--documents=all --epochs=3", "--epochs: an even number"),

@@ -608,7 +608,7 @@
   document.title = `${data.dataset}: label review`;
   $("corpus").replaceChildren(...shown(data.dataset));
   $("notes").hidden = data.notes.length === 0;
-  $("notes").open = innerHeight > 900;
+  $("notes").open = innerHeight > 700;
   $("notes").append(...data.notes.map((note) => el("p", "", ...shown(note))));
   $("class-search-label").hidden = flagged.every((s) => s.p.length === names.length);
   $("class-search").placeholder = `Search all ${names.length} classes`;
