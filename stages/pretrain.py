@@ -1,10 +1,11 @@
-"""Continue masked-language-model pretraining, or use the base model as it is.
+"""Continue pretraining, or use the base model as it is.
 
     python -m stages.pretrain
 
 With ``pretrain.epochs: 0`` the output is a pointer to the base model; nothing is copied. Otherwise
 it is pretrained on the training documents, with the same trainer as fine-tuning: any number of
-processes, any ZeRO stage, resumed after an interruption. With ``pretrain.from_scratch`` the weights
+processes, any ZeRO stage, resumed after an interruption. Encoders predict masked tokens, decoders
+the next one. With ``pretrain.from_scratch`` the weights
 are initialised at random and the tokenizer is trained on that text.
 """
 
@@ -12,11 +13,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import (
-    AutoModelForMaskedLM,
-    BertForMaskedLM,
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertForMaskedLM
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from cleantune import console, files
 from cleantune.data import tables
@@ -30,12 +31,13 @@ from cleantune.training import (
     checkpoints,
     deepspeed_config,
     fingerprint,
-    masked_lm,
+    language_modeling,
     memory,
     training_arguments,
 )
 from cleantune.training.training_arguments import PLAIN
 
+LOGITS = 2**28  # of a forward pass of a decoder: 1 GB in fp32
 PARAMS = ("seed", "pretrain", "zero_stage", "precision", "kernels", "processes")
 TRAIN, VALIDATION = tables.LABELS / "train.parquet", tables.CLEAN / "validation.parquet"
 
@@ -48,22 +50,24 @@ def main() -> None:
     if not launcher.launch("stages.pretrain", params.processes):
         return None
     connection.prepare(params.seed)
-    console.title("pretrain", "masked-language-model pretraining on the training text")
+    console.title("pretrain", "continue pretraining on the training text")
 
     # ---- text and tokenizer
     texts = [tables.full_text(tables.read_table(path)) for path in (TRAIN, VALIDATION)]
     options, name = params.pretrain, files.read_json(encoder.MODEL)["model"]
+    base, head = None, AutoModelForMaskedLM
     if options.from_scratch:
-        base, tokenizer = (
-            None,
-            from_scratch.own_tokenizer(texts[0], options.vocabulary, options.block_length),
-        )
+        tokenizer = from_scratch.own_tokenizer(texts[0], options.vocabulary, options.block_length)
     else:
         base = encoder.recorded_folder(encoder.MODEL)
         tokenizer = encoder.load_tokenizer(base)
-        raise_if_not_masked_lm(options, name, base, tokenizer)
-    train, validation = (masked_lm.pack(tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"],
-                                      options.block_length, options.masked_share) for t in texts)  # fmt: skip
+        head = language_model(options, name, base, tokenizer)
+    masked = head is AutoModelForMaskedLM
+    tokens = [tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"] for t in texts]
+    if not masked:
+        tokens = [language_modeling.ended(ids, tokenizer.eos_token_id) for ids in tokens]
+    share = options.masked_share if masked else None
+    train, validation = (language_modeling.pack(ids, options.block_length, share) for ids in tokens)
     config = (encoder.load_config(base) if base
               else from_scratch.own_config(options, len(tokenizer)))  # fmt: skip
     stage, why = memory.zero_stage(params.zero_stage, memory.size_of(config, PLAIN))
@@ -74,15 +78,20 @@ def main() -> None:
     )
     unfinished = checkpoints.Checkpoints("pretrain", run)
 
+    plain = PLAIN
+    if not masked:  # the logits of a forward pass are over the whole vocabulary, for every token
+        micro = max(1, LOGITS // (options.block_length * len(tokenizer)))
+        plain = PLAIN.model_copy(update={"micro_batch_size": min(micro, options.batch_size)})
+
     # ---- model (after the arguments, because ZeRO-3 partitions it while loading)
     args = training_arguments.build(
-        unfinished.folder, PLAIN, seed=params.seed, lr=options.lr, epochs=options.epochs,
+        unfinished.folder, plain, seed=params.seed, lr=options.lr, epochs=options.epochs,
         batch_size=options.batch_size, zero_stage=stage, eval_batch_size=32,  # the logits are over the whole vocabulary
     )  # fmt: skip
     if base:
-        model, loading = encoder.load_model(AutoModelForMaskedLM, base, output_loading_info=True)
+        model, loading = encoder.load_model(head, base, output_loading_info=True)
         if loading["missing_keys"]:
-            console.say(f"{name} has no masked-language head: a new one is initialised")
+            console.say(f"{name} has no language-model head: a new one is initialised")
     else:
         model = BertForMaskedLM(config)
     padding_id = encoder.set_padding(model.config, tokenizer)
@@ -92,12 +101,14 @@ def main() -> None:
                 f"process(es), {'bf16' if bf16 else 'fp32'}, ZeRO-{stage}: {why}")  # fmt: skip
 
     # ---- train
-    trainer = masked_lm.MaskedLMTrainer(
+    trainer = language_modeling.LanguageModelTrainer(
         model, args, train, validation, padding_id=padding_id,
-        batch_size=options.batch_size, validation_metrics=lambda *_: {}, checkpoints=unfinished, options=PLAIN,
+        batch_size=options.batch_size, validation_metrics=lambda *_: {}, checkpoints=unfinished, options=plain,
     )  # fmt: skip
-    trainer.collators = [masked_lm.Masker(data, tokenizer, params.seed, options.masked_share, options.whole_words)
-                        for data in (train, validation)]  # fmt: skip
+    trainer.collators = [
+        language_modeling.Masker(data, tokenizer, params.seed, share, options.whole_words)
+        if share else language_modeling.NextTokens(data, padding_id) for data in (train, validation)
+    ]  # fmt: skip
     trainer.fit()
 
     # ---- save
@@ -112,7 +123,7 @@ def main() -> None:
                 "perplexity_before": trainer.before["perplexity"], "perplexity_after": trainer.best["perplexity"],
                 "best_epoch": trainer.best["epoch"], "blocks": len(train)})  # fmt: skip
     unfinished.discard()
-    console.say(f"perplexity of masked validation tokens: {trainer.before['perplexity']:.1f} before, "
+    console.say(f"perplexity of {'masked' if masked else 'next'} validation tokens: {trainer.before['perplexity']:.1f} before, "
                 f"{trainer.best['perplexity']:.1f} after")  # fmt: skip
     console.outputs(encoder.PRETRAINED)
     return None
@@ -128,16 +139,26 @@ def write_pointer() -> None:
     console.outputs(encoder.PRETRAINED)
 
 
-def raise_if_not_masked_lm(options: Pretrain, name: str, base: Path, tokenizer: Any) -> None:
-    """Raise ``UserError`` for a model without masked-language head, or with too short a context."""
+def language_model(options: Pretrain, name: str, base: Path, tokenizer: Any) -> Any:
+    """Return the kind of model, with a language-model head, that ``base`` is pretrained as.
+
+    Raises ``UserError`` for a model without such a head, or with too short a context.
+    """
     kind = encoder.load_config(base).model_type
-    if kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or tokenizer.mask_token_id is None:
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and tokenizer.mask_token_id is not None:
+        found: Any = AutoModelForMaskedLM
+    elif (
+        kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    ):
+        found = AutoModelForCausalLM
+    else:
         raise UserError(
-            f"pretrain.epochs: {options.epochs} needs a masked language model, and {name} "
-            f"({kind}) has no masked-language head or no mask token. Set pretrain.epochs "
-            "to 0, or model to a bidirectional encoder, such as bert or roberta."
+            f"pretrain.epochs: {options.epochs} needs a language model, and {name} ({kind}) has neither "
+            "a masked-language head with a mask token nor a decoder's head. Set pretrain.epochs to 0, "
+            "or model to another one, such as bert, roberta or smollm2."
         )
     encoder.refuse_longer("pretrain.block_length", options.block_length, base)
+    return found
 
 
 if __name__ == "__main__":

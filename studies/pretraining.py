@@ -56,7 +56,7 @@ def main() -> None:
         run("fetch_models", pretrained)
         run("pretrain", pretrained)
         perplexity = files.read_json(pretrained / encoder.PRETRAINED / "pretraining.json")
-        kept.say(f"perplexity of masked validation tokens: {perplexity['perplexity_before']:.1f} "
+        kept.say(f"perplexity on validation: {perplexity['perplexity_before']:.1f} "
                     f"before, {perplexity['perplexity_after']:.1f} after")  # fmt: skip
         for seed in options.seeds:
             rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:documents])

@@ -25,6 +25,7 @@ from tokenizers import (
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
     PretrainedConfig,
@@ -175,7 +176,7 @@ def rounded(model: Any) -> Any:
 
 
 def write(
-    folder: Path, architecture: str, masked_head: bool = False, dtype: torch.dtype = torch.float32
+    folder: Path, architecture: str, language_head: bool = False, dtype: torch.dtype = torch.float32
 ) -> Path:
     """Write a base model of random weights, and its tokenizer, to ``folder``; return it."""
     torch.manual_seed(0)
@@ -185,7 +186,9 @@ def write(
     else:
         reader = tokenizer(kind, special)
         reader.save_pretrained(folder)
-    build: Any = AutoModelForMaskedLM if masked_head else AutoModel
+    build: Any = AutoModel
+    if language_head:
+        build = AutoModelForMaskedLM if len(special) == 5 else AutoModelForCausalLM
     model = rounded(build.from_config(config(architecture, reader)))
     model.to(dtype).save_pretrained(folder)
     return folder

@@ -63,7 +63,7 @@ class LabelNoise(Section):
 
 
 class Pretrain(Section):
-    """Masked-language-model pretraining on the training documents."""
+    """Continued pretraining on the training documents: masked tokens for encoders, next tokens for decoders."""
 
     epochs: Annotated[int, Field(ge=0, le=1000)]
     lr: Annotated[float, Field(gt=0, le=1)]

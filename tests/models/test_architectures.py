@@ -29,7 +29,7 @@ from cleantune.models import attention, classifier, encoder, onnx_model
 from cleantune.training import (
     acceleration,
     batches,
-    masked_lm,
+    language_modeling,
     memory,
     optimizers,
     training_arguments,
@@ -303,16 +303,16 @@ def test_hidden_words_are_whole_ones_whatever_the_tokenizer(untrained):
     _, folder = untrained
     tokenizer = encoder.load_tokenizer(folder)
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    continues = np.array(masked_lm.continuing(pieces))
+    continues = np.array(language_modeling.continuing(pieces))
     text = "Shareholders of Constantinople quarrelled"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(ids) > 8, "the words fall into pieces"
     assert (~continues[ids])[1:].sum() == 3, tokenizer.convert_ids_to_tokens(ids)
     if tokenizer.mask_token_id is not None:
         framed = tokenizer(" ".join([text] * 3))["input_ids"]
-        data = masked_lm.pack([framed], len(framed), 0.3)
-        mask = masked_lm.Masker(data, tokenizer, seed=1, masked_share=0.3, whole_words=True)
-        hidden = mask([(0, 1.0, 0)])["labels"][0].numpy() != masked_lm.IGNORED
+        data = language_modeling.pack([framed], len(framed), 0.3)
+        mask = language_modeling.Masker(data, tokenizer, seed=1, masked_share=0.3, whole_words=True)
+        hidden = mask([(0, 1.0, 0)])["labels"][0].numpy() != language_modeling.IGNORED
         words = np.cumsum(~continues[framed])
         cut = [w for w in set(words[hidden]) if not hidden[(words == w)].all()]
         assert len(cut) <= 1, "only the last word chosen may be cut, to hide as many as asked for"
@@ -415,11 +415,13 @@ def test_models_are_loaded_by_one_function():
 # ---- pretraining
 
 
-@pytest.mark.parametrize("architecture", ["deberta-v2", "electra", "modernbert", "roberta"])
+@pytest.mark.parametrize(
+    "architecture", ["deberta-v2", "electra", "llama", "modernbert", "roberta"]
+)
 def test_pretraining_goes_on_from_a_head_or_makes_one(architecture, prepared, runner, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(prepared, folder)
-    with_head = architecture == "roberta"
+    with_head = architecture in ("llama", "roberta")
     architectures.write(folder / "base", architecture, with_head, torch.bfloat16)
     tiny.set_params(folder, model="base", pretrain__epochs=1, pretrain__block_length=48,
                     pretrain__batch_size=8, pretrain__lr=3e-3)  # fmt: skip
@@ -435,14 +437,16 @@ def test_pretraining_goes_on_from_a_head_or_makes_one(architecture, prepared, ru
     run(runner, folder, "stages.finetune")
 
 
-def test_a_model_that_cannot_guess_hidden_tokens_is_refused(prepared, runner, tmp_path):
+def test_a_model_that_cannot_predict_tokens_is_refused(prepared, runner, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(prepared, folder)
-    architectures.write(folder / "base", "gpt2")
+    architectures.write(folder / "base", "bert")
+    settings = folder / "base/tokenizer_config.json"
+    files.write_json(settings, {**files.read_json(settings), "mask_token": None})
     run(runner, folder, "stages.fetch_models", model="base")
     done = runner.start(folder, module="stages.pretrain", pretrain__epochs=1)
     assert done.statuses == [1]
-    assert "pretrain.epochs: 1 needs a masked language model, and base (gpt2) has no" in done.output
+    assert "pretrain.epochs: 1 needs a language model, and base (bert) has neither" in done.output
     assert not (folder / "models/pretrained").exists()
 
 

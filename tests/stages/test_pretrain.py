@@ -1,13 +1,20 @@
 """pretrain: off it copies nothing; on it learns to guess hidden tokens, alike in any number of processes."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+)
 
 from cleantune import files
 from cleantune.data import tables
@@ -16,11 +23,11 @@ from cleantune.labels import fine_tuned_label_model
 from cleantune.models import encoder
 from cleantune.models.from_scratch import own_config, own_tokenizer
 from cleantune.params.read import read_params
-from cleantune.training import masked_lm, memory
-from cleantune.training.masked_lm import MaskedLMTrainer
+from cleantune.training import language_modeling, memory
+from cleantune.training.language_modeling import LanguageModelTrainer
 from stages import fetch_models
 from stages.pretrain import main
-from tests import tiny
+from tests import architectures, tiny
 from tests.conftest import REPOSITORY
 
 PARAMS = {"model": "base", "precision": "fp32", "pretrain__epochs": 3, "pretrain__batch_size": 8,
@@ -59,16 +66,31 @@ def tokenizer(tmp_path):
 
 
 def masker(tokenizer, **changes):
-    data = masked_lm.pack([[2, *range(5, 45), 3]] * 10, 32, 0.15)
+    data = language_modeling.pack([[2, *range(5, 45), 3]] * 10, 32, 0.15)
     options = {"seed": 1, "masked_share": 0.15, "whole_words": False, **changes}
-    return data, masked_lm.Masker(data, tokenizer, **options)
+    return data, language_modeling.Masker(data, tokenizer, **options)
 
 
 def test_packing_keeps_every_token_in_order():
     documents = [[2, 5, 6, 3], [2, 7, 3], [2, 8, 9, 10, 3]]
-    blocks = masked_lm.pack(documents, 5, 0.2).input_ids
+    blocks = language_modeling.pack(documents, 5, 0.2).input_ids
     assert [len(b) for b in blocks] == [5, 5, 2]
     assert np.concatenate(blocks).tolist() == [t for document in documents for t in document]
+
+
+def test_of_next_tokens_each_counts_once_and_documents_end(tokenizer):
+    documents = language_modeling.ended([[5, 6, 3], [7], [8, 9, 10]], 3)
+    assert documents == [[5, 6, 3], [7, 3], [8, 9, 10, 3]]
+    data = language_modeling.pack(documents, 4, None)
+    assert [ids.tolist() for ids in data.input_ids] == [[5, 6, 3, 7], [3, 8, 9, 10]], (
+        "one token alone is no block"
+    )
+    assert data.weights.tolist() == [3, 3]
+    data = language_modeling.pack([[5, 6, 7, 8, 9]], 3, None)
+    batch = language_modeling.NextTokens(data, padding_id=0)([(0, 1.0, 0), (1, 1.0, 0)])
+    nothing = language_modeling.IGNORED
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch["labels"].tolist() == [[6, 7, nothing], [9, nothing, nothing]]
 
 
 def test_masks_differ_by_epoch_and_not_by_company(tokenizer):
@@ -84,8 +106,8 @@ def test_the_share_asked_for_is_hidden_and_no_special_token(tokenizer):
     data, mask = masker(tokenizer)
     batch = mask([(i, 1.0, 0) for i in range(len(data))])
     for i, (labels, ids) in enumerate(zip(batch["labels"], data.input_ids, strict=True)):
-        hidden = labels[labels != masked_lm.IGNORED]
-        assert len(hidden) == masked_lm.masked_count(len(ids), 0.15) == data.weights[i]
+        hidden = labels[labels != language_modeling.IGNORED]
+        assert len(hidden) == language_modeling.masked_count(len(ids), 0.15) == data.weights[i]
         assert not set(hidden.tolist()) & {0, 1, 2, 3, 4}
 
 
@@ -93,10 +115,10 @@ def test_whole_words_hides_all_pieces_of_a_word(tokenizer, monkeypatch):
     # Odd tokens continue the word that the even token before them began.
     monkeypatch.setattr(type(tokenizer), "convert_ids_to_tokens",
                         lambda self, ids: [f"##{i}" if i % 2 and i > 5 else f"{i}" for i in ids])  # fmt: skip
-    data = masked_lm.pack([list(range(6, 46))], 40, 0.2)
-    mask = masked_lm.Masker(data, tokenizer, seed=1, masked_share=0.2, whole_words=True)
+    data = language_modeling.pack([list(range(6, 46))], 40, 0.2)
+    mask = language_modeling.Masker(data, tokenizer, seed=1, masked_share=0.2, whole_words=True)
     labels = mask([(0, 1.0, 0)])["labels"][0]
-    hidden = set(labels[labels != masked_lm.IGNORED].tolist())
+    hidden = set(labels[labels != language_modeling.IGNORED].tolist())
     assert len(hidden) == 8
     assert {i - i % 2 for i in hidden} | {i - i % 2 + 1 for i in hidden} == hidden
 
@@ -165,18 +187,18 @@ def test_hidden_tokens_alone_are_scored_and_as_ever(tokenizer):
                         num_attention_heads=2)  # fmt: skip
     model = BertForMaskedLM(config).eval()
     ids = torch.randint(5, 20, (3, 12))
-    labels = torch.where(torch.rand(3, 12) < 0.3, ids, masked_lm.IGNORED)
+    labels = torch.where(torch.rand(3, 12) < 0.3, ids, language_modeling.IGNORED)
     whole = model(input_ids=ids).logits
-    with masked_lm.masked_only(model, labels):
+    with language_modeling.predicted_only(model, labels):
         few = model(input_ids=ids).logits
-    assert few.shape == (int((labels != masked_lm.IGNORED).sum()), len(tokenizer))
-    torch.testing.assert_close(few, whole[labels != masked_lm.IGNORED])
+    assert few.shape == (int((labels != language_modeling.IGNORED).sum()), len(tokenizer))
+    torch.testing.assert_close(few, whole[labels != language_modeling.IGNORED])
     assert model(input_ids=ids).logits.shape == whole.shape
 
 
 def test_each_stage_names_its_own_params():
     for trainer, section in (
-        (MaskedLMTrainer, "pretrain."),
+        (LanguageModelTrainer, "pretrain."),
         (fine_tuned_label_model.FoldTrainer, "label_noise."),
     ):
         run = memory.Run(batch=32, length=128, chunks=1, recomputing=False, zero=0, offload="none", bf16=False,
@@ -193,13 +215,45 @@ def test_the_perplexity_after_is_that_of_the_model_that_was_saved(folder, runner
     tokenizer = AutoTokenizer.from_pretrained(out)
     model = AutoModelForMaskedLM.from_pretrained(out).eval()
     texts = tables.full_text(tables.read_table(folder / tables.CLEAN / "validation.parquet"))
-    data = masked_lm.pack(tokenizer(texts)["input_ids"], 32, 0.15)
-    mask = masked_lm.Masker(data, tokenizer, seed=42, masked_share=0.15, whole_words=True)
+    data = language_modeling.pack(tokenizer(texts)["input_ids"], 32, 0.15)
+    mask = language_modeling.Masker(data, tokenizer, seed=42, masked_share=0.15, whole_words=True)
     batch = mask([(i, 1.0, -1) for i in range(len(data))])
     with torch.no_grad():
         loss = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "labels")}).loss
     record = files.read_json(out / "pretraining.json")
     assert record["perplexity_after"] == pytest.approx(loss.exp().item(), rel=1e-4)
+
+
+def test_a_decoder_predicts_next_tokens_and_its_perplexity_is_that_of_transformers(folder, runner):
+    shutil.rmtree(folder / "base")
+    architectures.write(folder / "base", "llama", language_head=True)
+    fetched = runner.start(folder, module="stages.fetch_models")
+    assert fetched.statuses == [0], fetched.output
+    found = []
+    for processes, stage in ((1, 0), (2, 3)):
+        run = pretrain(folder, runner, processes=processes, zero_stage=stage)
+        assert "perplexity of next validation tokens" in run.output
+        found.append(files.read_json(folder / "models/pretrained/pretraining.json"))
+    for key in ("perplexity_before", "perplexity_after"):
+        assert found[1][key] == pytest.approx(found[0][key], rel=1e-3)
+    assert found[0]["perplexity_after"] < found[0]["perplexity_before"] / 1.2
+    out = folder / "models/pretrained"
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(out),
+        AutoModelForCausalLM.from_pretrained(out).eval(),
+    )
+    texts = tables.full_text(tables.read_table(folder / tables.CLEAN / "validation.parquet"))
+    tokens = [
+        token for text in texts for token in (*tokenizer(text)["input_ids"], tokenizer.eos_token_id)
+    ]
+    losses, counts = [], []
+    with torch.no_grad():
+        for start in range(0, len(tokens), 32):
+            block = torch.tensor([tokens[start : start + 32]])
+            losses.append(model(input_ids=block, labels=block).loss.item())
+            counts.append(block.shape[1] - 1)
+    expected = np.exp(np.average(losses, weights=counts))
+    assert found[1]["perplexity_after"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_killed_run_ends_in_the_same_bytes(folder, runner):

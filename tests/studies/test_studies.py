@@ -204,7 +204,7 @@ def test_pretraining_compares_two_starts_on_the_same_documents(study, ran):
     words = ("--documents=24", "--epochs=1", "--lr=1e-2")
     said = study(pretraining, *words, "--seeds=0,1")
     text = " ".join(" ".join(said).split())
-    assert re.search(r"perplexity of masked validation tokens: [\d.]+ before, [\d.]+ after", text)
+    assert re.search(r"perplexity on validation: [\d.]+ before, [\d.]+ after", text)
     assert "accuracy after fine-tuning on 24 documents, 2 seed(s)" in text
     rows = {name: [shares(cell)[0] for cell in found] for name, *found in cells(said)}
     assert list(rows) == ["base model", "pretrained"]

@@ -1,4 +1,4 @@
-"""Masked-language-model pretraining: packed blocks of text, masking, and the trainer."""
+"""Pretraining on blocks of text: masked tokens are predicted, or by a decoder the next ones; the trainer."""
 
 import math
 import string
@@ -17,24 +17,38 @@ from cleantune.training.trainer import ZeroTrainer
 IGNORED = -100  # the label of tokens outside the loss, as in torch
 
 
-def pack(tokens: list[list[int]], block_length: int, masked_share: float) -> batches.TokenDataset:
+def pack(
+    tokens: list[list[int]], block_length: int, masked_share: float | None
+) -> batches.TokenDataset:
     """Join documents and cut them into blocks; the last block may be shorter.
 
-    The weight of a block in the loss is its number of masked tokens, so that every masked token
-    counts the same however blocks are distributed.
+    The weight of a block in the loss is its number of predicted tokens: the masked ones, or with None for
+    ``masked_share`` all that follow another one. So every predicted token counts the same however blocks
+    are distributed. A block without any is left out.
     """
     stream = [token for document in tokens for token in document]
     blocks = [stream[i : i + block_length] for i in range(0, len(stream), block_length)]
+    if masked_share is None:
+        blocks = [block for block in blocks if len(block) > 1]
+    weights = [
+        len(block) - 1 if masked_share is None else masked_count(len(block), masked_share)
+        for block in blocks
+    ]
     return batches.TokenDataset(
         pd.DataFrame(
             {
                 "id": [f"block-{i}" for i in range(len(blocks))],
                 "input_ids": blocks,
                 "label": 0,
-                "weight": [float(masked_count(len(block), masked_share)) for block in blocks],
+                "weight": [float(weight) for weight in weights],
             }
         )
     )
+
+
+def ended(tokens: list[list[int]], end: int | None) -> list[list[int]]:
+    """Return the documents, each with the ``end`` token, which some decoders' tokenizers leave out."""
+    return [ids if end is None or ids[-1:] == [end] else [*ids, end] for ids in tokens]
 
 
 def masked_count(length: int, masked_share: float) -> int:
@@ -114,9 +128,26 @@ class Masker:
         return chosen
 
 
+class NextTokens:
+    """Collates blocks; the label of each token is the one that follows it."""
+
+    def __init__(self, dataset: batches.TokenDataset, padding_id: int) -> None:
+        self._dataset = dataset
+        self._pad = batches.Collator(dataset, padding_id)
+
+    def __call__(self, documents: list[batches.Document]) -> dict[str, Any]:
+        """Return a padded batch whose ``labels`` (blocks, tokens) are ``IGNORED`` where nothing follows."""
+        batch = self._pad(documents)
+        labels = torch.full_like(batch["input_ids"], IGNORED)
+        for i, (row, *_) in enumerate(documents):
+            ids = self._dataset.input_ids[row]
+            labels[i, : len(ids) - 1] = ids[1:]
+        return {**batch, "labels": labels}
+
+
 @contextmanager
-def masked_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
-    """Apply the output layer to masked tokens only: logits become (masked, vocabulary).
+def predicted_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
+    """Apply the output layer to tokens with labels only: logits become (predicted, vocabulary).
 
     One token in seven is masked, and that layer is half of the computation of a small model.
     """
@@ -133,16 +164,16 @@ def masked_only(model: Any, labels: torch.Tensor) -> Iterator[None]:
 
 
 def mean_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return each block's mean cross-entropy, (blocks,), from logits (masked, vocabulary)."""
-    masked = labels != IGNORED
-    losses = torch.nn.functional.cross_entropy(logits.float(), labels[masked], reduction="none")
-    block = masked.nonzero()[:, 0]
+    """Return each block's mean cross-entropy, (blocks,), from logits (predicted, vocabulary)."""
+    predicted = labels != IGNORED
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels[predicted], reduction="none")
+    block = predicted.nonzero()[:, 0]
     sums = torch.zeros(len(labels), device=logits.device).index_add(0, block, losses)
-    return sums / masked.sum(1).clamp(min=1)
+    return sums / predicted.sum(1).clamp(min=1)
 
 
-class MaskedLMTrainer(ZeroTrainer):
-    """Train to predict masked tokens."""
+class LanguageModelTrainer(ZeroTrainer):
+    """Train to predict the tokens that the collator labels."""
 
     evaluates_first = True
     memory_params: ClassVar = {
@@ -153,14 +184,14 @@ class MaskedLMTrainer(ZeroTrainer):
     instability_hint = "Lower pretrain.lr or set precision: fp32"
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """Return this micro-batch's part of the mean loss over the step's masked tokens."""
+        """Return this micro-batch's part of the mean loss over the step's predicted tokens."""
         losses = mean_losses(self.logits(model, inputs), inputs["labels"])
         loss: torch.Tensor = (losses * inputs["weights"]).sum()
         return loss
 
     def logits(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """Return the logits of every masked token: (masked, vocabulary)."""
-        with masked_only(self.model, inputs["labels"]):
+        """Return the logits of every predicted token: (predicted, vocabulary)."""
+        with predicted_only(self.model, inputs["labels"]):
             result = super().logits(model, inputs)
         return result if result.dim() == 2 else result[inputs["labels"] != IGNORED]
 
@@ -169,7 +200,7 @@ class MaskedLMTrainer(ZeroTrainer):
         return mean_losses(logits, inputs["labels"])[:, None]
 
     def validate(self) -> dict[str, float]:
-        """Return the loss and the perplexity over all masked tokens, each counted once."""
+        """Return the loss and the perplexity over all predicted tokens, each counted once."""
         loss = float(np.average(self.predict_all()[:, 0], weights=self.validation.weights))
         return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
 
