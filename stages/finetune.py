@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from accelerate.state import AcceleratorState
 from transformers import AutoModelForSequenceClassification, set_seed
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from cleantune import console, files
 from cleantune.augmentation import token_cutoff
@@ -32,6 +33,7 @@ from cleantune.training import (
     checkpoints,
     deepspeed_config,
     fingerprint,
+    lora,
     memory,
     optimizers,
     training_arguments,
@@ -96,9 +98,9 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     names = tables.label_names()
     folder = encoder.pretrained_folder()
     config = encoder.load_config(folder)
-    size = memory.size_of(config, params.finetune)
-    stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
     bf16 = precision.use_bf16(params.precision)
+    size = memory.size_of(config, params.finetune, bf16)
+    stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
     run = fingerprint.of_run(
         params.model_dump(exclude=NOT_FINGERPRINTED) | {"zero_stage": stage, "bf16": bf16},
         [
@@ -126,20 +128,25 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     config.label2id = {name: i for i, name in enumerate(names)}
     padding_id = encoder.set_padding(config, tokenizer)
     optimizers.set_dropout(config, params.finetune.dropout)
-    optimizers.refuse_what_zero_3_cannot(stage, params.finetune)
+    optimizers.refuse_l1_at_zero_3(stage, params.finetune)
     args = training_arguments.build(
         unfinished.folder, options, seed=seed, lr=params.lr, epochs=params.epochs,
         batch_size=params.batch_size, zero_stage=stage,
     )  # fmt: skip
-    model = encoder.load_model(
-        AutoModelForSequenceClassification, folder, config=config,
-        ignore_mismatched_sizes=True,  # a head for other classes is replaced
-    )  # fmt: skip
+    base = {
+        "kind": AutoModelForSequenceClassification,
+        "folder": folder,
+        "config": config,
+        "ignore_mismatched_sizes": True,
+    }  # a head for other classes is replaced
+    model = encoder.load_model(**base)
     acceleration.speed_up(model, bf16, params.kernels)
     optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
     optimizers.refuse_r_drop_without_dropout(model, params.finetune)
-    model = optimizers.with_lora(model, params.finetune.lora_rank)
-    trainable, frozen, _ = memory.size(model)
+    model = lora.adapt(model, params.finetune.lora, encoder.base_model())
+    if params.finetune.lora and bf16:
+        lora.freeze_in_bf16(model)
+    trainable, frozen, *_ = memory.size(model)
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} classes\n"
         f"{trainable:,} of {trainable + frozen:,} parameters trainable\n"
@@ -164,7 +171,13 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     if ranks.rank() == 0:
         with unfinished.full_disk_error("the trained model"), files.atomic_folder(finished) as out:
             files.write_json(unfinished.folder / PREDICTED, trainer.best_predicted)
-            shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
+            if params.finetune.lora:
+                unset_hf_deepspeed_config()  # else this process would wait for others to load a part
+                whole = lora.merged(encoder.load_model(**base), trainer.best_folder)
+                whole.save_pretrained(out)
+                shutil.copytree(trainer.best_folder, out / lora.ADAPTER)
+            else:
+                shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
             tokenizer.save_pretrained(out)
             files.write_text(out / "history.csv", training_logs.as_csv(trainer.history))
             selection = {"macro_f1": round(trainer.best["macro_f1"], 6)}

@@ -120,6 +120,21 @@ class Baselines(Section):
     """Passes of the recurrent models; the one with the lowest validation loss is kept."""
 
 
+class Lora(Section):
+    """Low-rank adapters: the model's own weights are frozen; these and the head learn."""
+
+    rank: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0)]
+    """The adapters' output is multiplied by alpha / rank; by alpha / sqrt(rank) with ``rslora``."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of the adapters' input."""
+    kind: Literal["lora", "dora", "rslora"] = "lora"
+    """dora learns the norm of each output beside its direction (arXiv 2402.09353), rslora keeps the
+    scale of high ranks (arXiv 2312.03732)."""
+    targets: Annotated[list[Text], Field(min_length=1)] | None = None
+    """How the names of the layers with adapters end: ``[q_proj, v_proj]``. Null: all linear layers."""
+
+
 class Finetune(Section):
     """Fine-tuning beyond the headline keys."""
 
@@ -139,7 +154,7 @@ class Finetune(Section):
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)]
     freeze_embeddings: bool
     freeze_layers: Annotated[int, Field(ge=0)]
-    lora_rank: Annotated[int, Field(ge=0)]
+    lora: Lora | None
     early_stopping_patience: Annotated[int, Field(ge=1, le=1000)]
     max_gradient_norm: Annotated[float, Field(ge=0)]
     """Global norm of the gradients; 0 does not clip."""
@@ -156,10 +171,10 @@ class Finetune(Section):
 
     @model_validator(mode="after")
     def _lora_learns_alone(self) -> "Finetune":
-        if self.lora_rank and self.freeze_layers:
+        if self.lora and self.freeze_layers:
             raise ValueError(
                 f"finetune.freeze_layers: {self.freeze_layers!r} is not allowed; allowed: 0 when "
-                "finetune.lora_rank is set, which freezes all layers itself"
+                "finetune.lora is set, which freezes all layers itself"
             )
         return self
 

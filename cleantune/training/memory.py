@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from cleantune.distributed import ranks
 from cleantune.params.sections import Finetune
-from cleantune.training import optimizers
+from cleantune.training import lora, optimizers
 
 ROOM_FOR_STATES = 0.7
 """Share of a device's memory for weights, gradients and optimizer; activations need the rest."""
@@ -58,6 +58,7 @@ class Size(NamedTuple):
     trainable: int
     frozen: int
     largest_layer: int  # of a single module, without those inside it
+    frozen_width: int = 4  # bytes of a frozen parameter
 
 
 def size(model: Any) -> Size:
@@ -66,16 +67,23 @@ def size(model: Any) -> Size:
     trainable = sum(counts[id(p)] for p in model.parameters() if p.requires_grad)
     alone = [sum(counts[id(p)] for p in module.parameters(recurse=False))
              for module in model.modules()]  # fmt: skip
-    return Size(trainable, sum(counts.values()) - trainable, max(alone))
+    frozen = {p.element_size() for p in model.parameters() if not p.requires_grad}
+    return Size(trainable, sum(counts.values()) - trainable, max(alone), max(frozen, default=4))
 
 
-def size_of(config: Any, options: Finetune) -> Size:
-    """Return the size of the classifier that ``config`` describes, with the parts that ``options`` freeze."""
+def size_of(config: Any, options: Finetune, bf16: bool = False) -> Size:
+    """Return the size of the classifier that ``config`` describes, with the parts that ``options`` freeze.
+
+    ``bf16``: whether training multiplies in it; the weights below adapters are then kept in it.
+    """
     build: Any = AutoModelForSequenceClassification.from_config
     with torch.device("meta"):
         model = build(config)
         optimizers.freeze(model, options.freeze_embeddings, options.freeze_layers)
-        return size(optimizers.with_lora(model, options.lora_rank))
+        model = lora.adapt(model, options.lora)
+        if options.lora and bf16:
+            lora.freeze_in_bf16(model)
+        return size(model)
 
 
 def states_bytes(stage: int, model: Size, processes: int, offload: str = "none") -> int:
@@ -90,22 +98,22 @@ def states_bytes(stage: int, model: Size, processes: int, offload: str = "none")
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
     away = offload != "none" and torch.cuda.is_available()
-    trainable, frozen, largest_layer = model
+    trainable, frozen, largest_layer, frozen_width = model
     if stage == 0:
-        return 16 * trainable + 4 * frozen
+        return 16 * trainable + frozen_width * frozen
     if stage == 1:
-        return 8 * trainable + 4 * frozen + (0 if away else 12 * trainable // processes)
+        return 8 * trainable + frozen_width * frozen + (0 if away else 12 * trainable // processes)
     if stage == 2:
         need = estimate_zero2_model_states_mem_needs(trainable, processes, cpu_offload=away)
         # Without offloading the estimate also counts 16-bit gradients, which fp32 training has not.
         extra = 2 * trainable - (0 if away else 2 * trainable // processes)
-        return int(need[1]) + extra + 4 * frozen
+        return int(need[1]) + extra + frozen_width * frozen
     all_away = away and offload == "all"
     need = estimate_zero3_model_states_mem_needs(
         trainable, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
     )
     # What the estimate leaves out: fp32 weights, and the gradient of the largest gathered layer.
-    weights = 0 if all_away else (2 * trainable + 4 * frozen) // processes
+    weights = 0 if all_away else (2 * trainable + frozen_width * frozen) // processes
     return int(need[1]) + 4 * largest_layer + weights
 
 

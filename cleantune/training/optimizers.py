@@ -74,7 +74,7 @@ def _layers(body: nn.Module) -> list[nn.ModuleList]:
     if not lists:
         raise UserError(
             f"finetune: {type(body).__name__} keeps no list of layers. Set layer_lr_decay to 1, "
-            "freeze_embeddings to false, freeze_layers and lora_rank to 0."
+            "freeze_embeddings to false, freeze_layers to 0 and lora to null."
         )
     # ZeRO-3 keeps the true size there
     sizes = [sum(getattr(p, "ds_numel", p.numel()) for p in each.parameters()) for each in lists]
@@ -118,14 +118,13 @@ def build(model: nn.Module, lr: float, options: Finetune) -> torch.optim.Optimiz
     return kind(parameters, lr, fused=True)
 
 
-def refuse_what_zero_3_cannot(stage: int, options: Finetune) -> None:
-    """Raise ``UserError`` for options that need whole weights where ZeRO-3 leaves only pieces."""
-    for name, value in (("l1", options.l1), ("lora_rank", options.lora_rank)):
-        if stage == 3 and value:
-            raise UserError(
-                f"finetune.{name}: {value} does not work at ZeRO-3, where no process holds a whole "
-                f"weight. Set zero_stage to 2 or lower, or finetune.{name} to 0."
-            )
+def refuse_l1_at_zero_3(stage: int, options: Finetune) -> None:
+    """Raise ``UserError`` for the L1 penalty where ZeRO-3 leaves only pieces of the weights."""
+    if stage == 3 and options.l1:
+        raise UserError(
+            f"finetune.l1: {options.l1} does not work at ZeRO-3, where no process holds a whole "
+            "weight. Set zero_stage to 2 or lower, or finetune.l1 to 0."
+        )
 
 
 def l1(model: nn.Module) -> torch.Tensor:
@@ -168,27 +167,3 @@ def refuse_r_drop_without_dropout(model: nn.Module, options: Finetune) -> None:
             "model has none: both would be the same, at twice the time. Set finetune.dropout to 0.1, "
             "or finetune.r_drop to 0."
         )
-
-
-def with_lora(model: Any, rank: int) -> Any:
-    """Return ``model`` with low-rank adapters (arXiv 2106.09685) on its linear layers; 0: as it is.
-
-    Only the adapters and the head learn; saving folds the adapters into the weights.
-    """
-    if not rank:
-        return model
-    from peft import LoraConfig, TaskType, get_peft_model
-    from transformers.pytorch_utils import Conv1D
-
-    head = [name for name, part in model.named_children()
-            if name != model.base_model_prefix and any(True for _ in part.parameters())]  # fmt: skip
-    # ELECTRA's embeddings have a linear layer, too
-    embeddings = {name.rpartition(".")[0] for name, depth in depths(model).items() if not depth}
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=rank, lora_alpha=2 * rank, target_modules="all-linear",
-        exclude_modules=rf"({'|'.join(map(re.escape, [*head, *sorted(embeddings)]))})(\..*)?",
-        modules_to_save=head,
-        # GPT-2's own kind of linear layer keeps its weights the other way round
-        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
-    )  # fmt: skip
-    return get_peft_model(model, config)

@@ -9,7 +9,6 @@ What Trainer decides for itself and we decide otherwise:
 - checkpoints: ``cleantune.training.checkpoints``, atomic, with the history of the run.
 """
 
-import copy
 import json
 import math
 import signal
@@ -37,6 +36,7 @@ from cleantune.params.sections import Finetune
 from cleantune.training import (
     batches,
     deepspeed_config,
+    lora,
     losses,
     memory,
     optimizers,
@@ -317,17 +317,17 @@ class ZeroTrainer(Trainer):
         return self.checkpoints.best(int(self.best["step"]))
 
     def _keep_best(self) -> None:
-        """Write the weights, gathered from all processes, as a Hugging Face folder."""
-        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        """Write the weights, gathered from all processes, as a Hugging Face folder; of LoRA what learns."""
+        model: Any = self.model
+        weights = (lora.learned(model) if self.options.lora
+                   else self.accelerator.get_state_dict(self.model_wrapped))  # fmt: skip
         if ranks.rank() == 0:
             with self.checkpoints.write_best(self.state.global_step) as folder:
-                whole: Any = self.model
-                if (
-                    self.options.lora_rank
-                ):  # a copy: folding in and out again would round the weights
-                    whole, weights = copy.deepcopy(whole).merge_and_unload(), None
-                # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
-                whole.save_pretrained(folder, state_dict=weights, save_original_format=False)
+                if self.options.lora:
+                    lora.save(model, weights, folder)
+                else:
+                    # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
+                    model.save_pretrained(folder, state_dict=weights, save_original_format=False)
         ranks.barrier()
 
     def _last_checkpoint_note(self) -> str:

@@ -13,7 +13,7 @@ from cleantune.training import deepspeed_config
 PLAIN = Finetune(
     optimizer="adamw", momentum=0.9, scheduler="linear", warmup=0.1, weight_decay=0.01, l1=0.0,
     dropout=None, class_weights="none", label_smoothing=0.0, r_drop=0.0,
-    layer_lr_decay=1.0, freeze_embeddings=False, freeze_layers=0, lora_rank=0,
+    layer_lr_decay=1.0, freeze_embeddings=False, freeze_layers=0, lora=None,
     early_stopping_patience=1000, max_gradient_norm=1.0, micro_batch_size=None,
     checkpoint_steps=100, offload="none", gradient_checkpointing=False, deterministic=True,
     tensorboard=False, profiler=False,

@@ -426,3 +426,31 @@ def test_kills_of_one_process_or_of_both_change_nothing(runner, tmp_path):
         kills.append(victim)
     assert runner.start(folder, processes=2).statuses == [0, 0]
     assert outputs(folder) == whole
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_checkpoints_of_adapters_hold_what_learns_alone_and_go_on_from_there(
+    runner, tmp_path, stage
+):
+    folder = prepare(tmp_path)
+    processes = 2 if stage else 1
+    tiny.set_params(folder, zero_stage=stage, epochs=2,
+                    finetune__lora={"rank": 2, "alpha": 4.0, "dropout": 0.1})  # fmt: skip
+    assert not any(runner.start(folder, processes=processes).statuses)
+    whole = outputs(folder)
+    shutil.rmtree(folder / "models/finetuned")
+    run = runner.start(
+        folder, before="kill_after_checkpoint", environment={"AT": "10"}, processes=processes
+    )
+    assert run.statuses[0] == -9, run.output
+    states = sorted(checkpoints(folder)[-1].rglob("*model_states.pt"))
+    assert states
+    for path in states:
+        state = torch.load(path, weights_only=False)
+        assert not state.get("frozen_param_fragments")
+        assert all("lora_" in name or "modules_to_save" in name for name in state["module"])
+    kept = {path.name for path in checkpoints(folder)[-1].parent.glob("best-*/*")}
+    assert kept == {"adapter_config.json", "adapter_model.safetensors"}
+    run = runner.start(folder, processes=processes)
+    assert "resuming from the checkpoint of step 10" in run.output
+    assert outputs(folder) == whole

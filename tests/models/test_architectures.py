@@ -26,10 +26,12 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation.explanations import explain
 from cleantune.models import attention, classifier, encoder, onnx_model
+from cleantune.params.sections import Lora
 from cleantune.training import (
     acceleration,
     batches,
     language_modeling,
+    lora,
     memory,
     optimizers,
     training_arguments,
@@ -47,6 +49,7 @@ PARAMS = {
     "epochs": 1, "batch_size": 8, "lr": 1e-3, "zero_stage": 2,
     "evaluate__robustness_documents": 4, "evaluate__explained_mistakes": 1,
 }  # fmt: skip
+LORA = Lora(rank=2, alpha=4)
 TEXTS = ["Oil prices fell again, the bank said on Monday.", "Coach!", "A treaty of the two states"]
 
 
@@ -273,7 +276,7 @@ def test_lora_learns_low_rank_changes_and_the_whole_head(untrained):
     architecture, folder = untrained
     model = classifier.load(folder).model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    adapted = optimizers.with_lora(model, 2)
+    adapted = lora.adapt(model, LORA)
     learning = [p for p in adapted.parameters() if p.requires_grad]
     step = torch.optim.SGD(learning, 1.0)
     for _ in range(2):
@@ -394,9 +397,7 @@ def test_a_checkpoint_in_half_precision_learns_as_the_same_one_in_fp32(untrained
         assert files.read_json(tmp_path / "saved/config.json")["dtype"] == "float32"
         weights = load_file(tmp_path / "saved/model.safetensors")
         assert {weight.dtype for weight in weights.values()} == {torch.float32}
-        adapted = optimizers.with_lora(
-            encoder.load_model(AutoModelForSequenceClassification, half), 2
-        )
+        adapted = lora.adapt(encoder.load_model(AutoModelForSequenceClassification, half), LORA)
         assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
 
 

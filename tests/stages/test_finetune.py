@@ -15,8 +15,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
 from cleantune import files
 from cleantune.data import tables
@@ -24,9 +25,11 @@ from cleantune.distributed import ranks
 from cleantune.errors import UserError
 from cleantune.labels import fine_tuned_label_model
 from cleantune.models import encoder
+from cleantune.params.sections import Lora
 from cleantune.training import (
     acceleration,
     deepspeed_config,
+    lora,
     losses,
     memory,
     optimizers,
@@ -175,13 +178,42 @@ def test_what_is_frozen_does_not_move_and_the_rest_does(folder, runner, knob, pa
         assert (distance == 0) == any(part in name for part in parts), name
 
 
-def test_lora_learns_a_change_of_low_rank_and_saves_a_plain_model(folder, runner):
-    runner.run(folder, finetune__lora_rank=2)
+@pytest.mark.parametrize(
+    ("kind", "zero_stage", "precision"),
+    [("lora", 3, "fp32"), ("dora", 2, "fp32"), ("rslora", 3, "fp32"), ("lora", 3, "bf16"), ("lora", 2, "bf16")],
+)  # fmt: skip
+def test_adapters_are_the_same_in_two_processes_and_are_merged_as_peft_reads_them(
+    folder, runner, kind, zero_stage, precision
+):
+    options = {"rank": 2, "alpha": 8.0, "kind": kind}
+    alone = runner.run(folder, zero_stage=0, finetune__lora=options, precision=precision)
+    two = runner.run(folder, processes=2, zero_stage=zero_stage)
+    assert two == pytest.approx(alone, rel=1e-6 if precision == "fp32" else 3e-3)
+    assert two[-1] != pytest.approx(two[0], rel=1e-3)
+    out = folder / "models/finetuned"
     base = load_file(folder / "base/model.safetensors")["encoder.layer.0.intermediate.dense.weight"]
     change = weights(folder)["bert.encoder.layer.0.intermediate.dense.weight"] - base
     assert change.abs().max() > 0
-    assert torch.linalg.matrix_rank(change, rtol=1e-3) == 2
-    AutoModelForSequenceClassification.from_pretrained(folder / "models/finetuned")
+    assert kind == "dora" or torch.linalg.matrix_rank(change, rtol=1e-3) == 2
+    # With nothing of this project, as a person would:
+    merged = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    plain = AutoModelForSequenceClassification.from_pretrained(
+        folder / "base", config=AutoConfig.from_pretrained(out), dtype=torch.float32
+    )
+    adapted = PeftModel.from_pretrained(plain, out / lora.ADAPTER).eval()
+    ids = torch.arange(5, 25).view(2, 10)
+    torch.testing.assert_close(adapted(input_ids=ids).logits, merged(input_ids=ids).logits)
+    assert {p.dtype for p in merged.parameters()} == {torch.float32}
+    kept = load_file(out / lora.ADAPTER / "adapter_model.safetensors")
+    assert all("lora_" in name or "classifier" in name for name in kept), sorted(kept)
+    assert str(folder) not in (out / lora.ADAPTER / "adapter_config.json").read_text()
+
+
+def test_targets_that_the_model_lacks_are_named(folder, runner):
+    run = runner.start(folder, finetune__lora={"rank": 2, "alpha": 4.0, "targets": ["q_proj"]})
+    assert run.statuses == [1]
+    assert "finetune.lora.targets: ['q_proj']" in " ".join(run.output.split())
+    assert "Traceback" not in run.output
 
 
 def test_l1_pulls_weights_to_zero(folder, runner, plain):
@@ -494,14 +526,15 @@ def test_states_are_what_a_count_by_hand_says(
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"freeze_embeddings": True}, {"freeze_layers": 1}, {"lora_rank": 2}]
+    "options",
+    [{}, {"freeze_embeddings": True}, {"freeze_layers": 1}, {"lora": Lora(rank=2, alpha=4)}],
 )
 def test_the_size_is_known_before_there_is_a_model(options):
     built = model()
     changed = training_arguments.PLAIN.model_copy(update=options)
     expected = memory.size_of(built.config, changed)
     optimizers.freeze(built, changed.freeze_embeddings, changed.freeze_layers)
-    built = optimizers.with_lora(built, changed.lora_rank)
+    built = lora.adapt(built, changed.lora)
     assert memory.size(built) == expected
     learning = sum(p.numel() for p in built.parameters() if p.requires_grad)
     assert expected.trainable == learning
@@ -563,11 +596,10 @@ def test_running_out_of_memory_names_the_params_that_help(folder, runner):
     assert run.output.count("GB") >= 7
 
 
-@pytest.mark.parametrize(("knob", "value"), [("l1", 0.1), ("lora_rank", 2)])
-def test_what_zero_3_cannot_do_is_refused(folder, runner, knob, value):
-    run = runner.start(folder, zero_stage=3, **{f"finetune__{knob}": value})
+def test_what_zero_3_cannot_do_is_refused(folder, runner):
+    run = runner.start(folder, zero_stage=3, finetune__l1=0.1)
     assert run.statuses == [1]
-    assert f"finetune.{knob}: {value} does not work at ZeRO-3" in run.output
+    assert "finetune.l1: 0.1 does not work at ZeRO-3" in run.output
     assert "Traceback" not in run.output
     assert not (folder / "models/finetuned").exists()
 

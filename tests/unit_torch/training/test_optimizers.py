@@ -9,7 +9,8 @@ import transformers
 from torch import nn
 
 from cleantune.errors import UserError
-from cleantune.training import optimizers, training_arguments
+from cleantune.params.sections import Lora
+from cleantune.training import lora, optimizers, training_arguments
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_the_depth_of_a_parameter_is_that_of_its_part(name, config, embeddings, 
 
 def test_adapters_have_the_depth_of_what_they_adapt(bert):
     plain = optimizers.depths(bert)
-    adapted = optimizers.depths(optimizers.with_lora(bert, 2))
+    adapted = optimizers.depths(lora.adapt(bert, Lora(rank=2, alpha=4)))
     for name, depth in adapted.items():
         if "lora_" in name:
             at = name.removeprefix("base_model.model.").partition(".lora_")[0]
@@ -140,7 +141,7 @@ def test_a_model_without_a_list_of_layers_is_refused():
         optimizers.count_layers(Body(a=nn.Linear(2, 2)))
     assert str(said.value) == (
         "finetune: Body keeps no list of layers. Set layer_lr_decay to 1, freeze_embeddings to false, "
-        "freeze_layers and lora_rank to 0."
+        "freeze_layers to 0 and lora to null."
     )
 
 
@@ -275,15 +276,14 @@ def test_freezing_more_layers_than_there_are_is_refused(bert):
     assert learning(bert) == {"embeddings", "block 0", "block 1", "block 2", "head"}
 
 
-@pytest.mark.parametrize(("name", "value"), [("l1", 0.5), ("lora_rank", 4)])
-def test_zero_3_refuses_what_needs_whole_weights(name, value):
+def test_zero_3_refuses_what_needs_whole_weights():
     with pytest.raises(UserError) as refusal:
-        optimizers.refuse_what_zero_3_cannot(3, options(**{name: value}))
+        optimizers.refuse_l1_at_zero_3(3, options(l1=0.5))
     said = str(refusal.value)
-    assert said.startswith(f"finetune.{name}: {value} does not work at ZeRO-3")
-    assert said.endswith(f"Set zero_stage to 2 or lower, or finetune.{name} to 0.")
-    optimizers.refuse_what_zero_3_cannot(2, options(**{name: value}))
-    optimizers.refuse_what_zero_3_cannot(3, options())
+    assert said.startswith("finetune.l1: 0.5 does not work at ZeRO-3")
+    assert said.endswith("Set zero_stage to 2 or lower, or finetune.l1 to 0.")
+    optimizers.refuse_l1_at_zero_3(2, options(l1=0.5))
+    optimizers.refuse_l1_at_zero_3(3, options())
 
 
 # ---- dropout
@@ -357,12 +357,12 @@ def test_leaving_out_whole_layers_is_not_dropout():
 
 
 def test_without_a_rank_there_are_no_adapters(bert):
-    assert optimizers.with_lora(bert, 0) is bert
+    assert lora.adapt(bert, None) is bert
 
 
 def test_with_adapters_only_they_and_the_head_learn(bert):
     before = {name: p.detach().clone() for name, p in bert.named_parameters()}
-    adapted = optimizers.with_lora(bert, 2)
+    adapted = lora.adapt(bert, Lora(rank=2, alpha=4))
     names = {name for name, p in adapted.named_parameters() if p.requires_grad}
     adapters = {name for name in names if "lora_" in name}
     assert names - adapters == {f"base_model.model.classifier.modules_to_save.default.{k}"
@@ -381,7 +381,7 @@ def test_with_adapters_only_they_and_the_head_learn(bert):
 
 
 def test_the_adapters_are_those_of_a_classifier(bert):
-    (config,) = optimizers.with_lora(bert, 1).peft_config.values()
+    (config,) = lora.adapt(bert, Lora(rank=1, alpha=2)).peft_config.values()
     assert config.task_type == "SEQ_CLS"
 
 
@@ -390,13 +390,13 @@ def test_gpt2_keeps_its_weights_the_other_way_round():
         transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=16)
     )
     with warnings.catch_warnings(action="error", category=UserWarning):  # peft would guess it
-        (config,) = optimizers.with_lora(built, 2).peft_config.values()
+        (config,) = lora.adapt(built, Lora(rank=2, alpha=4)).peft_config.values()
     assert config.fan_in_fan_out is True
 
 
 def test_all_of_the_head_learns_whatever_its_parts_are_called():
     built = transformers.DebertaV2ForSequenceClassification(transformers.DebertaV2Config(**SMALL))
-    adapted = optimizers.with_lora(built, 2)
+    adapted = lora.adapt(built, Lora(rank=2, alpha=4))
     names = {name for name, p in adapted.named_parameters() if p.requires_grad}
     head = {name for name in names if "lora_" not in name}
     assert head == {f"base_model.model.{part}.modules_to_save.default.{weight}"
@@ -413,7 +413,7 @@ def test_electras_embeddings_have_no_adapter():
             num_attention_heads=2, intermediate_size=16, max_position_embeddings=16,
         )
     )  # fmt: skip
-    adapted = optimizers.with_lora(built, 2)
+    adapted = lora.adapt(built, Lora(rank=2, alpha=4))
     names = [name for name, p in adapted.named_parameters() if p.requires_grad and "lora" in name]
     assert names
     assert not any("embeddings" in name for name in names)
