@@ -10,21 +10,20 @@ trained for each seed, into a folder beside the weights.
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from accelerate.state import AcceleratorState
 from transformers import AutoModelForSequenceClassification, set_seed
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from cleantune import console, files
 from cleantune.augmentation import token_cutoff
 from cleantune.data import tables
 from cleantune.distributed import connection, launcher, ranks
 from cleantune.evaluation import metrics, plot_tables, result_warnings
-from cleantune.models import encoder, long_documents, precision
+from cleantune.models import encoder, precision
 from cleantune.params.read import read_params
 from cleantune.params.sections import Params
 from cleantune.training import (
@@ -33,12 +32,13 @@ from cleantune.training import (
     checkpoints,
     deepspeed_config,
     fingerprint,
+    finished_run,
     lora,
     memory,
     optimizers,
     training_arguments,
-    training_logs,
 )
+from cleantune.training.finished_run import FINISHED, PREDICTED
 from cleantune.training.trainer import ZeroTrainer
 
 PARAMS = ("seed", "lr", "epochs", "batch_size", "max_length", "long_documents", "max_chunks",
@@ -49,9 +49,9 @@ NOT_FINGERPRINTED: dict[str, Any] = {
     "processes": True,
     "finetune": {"tensorboard", "profiler", "checkpoint_steps"},
 }
-FINISHED = "finished"  # in a run's folder of checkpoints: the trained model
-PREDICTED = "validation_predicted.json"  # beside it: what that model predicts
 TRAIN, VALIDATION = tables.TOKENS / "train.parquet", tables.TOKENS / "validation.parquet"
+INPUTS = (TRAIN, VALIDATION, tables.SOURCE, tables.TEXT_STEPS, encoder.PRETRAINED,
+          deepspeed_config.CONFIG)  # fmt: skip
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
-    """Train with ``seed``; return the run's checkpoints, with the model's folder, ``FINISHED``, beside.
+    """Train with ``seed``; return the run's checkpoints, with the trained model beside.
 
     A finished run of an interrupted series of seeds is not repeated.
     """
@@ -93,28 +93,16 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     if chunk_length and options.micro_batch_size is None:
         most = batches.micro_batch(np.concatenate([train.lengths, validation.lengths]))
         options = options.model_copy(update={"micro_batch_size": most})
-    if params.finetune.class_weights == "balanced":
+    if options.class_weights == "balanced":
         train.balance()
-    names = tables.label_names()
-    folder = encoder.pretrained_folder()
+    names, folder = tables.label_names(), encoder.pretrained_folder()
     config = encoder.load_config(folder)
     bf16 = precision.use_bf16(params.precision)
-    size = memory.size_of(config, params.finetune, bf16)
-    stage, why = memory.zero_stage(params.zero_stage, size, params.finetune.offload)
-    run = fingerprint.of_run(
-        params.model_dump(exclude=NOT_FINGERPRINTED) | {"zero_stage": stage, "bf16": bf16},
-        [
-            TRAIN,
-            VALIDATION,
-            tables.SOURCE,
-            tables.TEXT_STEPS,
-            encoder.PRETRAINED,
-            deepspeed_config.CONFIG,
-        ],
-    )
-    unfinished = checkpoints.Checkpoints("finetune", run)
-    finished = unfinished.folder / FINISHED
-    if ranks.gather(finished.is_dir())[0]:
+    size = memory.size_of(config, options, bf16)
+    stage, why = memory.zero_stage(params.zero_stage, size, options.offload)
+    decides = params.model_dump(exclude=NOT_FINGERPRINTED) | {"zero_stage": stage, "bf16": bf16}
+    unfinished = checkpoints.Checkpoints("finetune", fingerprint.of_run(decides, INPUTS))
+    if ranks.gather((unfinished.folder / FINISHED).is_dir())[0]:
         return unfinished
     set_seed(seed)
     AcceleratorState._reset_state()  # else accelerate refuses DeepSpeed for a second seed
@@ -127,25 +115,22 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
     padding_id = encoder.set_padding(config, tokenizer)
-    optimizers.set_dropout(config, params.finetune.dropout)
-    optimizers.refuse_l1_at_zero_3(stage, params.finetune)
+    optimizers.set_dropout(config, options.dropout)
+    optimizers.refuse_l1_at_zero_3(stage, options)
     args = training_arguments.build(
         unfinished.folder, options, seed=seed, lr=params.lr, epochs=params.epochs,
         batch_size=params.batch_size, zero_stage=stage,
     )  # fmt: skip
-    base = {
-        "kind": AutoModelForSequenceClassification,
-        "folder": folder,
-        "config": config,
-        "ignore_mismatched_sizes": True,
-    }  # a head for other classes is replaced
-    model = encoder.load_model(**base)
+    load_base = partial(
+        encoder.load_model, AutoModelForSequenceClassification, folder, config=config,
+        ignore_mismatched_sizes=True,  # a head for other classes is replaced
+    )  # fmt: skip
+    model, loading = load_base(output_loading_info=True)
     acceleration.speed_up(model, bf16, params.kernels)
-    optimizers.freeze(model, params.finetune.freeze_embeddings, params.finetune.freeze_layers)
-    optimizers.refuse_r_drop_without_dropout(model, params.finetune)
-    model = lora.adapt(model, params.finetune.lora, encoder.base_model())
-    if params.finetune.lora and bf16:
-        lora.freeze_in_bf16(model)
+    optimizers.freeze(model, options.freeze_embeddings, options.freeze_layers)
+    new = loading["missing_keys"]
+    model = lora.adapt(model, options.lora, encoder.base_model(), bf16=bf16, new=new)
+    optimizers.refuse_r_drop_without_dropout(model, options)
     trainable, frozen, *_ = memory.size(model)
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} classes\n"
@@ -162,48 +147,16 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     for line in result_warnings.few_steps(trainer.steps_per_epoch, params.epochs, len(names)):
         console.say(f"note: {line}")
     if params.augment.method == "cutoff":
-        trainer.collators[0] = token_cutoff.Cutoff(
-            trainer.collators[0], tokenizer, seed, params.augment.share
-        )
+        plain = trainer.collators[0]
+        trainer.collators[0] = token_cutoff.Cutoff(plain, tokenizer, seed, params.augment.share)
     trainer.fit()
 
     # ---- save
     if ranks.rank() == 0:
-        with unfinished.full_disk_error("the trained model"), files.atomic_folder(finished) as out:
-            files.write_json(unfinished.folder / PREDICTED, trainer.best_predicted)
-            if params.finetune.lora:
-                unset_hf_deepspeed_config()  # else this process would wait for others to load a part
-                whole = lora.merged(encoder.load_model(**base), trainer.best_folder)
-                whole.save_pretrained(out)
-                shutil.copytree(trainer.best_folder, out / lora.ADAPTER)
-            else:
-                shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
-            tokenizer.save_pretrained(out)
-            files.write_text(out / "history.csv", training_logs.as_csv(trainer.history))
-            selection = {"macro_f1": round(trainer.best["macro_f1"], 6)}
-            files.write_json(out / "validation.json", selection)  # DVC compares experiments by it
-            files.write_json(out / "summary.json", summary(trainer, names, train, params))
+        finished_run.save(trainer, tokenizer, params, load_base)
     console.say(f"best epoch: {trainer.best['epoch']}, macro-F1 {trainer.best['macro_f1']:.4f}")
     trainer.raise_if_stopped()
     return unfinished
-
-
-def summary(
-    trainer: ZeroTrainer, names: list[str], train: batches.TokenDataset, params: Params
-) -> dict[str, Any]:
-    """Return a summary of the run; ``clean`` and ``long_documents`` are what inference does to texts."""
-    documents = tables.originals(pd.Series(train.ids, dtype=str)).to_numpy()
-    counts = np.bincount(train.labels[documents], minlength=len(names))
-    return {
-        "base_model": encoder.base_model(),
-        "best_epoch": trainer.best["epoch"],
-        "epochs": round(trainer.history[-1]["epoch"]),
-        "steps": trainer.history[-1]["step"],
-        "validation": {name: trainer.best[name] for name in ("accuracy", "macro_f1", "loss")},
-        "clean": files.read_json(tables.TEXT_STEPS),
-        **long_documents.record(params.long_documents, params.max_chunks),
-        "training_documents": {name: int(n) for name, n in zip(names, counts, strict=True)},
-    }
 
 
 def weaknesses(run: Path) -> list[str]:

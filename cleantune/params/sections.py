@@ -1,6 +1,6 @@
 """The sections of params.yaml, with the allowed values."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -168,6 +168,17 @@ class Finetune(Section):
     """Of a GPU; a CPU's algorithms always are."""
     tensorboard: bool
     profiler: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lora_has_a_section(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "lora_rank" in content:
+            rank = content["lora_rank"]
+            same = (
+                f"{{rank: {rank}, alpha: {2 * rank}}}" if isinstance(rank, int) and rank else "null"
+            )
+            raise ValueError(f"finetune.lora_rank: {rank!r} is now finetune.lora: {same}")
+        return content
 
     @model_validator(mode="after")
     def _lora_learns_alone(self) -> "Finetune":

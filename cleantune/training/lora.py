@@ -4,11 +4,13 @@ The same in one process and in several, at every ZeRO stage: only what learns is
 kept in checkpoints. At the end the adapters are merged into the base model's weights, read anew.
 """
 
-import re
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cleantune.errors import UserError
 from cleantune.params.sections import Lora
@@ -18,11 +20,15 @@ ADAPTER = "adapter"
 """In the folder of a fine-tuned model: the adapters and the head, as peft saves them."""
 
 
-def adapt(model: Any, options: Lora | None, base: str = "") -> Any:
+def adapt(
+    model: Any, options: Lora | None, base: str = "", *, bf16: bool = False, new: Iterable[str] = ()
+) -> Any:
     """Return ``model`` with adapters on its linear layers, or on those that ``options`` target; None: as it is.
 
-    ``base`` is the base model's name, for the adapters' config. Raises ``UserError`` where the model
-    has no layer of the targets' names.
+    All of the head learns, and so do the layers with weights in ``new``: the base model's files lack
+    these, so that they are random. ``bf16`` keeps the frozen weights in bf16, half of their memory;
+    adapters and head stay fp32. ``base`` is the base model's name, for the adapters' config.
+    Raises ``UserError`` where the model has no layer of a target's name.
     """
     if options is None:
         return model
@@ -31,28 +37,50 @@ def adapt(model: Any, options: Lora | None, base: str = "") -> Any:
 
     head = [name for name, part in model.named_children()
             if name != model.base_model_prefix and any(True for _ in part.parameters())]  # fmt: skip
+    head += sorted({_layer(name) for name in new if name.partition(".")[0] not in head})
     # ELECTRA's embeddings have a linear layer, too
-    depths = optimizers.depths(model)
-    embeddings = {name.rpartition(".")[0] for name, depth in depths.items() if not depth}
+    embeddings = {_layer(name) for name, depth in optimizers.depths(model).items() if not depth}
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)
+              and not any(f"{name}.".startswith(f"{other}.") for other in (*head, *embeddings))]  # fmt: skip
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS, r=options.rank, lora_alpha=options.alpha,  # type: ignore[arg-type] # fractions work
         lora_dropout=options.dropout, use_dora=options.kind == "dora",
-        use_rslora=options.kind == "rslora", target_modules=options.targets or "all-linear",
-        exclude_modules=rf"({'|'.join(map(re.escape, [*head, *sorted(embeddings)]))})(\..*)?",
+        use_rslora=options.kind == "rslora", target_modules=_targeted(linear, options.targets),
         modules_to_save=head,
         # GPT-2's own kind of linear layer keeps its weights the other way round
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
     )  # fmt: skip
-    try:
-        adapted: Any = get_peft_model(model, config)
-    except ValueError as error:
-        raise UserError(f"finetune.lora.targets: {options.targets}: {error}") from None
+    adapted: Any = get_peft_model(model, config)
     config.base_model_name_or_path = base  # peft's own is a path of this machine
+    # A set would be written in another order by each process.
+    config.target_modules = sorted(config.target_modules or ())
+    if bf16:
+        _keep_frozen_in_bf16(adapted)
     return adapted
 
 
-def freeze_in_bf16(model: Any) -> None:
-    """Keep the frozen weights in bf16, half of their memory; adapters and head stay fp32."""
+def _layer(parameter: str) -> str:
+    """Return the name of the layer that a parameter is of."""
+    return parameter.rpartition(".")[0]
+
+
+def _targeted(layers: list[str], targets: list[str] | None) -> list[str]:
+    """Return which of the ``layers`` have a name that ends in one of ``targets``; None: all."""
+    found = {target: [name for name in layers if f".{name}".endswith(f".{target}")]
+             for target in targets or ()}  # fmt: skip
+    for target, names in found.items():
+        if not names:
+            known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+            raise UserError(
+                f"finetune.lora.targets: {target!r} is the name of no linear layer below the head; "
+                f"there are: {known}."
+            )
+    return (
+        layers if targets is None else sorted({name for names in found.values() for name in names})
+    )
+
+
+def _keep_frozen_in_bf16(model: Any) -> None:
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
@@ -75,8 +103,15 @@ def save(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
 
 
-def merged(model: Any, adapter: Path) -> Any:
-    """Return ``model``, the base in fp32, with the adapters and the head in ``adapter`` as its own weights."""
-    from peft import PeftModel
+def save_merged(load_base: Callable[[], Any], adapter: Path, folder: Path) -> None:
+    """Write the base model with ``adapter`` merged into its weights to ``folder``, and ``adapter`` to its ``ADAPTER``.
 
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    ``load_base`` returns the base model in fp32. This process holds all of it, whatever the ZeRO stage.
+    """
+    from peft import PeftModel
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()  # else the base would be loaded in parts, which wait for other processes
+    merged: Any = PeftModel.from_pretrained(load_base(), adapter).merge_and_unload()  # type: ignore[operator]
+    merged.save_pretrained(folder)
+    shutil.copytree(adapter, folder / ADAPTER)

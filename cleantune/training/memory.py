@@ -80,10 +80,7 @@ def size_of(config: Any, options: Finetune, bf16: bool = False) -> Size:
     with torch.device("meta"):
         model = build(config)
         optimizers.freeze(model, options.freeze_embeddings, options.freeze_layers)
-        model = lora.adapt(model, options.lora)
-        if options.lora and bf16:
-            lora.freeze_in_bf16(model)
-        return size(model)
+        return size(lora.adapt(model, options.lora, bf16=bf16))
 
 
 def states_bytes(stage: int, model: Size, processes: int, offload: str = "none") -> int:

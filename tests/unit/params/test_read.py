@@ -24,6 +24,13 @@ WRONG = [
     ("augment.copies", 0, "augment.copies: 0 is not allowed; allowed: a whole number >= 1"),
     ("augment.share", 1, "augment.share: 1 is not allowed; allowed: a number > 0 and < 1"),
     ("finetune.r_drop", -1, "finetune.r_drop: -1 is not allowed; allowed: a number >= 0"),
+    ("finetune.lora", 8, "finetune.lora: 8 is not allowed; allowed: a section or null"),
+    ("finetune.lora", {"rank": 8}, "finetune.lora.alpha: missing; allowed: a number > 0"),
+    (
+        "finetune.lora",
+        {"rank": 8, "alpha": 16, "kind": "qlora"},
+        "finetune.lora.kind: 'qlora' is not allowed; allowed: lora, dora, rslora",
+    ),
     ("sed", 1, "sed: unknown key; did you mean seed?"),
     ("clean.lowercase", 1, "clean.lowercase: 1 is not allowed; allowed: true or false"),
     ("clean.lowrcase", True, "clean.lowrcase: unknown key; did you mean lowercase?"),
@@ -75,6 +82,27 @@ def test_knobs_that_do_not_go_together_stop_the_first_stage(workspace):
     for key, value in {"epochs": 1, "block_length": 64, "from_scratch": True}.items():
         write(workspace / "params.yaml", f"pretrain.{key}", value)
     with pytest.raises(UserError, match=r"max_length: 128 .* up to pretrain\.block_length \(64\)"):
+        read_params([])
+
+
+@pytest.mark.parametrize(("rank", "lora"), [(0, "null"), (8, "{rank: 8, alpha: 16}")])
+def test_the_former_key_of_adapters_is_answered_with_the_new_one(workspace, rank, lora):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(
+        re.sub("^  lora: null", f"  lora_rank: {rank}", text, flags=re.MULTILINE)
+    )
+    with pytest.raises(UserError) as said:
+        read_params([])
+    assert str(said.value) == (
+        f"params.yaml:\n  finetune.lora_rank: {rank} is now finetune.lora: {lora}"
+    )
+
+
+def test_adapters_freeze_all_layers_themselves(workspace):
+    write(workspace / "params.yaml", "finetune.lora", {"rank": 8, "alpha": 16})
+    read_params([])
+    write(workspace / "params.yaml", "finetune.freeze_layers", 2)
+    with pytest.raises(UserError, match=r"finetune\.freeze_layers: 2 is not allowed; allowed: 0"):
         read_params([])
 
 

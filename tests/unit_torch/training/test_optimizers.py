@@ -1,6 +1,5 @@
 """Which weights learn, how fast, and by which rule, on models small enough to build in no time."""
 
-import warnings
 from typing import Any
 
 import pytest
@@ -351,69 +350,3 @@ def test_leaving_out_whole_layers_is_not_dropout():
     config = transformers.OPTConfig(layerdrop=0.25)
     optimizers.set_dropout(config, 0.5)
     assert (config.dropout, config.layerdrop) == (0.5, 0.25)
-
-
-# ---- adapters
-
-
-def test_without_a_rank_there_are_no_adapters(bert):
-    assert lora.adapt(bert, None) is bert
-
-
-def test_with_adapters_only_they_and_the_head_learn(bert):
-    before = {name: p.detach().clone() for name, p in bert.named_parameters()}
-    adapted = lora.adapt(bert, Lora(rank=2, alpha=4))
-    names = {name for name, p in adapted.named_parameters() if p.requires_grad}
-    adapters = {name for name in names if "lora_" in name}
-    assert names - adapters == {f"base_model.model.classifier.modules_to_save.default.{k}"
-                                for k in ("weight", "bias")}  # fmt: skip
-    # two small matrices for each linear layer below the head: six a block, and the pooler's
-    assert len(adapters) == 2 * (3 * 6 + 1)
-    sizes = dict(adapted.named_parameters())
-    assert all(2 in sizes[name].shape for name in adapters)
-    (config,) = adapted.peft_config.values()
-    assert (config.r, config.lora_alpha, config.fan_in_fan_out) == (2, 4, False)
-    # they begin as no change at all
-    rows = torch.arange(8)[None]
-    whole = adapted.merge_and_unload().state_dict()
-    assert all(torch.equal(whole[name], before[name]) for name in before)
-    assert bert(rows).logits.shape == (1, 3)
-
-
-def test_the_adapters_are_those_of_a_classifier(bert):
-    (config,) = lora.adapt(bert, Lora(rank=1, alpha=2)).peft_config.values()
-    assert config.task_type == "SEQ_CLS"
-
-
-def test_gpt2_keeps_its_weights_the_other_way_round():
-    built = transformers.GPT2ForSequenceClassification(
-        transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=16)
-    )
-    with warnings.catch_warnings(action="error", category=UserWarning):  # peft would guess it
-        (config,) = lora.adapt(built, Lora(rank=2, alpha=4)).peft_config.values()
-    assert config.fan_in_fan_out is True
-
-
-def test_all_of_the_head_learns_whatever_its_parts_are_called():
-    built = transformers.DebertaV2ForSequenceClassification(transformers.DebertaV2Config(**SMALL))
-    adapted = lora.adapt(built, Lora(rank=2, alpha=4))
-    names = {name for name, p in adapted.named_parameters() if p.requires_grad}
-    head = {name for name in names if "lora_" not in name}
-    assert head == {f"base_model.model.{part}.modules_to_save.default.{weight}"
-                    for part in ("pooler", "classifier")
-                    for weight in (("dense.weight", "dense.bias") if part == "pooler" else
-                                   ("weight", "bias"))}  # fmt: skip
-    assert not any("pooler" in name for name in names - head)
-
-
-def test_electras_embeddings_have_no_adapter():
-    built = transformers.ElectraForSequenceClassification(
-        transformers.ElectraConfig(
-            vocab_size=20, embedding_size=4, hidden_size=8, num_hidden_layers=1,
-            num_attention_heads=2, intermediate_size=16, max_position_embeddings=16,
-        )
-    )  # fmt: skip
-    adapted = lora.adapt(built, Lora(rank=2, alpha=4))
-    names = [name for name, p in adapted.named_parameters() if p.requires_grad and "lora" in name]
-    assert names
-    assert not any("embeddings" in name for name in names)
