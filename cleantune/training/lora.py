@@ -43,7 +43,7 @@ def adapt(
     linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)
               and not any(f"{name}.".startswith(f"{other}.") for other in (*head, *embeddings))]  # fmt: skip
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=options.rank, lora_alpha=options.alpha,  # type: ignore[arg-type] # fractions work
+        task_type=TaskType.SEQ_CLS, r=options.rank, lora_alpha=options.alpha,
         lora_dropout=options.dropout, use_dora=options.kind == "dora",
         use_rslora=options.kind == "rslora", target_modules=_targeted(linear, options.targets),
         modules_to_save=head,
@@ -111,7 +111,8 @@ def save_merged(load_base: Callable[[], Any], adapter: Path, folder: Path) -> No
     from peft import PeftModel
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-    unset_hf_deepspeed_config()  # else the base would be loaded in parts, which wait for other processes
-    merged: Any = PeftModel.from_pretrained(load_base(), adapter).merge_and_unload()  # type: ignore[operator]
+    # Else the base would be loaded in parts, which wait for other processes.
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
+    merged: Any = PeftModel.from_pretrained(load_base(), adapter).merge_and_unload()
     merged.save_pretrained(folder)
     shutil.copytree(adapter, folder / ADAPTER)
