@@ -144,13 +144,14 @@ def test_the_merged_model_and_the_adapter_on_the_base_are_the_trained_model(tmp_
     if name == "Bert":
         base.bert.pooler = None  # as masked-language-model pretraining leaves it
     base.base_model.save_pretrained(tmp_path / "base")  # without the head
-    kind_of_model: Any = type(base)
+    type_of_model: Any = type(base)
+    heads = iter(range(9))
 
     def load(**options: Any) -> Any:
-        torch.manual_seed(len(options))  # another head each time
-        return kind_of_model.from_pretrained(
+        torch.manual_seed(next(heads))  # what the files lack is another each time
+        return type_of_model.from_pretrained(
             tmp_path / "base", id2label=SMALL["id2label"], dtype=torch.float32, **options
-        ).eval()
+        )
 
     model, loading = load(output_loading_info=True)
     model = lora.adapt(model, options, "tiny", new=loading["missing_keys"]).eval()
@@ -165,10 +166,11 @@ def test_the_merged_model_and_the_adapter_on_the_base_are_the_trained_model(tmp_
     kept = tmp_path / "out" / lora.ADAPTER
     assert {p.name for p in kept.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     weights = load_file(kept / "adapter_model.safetensors")
-    assert set(weights) == {f"base_model.model.{n}".replace(".default", "").replace(".modules_to_save", "")
-                            for n in learning(model)}  # fmt: skip
+    assert len(weights) == len(learning(model))
+    assert all("lora_" in name or not name.startswith(f"base_model.model.{base.base_model_prefix}.")
+               or "pooler" in name for name in weights)  # fmt: skip
     expected = model(input_ids=ROWS).logits
-    merged = kind_of_model.from_pretrained(tmp_path / "out").eval()
+    merged = type_of_model.from_pretrained(tmp_path / "out").eval()
     adapted = PeftModel.from_pretrained(load(), kept).eval()
     torch.testing.assert_close(merged(input_ids=ROWS).logits, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(adapted(input_ids=ROWS).logits, expected, rtol=0, atol=1e-5)
