@@ -1,6 +1,7 @@
 """A small corpus, a two-layer classifier trained on it, and all that baselines and evaluate read."""
 
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import BertWordPieceTokenizer, Tokenizer, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from cleantune import files
 from cleantune.data import tables
+from cleantune.training import lora
 from stages import baselines, evaluate
 from tests import tiny
 from tests.conftest import REPOSITORY
@@ -140,6 +143,8 @@ def _train(folder: Path, splits: dict[str, pd.DataFrame]) -> None:
         )
     out = folder / "models/finetuned"
     model.save_pretrained(out)
+    adapter = get_peft_model(deepcopy(model), LoraConfig(r=1, target_modules=["query"]))
+    adapter.save_pretrained(out / lora.ADAPTER)  # read by nothing here
     tokenizer.save_pretrained(out)
     head = "step,epoch,learning_rate,loss,gradient_norm,validation_loss,validation_accuracy,validation_macro_f1"
     files.write_text(out / "history.csv", "\n".join([head, *rows]) + "\n")

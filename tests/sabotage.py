@@ -138,6 +138,21 @@ def note_passes() -> None:
     setattr(trainer.ZeroTrainer, "training_step", stepped)  # noqa: B010
 
 
+def note_precisions() -> None:
+    """Write down the types of the weights that learn and of those that do not."""
+    loss = trainer.ZeroTrainer.compute_loss
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        parts = {"learns": True, "frozen": False}
+        # ZeRO-3 keeps a process's part of a weight there
+        found = {name: sorted({str(getattr(p, "ds_tensor", p).dtype) for p in self.model.parameters()
+                               if p.requires_grad is learns}) for name, learns in parts.items()}  # fmt: skip
+        Path("precisions.json").write_text(json.dumps(found))
+        return loss(self, *args, **kwargs)
+
+    setattr(trainer.ZeroTrainer, "compute_loss", noted)  # noqa: B010
+
+
 def note_folds() -> None:
     """Write down what each fine-tuned judge learnt from and judged, and what all said.
 

@@ -50,6 +50,7 @@ PARAMS = {
     "evaluate__robustness_documents": 4, "evaluate__explained_mistakes": 1,
 }  # fmt: skip
 LORA = Lora(rank=2, alpha=4)
+ADAPTED = ("bert", "gpt2")  # the others learn whole
 TEXTS = ["Oil prices fell again, the bank said on Monday.", "Coach!", "A treaty of the two states"]
 
 
@@ -85,7 +86,8 @@ def project(request, prepared, runner, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param) / "project"
     shutil.copytree(prepared, folder)
     architectures.write(folder / "base", request.param)
-    tiny.set_params(folder, model="base")
+    adapters = LORA.model_dump() if request.param in ADAPTED else None
+    tiny.set_params(folder, model="base", finetune__lora=adapters)
     stages = ("fetch_models", "pretrain", "tokenize_text")
     said = [run(runner, folder, f"stages.{stage}") for stage in stages]
     said.append(run(runner, folder, "stages.finetune", processes=2))
