@@ -5,6 +5,7 @@ kept in checkpoints. At the end the adapters are merged into the base model's we
 """
 
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,19 @@ def adapt(
         # GPT-2's own kind of linear layer keeps its weights the other way round
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
     )  # fmt: skip
-    adapted: Any = get_peft_model(model, config)
+    with _without_peft_warnings():
+        adapted: Any = get_peft_model(model, config)
     config.base_model_name_or_path = base  # peft's own is a path of this machine
     # A set would be written in another order by each process.
     config.target_modules = sorted(config.target_modules or ())
     if bf16:
         _keep_frozen_in_bf16(adapted)
     return adapted
+
+
+def _without_peft_warnings() -> Any:
+    """Silence the warning that peft asks transformers for recomputation by its former name."""
+    return warnings.catch_warnings(action="ignore", category=FutureWarning)
 
 
 def _layer(parameter: str) -> str:
@@ -113,6 +120,7 @@ def save_merged(load_base: Callable[[], Any], adapter: Path, folder: Path) -> No
 
     # Else the base would be loaded in parts, which wait for other processes.
     unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
-    merged: Any = PeftModel.from_pretrained(load_base(), adapter).merge_and_unload()
-    merged.save_pretrained(folder)
+    with _without_peft_warnings():
+        merged: Any = PeftModel.from_pretrained(load_base(), adapter)
+    merged.merge_and_unload().save_pretrained(folder)
     shutil.copytree(adapter, folder / ADAPTER)
