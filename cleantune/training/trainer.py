@@ -326,6 +326,8 @@ class ZeroTrainer(Trainer):
                 if self.options.lora:
                     lora.save(model, weights, folder)
                 else:
+                    for name in model.all_tied_weights_keys:  # gathered, they are copies
+                        weights.pop(name, None)
                     # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
                     model.save_pretrained(folder, state_dict=weights, save_original_format=False)
         ranks.barrier()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -222,6 +223,21 @@ def test_the_perplexity_after_is_that_of_the_model_that_was_saved(folder, runner
         loss = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "labels")}).loss
     record = files.read_json(out / "pretraining.json")
     assert record["perplexity_after"] == pytest.approx(loss.exp().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_tied_weights_are_saved_once(folder, runner, tmp_path, stage):
+    pretrain(folder, runner, pretrain__epochs=1, zero_stage=stage)
+    out = folder / "models/pretrained"
+    model = AutoModelForMaskedLM.from_pretrained(out)
+    assert model.all_tied_weights_keys
+    model.save_pretrained(tmp_path / "again")
+    once = load_file(tmp_path / "again/model.safetensors")
+    saved = load_file(out / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in saved.items()} == {
+        name: tensor.shape for name, tensor in once.items()
+    }
+    assert all(saved[name].equal(tensor) for name, tensor in once.items())
 
 
 def test_a_decoder_predicts_next_tokens_and_its_perplexity_is_that_of_transformers(folder, runner):
