@@ -152,8 +152,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     trainer.fit()
 
     # ---- save
-    if ranks.rank() == 0:
-        finished_run.save(trainer, tokenizer, params, load_base)
+    finished_run.save(trainer, tokenizer, params, load_base)
     console.say(f"best epoch: {trainer.best['epoch']}, macro-F1 {trainer.best['macro_f1']:.4f}")
     trainer.raise_if_stopped()
     return unfinished

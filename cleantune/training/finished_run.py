@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from cleantune import files
 from cleantune.data import tables
+from cleantune.distributed import ranks
 from cleantune.models import encoder, long_documents
 from cleantune.params.sections import Params
 from cleantune.training import lora, training_logs
@@ -26,9 +28,13 @@ def save(
 ) -> None:
     """Write the best epoch's model with tokenizer, history and summary, and its predictions; on rank 0.
 
+    All processes must call this: models are loaded whole from here on, and no longer for ZeRO-3.
     ``load_base`` loads the base model once more, for adapters to be merged into.
     Raises ``UserError`` when the disk is full.
     """
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
+    if ranks.rank() > 0:
+        return
     run = trainer.checkpoints
     whole = run.full_disk_error("the trained model")
     with whole, files.atomic_folder(run.folder / FINISHED) as out:

@@ -116,10 +116,7 @@ def save_merged(load_base: Callable[[], Any], adapter: Path, folder: Path) -> No
     ``load_base`` returns the base model in fp32. This process holds all of it, whatever the ZeRO stage.
     """
     from peft import PeftModel
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-    # Else the base would be loaded in parts, which wait for other processes.
-    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
     with _without_peft_warnings():
         merged: Any = PeftModel.from_pretrained(load_base(), adapter)
     merged.merge_and_unload().save_pretrained(folder)

@@ -254,11 +254,12 @@ def test_what_the_base_model_lacks_learns_whole_beside_adapters(folder, runner):
     base.save_pretrained(folder / "base")
     tiny.record_base(folder)
     runner.run(folder, finetune__lora={"rank": 2, "alpha": 4.0, "kind": "rslora"}, zero_stage=3,
-               processes=2)  # fmt: skip
+               processes=2, study__seeds=[7])  # fmt: skip
     out = folder / "models/finetuned"
     kept = load_file(out / lora.ADAPTER / "adapter_model.safetensors")
     pooler = kept["base_model.model.bert.pooler.dense.weight"]
     assert torch.equal(weights(folder)["bert.pooler.dense.weight"], pooler)
+    assert set(load_file(out / "seeds/7" / lora.ADAPTER / "adapter_model.safetensors")) == set(kept)
     # The merged model says of validation what the trained one did, and so does the adapter elsewhere.
     table = tables.read_table(folder / tables.TOKENS / "validation.parquet")
     tokens = [ids.tolist() for ids in table["input_ids"]]
