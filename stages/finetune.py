@@ -144,7 +144,10 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         model, args, train, validation, padding_id=padding_id, batch_size=params.batch_size,
         validation_metrics=metrics.accuracy_and_f1, checkpoints=unfinished, options=params.finetune,
     )  # fmt: skip
-    for line in result_warnings.few_steps(trainer.steps_per_epoch, params.epochs, len(names)):
+    notes = result_warnings.few_steps(trainer.steps_per_epoch, params.epochs, len(names))
+    if encoder.is_decoder(config.model_type):
+        notes += result_warnings.decoder_rate(params.lr, bool(options.lora))
+    for line in notes:
         console.say(f"note: {line}")
     if params.augment.method == "cutoff":
         plain = trainer.collators[0]

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, BertForMaskedLM
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from cleantune import console, files
 from cleantune.data import tables
@@ -147,9 +144,7 @@ def language_model(options: Pretrain, name: str, base: Path, tokenizer: Any) -> 
     kind = encoder.load_config(base).model_type
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and tokenizer.mask_token_id is not None:
         found: Any = AutoModelForMaskedLM
-    elif (
-        kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    ):
+    elif encoder.is_decoder(kind):
         found = AutoModelForCausalLM
     else:
         raise UserError(

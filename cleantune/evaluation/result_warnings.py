@@ -16,6 +16,10 @@ from cleantune.models.token_counts import MANY_CUT, MANY_PER_WORD, MANY_UNKNOWN
 MIN_STEPS = 100  # optimizer steps: with fewer, models may predict the majority class only
 STEPS_PER_CLASS = 25  # as many for each of 4 classes are MIN_STEPS; 11 each left 77 classes at macro-F1 .57, 55 each at .84
 MIN_DOCUMENTS = 10  # of a class in training
+MOST_OF_DECODER = (
+    5e-5  # learning rate of all weights; published ones are 1e-5 to 5e-5 for .1 to 8 B parameters
+)
+LEAST_OF_ADAPTERS = 5e-5  # published ones are 1e-4 to 3e-4
 RISE = 0.01  # of macro-F1 in the last epoch
 SIGNIFICANT = 0.05  # p-value
 NAMED = 5  # classes in a sentence
@@ -25,6 +29,18 @@ ENOUGH_TO_FIND = 5  # documents, of which one by chance should be right
 def enough_steps(classes: int) -> int:
     """Return how many optimizer steps fine-tuning needs at least: they grow with the classes."""
     return max(MIN_STEPS, STEPS_PER_CLASS * classes)
+
+
+def decoder_rate(lr: float, adapters: bool) -> list[str]:
+    """Tell before training that ``lr`` is too high for all of a decoder, or too low for ``adapters`` alone."""
+    if not adapters and lr > MOST_OF_DECODER:
+        return [
+            f"lr: {lr:g} may undo what a decoder has learned, until it predicts one class: lr=2e-5 is usual, "
+            "or finetune.lora with lr=2e-4"
+        ]
+    if adapters and lr < LEAST_OF_ADAPTERS:
+        return [f"lr: {lr:g} is low for a decoder's adapters: lr=2e-4 is usual"]
+    return []
 
 
 def few_steps(steps_per_epoch: int, epochs: int, classes: int) -> list[str]:

@@ -143,6 +143,16 @@ def load_config(folder: Path, **options: Any) -> Any:
         raise UserError(f"{folder} cannot be loaded: {error}") from None
 
 
+def is_decoder(model_type: str) -> bool:
+    """Tell whether models of a type, such as ``llama``, are trained to predict the next token alone."""
+    from transformers.models.auto import modeling_auto
+
+    return (
+        model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in ``folder``, which pads at the end and has a token to pad with.
 

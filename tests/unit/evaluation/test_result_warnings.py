@@ -29,6 +29,14 @@ def baseline(
             "only_model_right": 5, "only_baseline_right": 3} | more  # fmt: skip
 
 
+def test_a_rate_that_does_not_suit_a_decoder_is_named_with_a_better_one():
+    (high,) = warn.decoder_rate(1e-4, adapters=False)
+    (low,) = warn.decoder_rate(2e-5, adapters=True)
+    assert "lr=2e-5" in high
+    assert "lr=2e-4" in low
+    assert warn.decoder_rate(2e-5, adapters=False) == warn.decoder_rate(2e-4, adapters=True) == []
+
+
 def test_a_class_that_is_never_predicted_is_named_with_its_documents():
     counts = np.array([[80, 20, 0], [10, 90, 0], [30, 12, 0]])
     (line,) = warn.of_predictions(NAMES, counts, "test")
