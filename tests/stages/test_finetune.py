@@ -253,8 +253,9 @@ def test_what_the_base_model_lacks_learns_whole_beside_adapters(folder, runner):
     base = BertModel.from_pretrained(folder / "base", add_pooling_layer=False)
     base.save_pretrained(folder / "base")
     tiny.record_base(folder)
-    runner.run(folder, finetune__lora={"rank": 2, "alpha": 4.0, "kind": "rslora"}, zero_stage=3,
-               processes=2, study__seeds=[7])  # fmt: skip
+    tiny.set_params(folder, epochs=1, batch_size=16, study__seeds=[7],
+                    finetune__lora={"rank": 2, "alpha": 4.0, "kind": "rslora"})  # fmt: skip
+    runner.run(folder, zero_stage=3, processes=2)
     out = folder / "models/finetuned"
     kept = load_file(out / lora.ADAPTER / "adapter_model.safetensors")
     pooler = kept["base_model.model.bert.pooler.dense.weight"]
