@@ -17,12 +17,20 @@ import pandas as pd
 
 from cleantune import console, files
 from cleantune.data import tables
-from cleantune.labels import actions, corrections, issue_types, label_report, label_scores
+from cleantune.labels import (
+    actions,
+    corrections,
+    issue_types,
+    label_models,
+    label_report,
+    label_scores,
+)
 from cleantune.labels import confident_learning as lq
 from cleantune.labels.label_scores import LabelScores
-from cleantune.labels.review_page import neighbours, page
+from cleantune.labels.review_page import neighbours, page, reasons
 from cleantune.labels.review_page.content import FlaggedLabels
 from cleantune.params.read import read_params
+from cleantune.params.sections import Params
 from cleantune.training import checkpoints
 
 PARAMS = ("seed", "label_noise")
@@ -95,7 +103,7 @@ def main() -> None:
         files.write_json(folder / "summary.json", summary)
 
     # ---- the page to review flagged labels
-    flagged = flagged_labels(scores, issue_table, checked, len(names))
+    flagged = flagged_labels(scores, issue_table, checked, names, params)
     advice = label_report.review_advice(summary["review"])
     page.write_page(page.PAGE, dataset, names, checked, raw, flagged, reviewed,
                     [names[label] for label in unchecked.index], advice)  # fmt: skip
@@ -108,23 +116,34 @@ def main() -> None:
 
 
 def flagged_labels(
-    scores: LabelScores | None, issue_table: pd.DataFrame, checked: pd.DataFrame, classes: int
+    scores: LabelScores | None,
+    issue_table: pd.DataFrame,
+    checked: pd.DataFrame,
+    names: list[str],
+    params: Params,
 ) -> FlaggedLabels:
     """Return what the page shows of the flagged labels, with the most probable other label of each."""
     if scores is None:
         none = np.zeros(0, np.int64)
-        return FlaggedLabels(none, none, np.zeros(0), np.zeros((0, classes)),
+        return FlaggedLabels(none, none, np.zeros(0), np.zeros((0, len(names))),
                                   none.reshape(0, 0), np.zeros((0, 0)))  # fmt: skip
     rows = np.flatnonzero(scores.flagged)
     rows = rows[np.argsort(scores.rank[rows], kind="stable")]
     # first what is left to decide of the random sample
     rows = np.concatenate([asked := scores.finding.to_ask, rows[~np.isin(rows, asked)]])
-    near = (neighbours.by_words(tables.full_text(checked), rows) if scores.vectors is None
+    texts, suggested = tables.full_text(checked), scores.classes[scores.second]
+    near = (neighbours.by_words(texts, rows) if scores.vectors is None
             else neighbours.by_vectors(scores.vectors, rows))  # fmt: skip
+    models = label_models.NAMES[params.label_noise.model]
+    why = zip(
+        reasons.of_predictions(models, scores.classes[scores.predicted], rows, names),
+        reasons.of_words(texts, checked["label"].to_numpy(), scores.flagged, rows, suggested, names,
+                         params.seed),
+        issue_types.in_words(issue_table, rows, checked["id"].to_list()), strict=True,
+    )  # fmt: skip
     return FlaggedLabels(
-        rows, scores.classes[scores.second[rows]], scores.quality[rows],
-        scores.spread(scores.calibrated, classes)[rows], *near,
-        issue_types.in_words(issue_table, rows, checked["id"].to_list()),
+        rows, suggested[rows], scores.quality[rows], scores.spread(scores.calibrated, len(names))[rows],
+        *near, [[sentence for part in parts for sentence in part] for parts in why],
     )  # fmt: skip
 
 

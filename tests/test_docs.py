@@ -6,6 +6,7 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
+from cleantune.params.sections import Lora
 from tests.conftest import REPOSITORY
 from tools import record, results
 
@@ -90,6 +91,7 @@ def test_every_stage_exists():
 
 def test_every_override_and_every_parameter_is_a_key_of_params():
     params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
+    params["finetune"]["lora"] = Lora.model_fields  # null by default
     overrides = named(r"-S\s+'?\+?([\w.]+)=")
     assert "lr" in overrides
     for key in overrides | named(rf"^((?:{'|'.join(SECTIONS)})\.\w+)(?![\w.]*\.)(?<!\.py)"):

@@ -17,6 +17,13 @@ from cleantune.labels.confident_learning import Features, Floats, Ints, LabelMod
 from cleantune.models import encoder
 from cleantune.params.sections import LabelNoise
 
+NAMES = {
+    "tfidf": ("TF-IDF",),
+    "encoder": ("embeddings", "neighbours"),
+    "ensemble": ("embeddings", "neighbours", "TF-IDF"),
+    "finetuned": ("fine-tuned", "embeddings", "neighbours", "TF-IDF"),
+}
+"""What ``build`` returns for each value of ``label_noise.model``, in this order, in a word."""
 MAX_LENGTH = 128  # tokens of a document that the encoder reads
 
 

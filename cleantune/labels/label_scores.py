@@ -50,6 +50,8 @@ class LabelScores:
     """Agreement of labels and predictions beyond chance."""
     agreement: float
     """Share of predictions that are the given label."""
+    predicted: lq.Ints
+    """The most probable class by each label model, out of fold in the first round, (models, n)."""
     vectors: Any
     """Embeddings (n, size), or None."""
     finding: reviewed_sample.Finding
@@ -85,6 +87,8 @@ def score(
     same = lq.enough_groups(found, documents["group"], settings.folds).all()
     fold = lq.fold_numbers(found if same else given, documents["group"], settings.folds, seed)
     models, vectors = label_models.build(tables.full_text(documents), given, fold, settings, seed)
+    predicted = np.full((len(models), len(given)), -1)
+    models = [_noting(model, of) for model, of in zip(models, predicted, strict=True)]
     prior = lq.class_prior(given, settings.prior)
     with console.Bar("models fitted", ROUNDS * len(models) * settings.folds) as bar:
         rounds = lq.true_label_probabilities(models, given, prior, fold, known, ROUNDS, bar.advance)
@@ -115,8 +119,20 @@ def score(
         float(wrong[flagged].mean()) if flagged.any() else None,
         # only in the first round does no document's own label leak into its prediction
         noise_rate.cohen_kappa(rounds[0], given), float((rounds[0].argmax(axis=1) == given).mean()),
-        vectors, finding,
+        predicted, vectors, finding,
     )  # fmt: skip
+
+
+def _noting(model: lq.LabelModel, predicted: lq.Ints) -> lq.LabelModel:
+    """Return ``model``, which writes the classes that it first predicts into ``predicted`` (n,)."""
+
+    def predict(fit: lq.Ints, held_out: lq.Ints, targets: lq.Floats) -> lq.Floats:
+        probabilities = model(fit, held_out, targets)
+        new = predicted[held_out] < 0
+        predicted[held_out[new]] = probabilities[new].argmax(axis=1)
+        return probabilities
+
+    return predict
 
 
 def issues(
