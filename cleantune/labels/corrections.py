@@ -176,10 +176,11 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing. `git checkout {path}` brings it back; "
-            f"without corrections it holds one line: {header}"
-        ) from None
+        way_out = (
+            f"`git checkout {path}` brings it back; without corrections it holds one line: {header}"
+            if path == CORRECTIONS else "`make review` opens the page that exports such a file."
+        )  # fmt: skip
+        raise UserError(f"{path} is missing. {way_out}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: not UTF-8. Save the file as UTF-8.") from None
