@@ -22,7 +22,7 @@ def act(train: pd.DataFrame, issues: pd.DataFrame, action: str) -> pd.DataFrame:
     if action == "relabel":
         result["label"] = np.where(likely, issues["best"], train["label"])
     if action == "auto":
-        result["label"] = np.where(issues["proven"], issues["suggested"], train["label"])
+        result["label"] = issues["corrected"].to_numpy()
     return result
 
 

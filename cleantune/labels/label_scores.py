@@ -4,7 +4,7 @@ In this module n is the number of documents whose labels are checked and c that 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -56,6 +56,8 @@ class LabelScores:
     """Embeddings (n, size), or None."""
     finding: reviewed_sample.Finding
     """What the reviewed labels show about the other flagged ones."""
+    corrected: lq.Ints
+    """The labels after the changes that the review proves, (n,)."""
 
     @property
     def quality(self) -> lq.Floats:
@@ -70,16 +72,29 @@ class LabelScores:
         return full
 
 
+class _Ranking(NamedTuple):
+    """What the label models find of n labels."""
+
+    rounds: list[lq.Floats]
+    probabilities: lq.Floats
+    posterior: lq.Floats
+    rank: lq.Floats
+    rate: noise_rate.NoiseRate
+    wrong: lq.Floats
+    flagged: lq.Mask
+    second: lq.Ints
+
+
 def score(
     documents: pd.DataFrame, before: pd.Series, known: lq.Mask, settings: LabelNoise, seed: int
 ) -> LabelScores:
     """Return the scores of the labels of ``documents``; those of ``known`` (n,) are taken as true.
 
-    The models learn from the labels as they are; ``before`` (n,) are those before any review, of which
-    noise rate and ranking are, so that a review shows how well labels are flagged.
+    ``before`` (n,) are the labels before any review. What a review shows is judged by the ranking of these,
+    by models that learned from these: so the sample that a person was asked for stays the same.
     Raises ``UserError`` for a single class, or a class with fewer groups than ``folds``.
     """
-    # ---- out-of-fold predictions
+    # ---- the labels, and those before any review
     classes, given = np.unique(documents["label"].to_numpy(), return_inverse=True)
     unreviewed = before.where(before.isin(classes), documents["label"]).to_numpy()
     found = np.searchsorted(classes, unreviewed)
@@ -87,40 +102,63 @@ def score(
     same = lq.enough_groups(found, documents["group"], settings.folds).all()
     fold = lq.fold_numbers(found if same else given, documents["group"], settings.folds, seed)
     models, vectors = label_models.build(tables.full_text(documents), given, fold, settings, seed)
-    predicted = np.full((len(models), len(given)), -1)
-    models = [_noting(model, of) for model, of in zip(models, predicted, strict=True)]
-    prior = lq.class_prior(given, settings.prior)
-    with console.Bar("models fitted", ROUNDS * len(models) * settings.folds) as bar:
-        rounds = lq.true_label_probabilities(models, given, prior, fold, known, ROUNDS, bar.advance)
-    rounds = [each.round(6) for each in rounds]  # the last bits depend on the number of threads
-    probabilities = lq.average_rounds(rounds, prior).round(6)
 
-    # ---- noise rate and flagged labels, before any review
-    posterior = noise_rate.posterior(probabilities, found)
-    own = np.arange(len(found)), found
-    rank = posterior[own].round(6)
-    rate = noise_rate.noise_rate(rounds, found)
-    wrong = noise_rate.error_probability(rank, rate.estimate)
-    best = probabilities.argmax(axis=1)
-    # the noise rate may be too low: every label that the predictions contradict is flagged too
-    contradicted = int((best != found).sum())
-    flagged = noise_rate.flagged_labels(rank, wrong, settings.precision, contradicted)
-    second = np.where(np.eye(len(classes), dtype=bool)[found], -1, probabilities).argmax(axis=1)
+    # ---- out-of-fold predictions and flagged labels
+    predicted = np.full((len(models), len(given)), -1)
+    noting = [_noting(model, of) for model, of in zip(models, predicted, strict=True)]
+    prior = lq.class_prior(given, settings.prior)
+    sets = [(noting, given, known), *([(models, found, None)] if known.any() else [])]
+    with console.Bar("models fitted", len(sets) * ROUNDS * len(models) * settings.folds) as bar:
+        now, *earlier = (
+            _ranking(
+                lq.true_label_probabilities(
+                    of, labels, lq.class_prior(labels, settings.prior), fold, trusted, ROUNDS, bar.advance
+                ),
+                found, lq.class_prior(labels, settings.prior), settings.precision,
+            )
+            for of, labels, trusted in sets
+        )  # fmt: skip
+    first = earlier[0] if earlier else now
 
     # ---- what the reviewed labels show
     decisions = reviewed_sample.Decisions(
-        known & (given == second), known & (given == found), known & (given != second) & (given != found)
+        known & (given == first.second), known & (given == found),
+        known & (given != first.second) & (given != found),
     )  # fmt: skip
-    finding = reviewed_sample.find(documents["id"].to_list(), found, rank, flagged, decisions, seed)
-    rank, wrong, flagged = np.where(known, 1, rank), np.where(known, 0, wrong), flagged & ~known
+    ids = documents["id"].to_list()
+    finding = reviewed_sample.find(ids, found, first.rank, first.flagged, decisions, seed)
+    asked = np.isin(np.arange(len(given)), finding.to_ask)
+    rank, wrong = np.where(known, 1, now.rank), np.where(known, 0, now.wrong)
+    flagged = (now.flagged | asked) & ~known
     return LabelScores(
-        classes, given, fold, rank, flagged, flagged & (wrong > RELABEL_THRESHOLD), best, second,
-        probabilities, noise_rate.calibrated(posterior, given, wrong).round(6), prior, rate,
+        classes, given, fold, rank, flagged, flagged & (wrong > RELABEL_THRESHOLD),
+        now.probabilities.argmax(axis=1), now.second, now.probabilities,
+        noise_rate.calibrated(now.posterior, given, wrong).round(6), prior, now.rate,
         float(wrong[flagged].mean()) if flagged.any() else None,
         # only in the first round does no document's own label leak into its prediction
-        noise_rate.cohen_kappa(rounds[0], given), float((rounds[0].argmax(axis=1) == given).mean()),
-        predicted, vectors, finding,
+        noise_rate.cohen_kappa(now.rounds[0], given),
+        float((now.rounds[0].argmax(axis=1) == given).mean()), predicted, vectors, finding,
+        np.where(finding.change, first.second, given),
     )  # fmt: skip
+
+
+def _ranking(
+    rounds: list[lq.Floats], labels: lq.Ints, prior: lq.Floats, precision: float | None
+) -> _Ranking:
+    """Return noise rate, ranking and flagged ones of ``labels`` (n,) by ``rounds`` of probabilities (n, c)."""
+    rounds = [each.round(6) for each in rounds]  # the last bits depend on the number of threads
+    probabilities = lq.average_rounds(rounds, prior).round(6)
+    posterior = noise_rate.posterior(probabilities, labels)
+    rank = posterior[np.arange(len(labels)), labels].round(6)
+    rate = noise_rate.noise_rate(rounds, labels)
+    wrong = noise_rate.error_probability(rank, rate.estimate)
+    # the noise rate may be too low: every label that the predictions contradict is flagged too
+    contradicted = int((probabilities.argmax(axis=1) != labels).sum())
+    flagged = noise_rate.flagged_labels(rank, wrong, precision, contradicted)
+    others = np.where(np.eye(len(prior), dtype=bool)[labels], -1, probabilities)
+    return _Ranking(
+        rounds, probabilities, posterior, rank, rate, wrong, flagged, others.argmax(axis=1)
+    )
 
 
 def _noting(model: lq.LabelModel, predicted: lq.Ints) -> lq.LabelModel:
@@ -138,7 +176,7 @@ def _noting(model: lq.LabelModel, predicted: lq.Ints) -> lq.LabelModel:
 def issues(
     documents: pd.DataFrame, checked: lq.Mask, scores: LabelScores | None, names: list[str]
 ) -> pd.DataFrame:
-    """Return a row for each of ``documents``: issues.parquet's, ``rank``, ``likely``, ``best``, ``proven``.
+    """Return a row for each of ``documents``: issues.parquet's, ``rank``, ``likely``, ``best``, ``corrected``.
 
     ``scores`` are those of the ``checked`` ones (m,). A label that is not checked counts as certain:
     quality 1, never flagged, in fold ``UNCHECKED_FOLD``. Classes are positions in ``names``.
@@ -147,14 +185,14 @@ def issues(
     label = rest["label"].to_numpy()
     parts = [_issues(rest, np.eye(len(names))[label], names, given=label, suggested=label, quality=1.0,
                      flagged=False, fold=UNCHECKED_FOLD, rank=1.0, likely=False, best=label,
-                     proven=False)]  # fmt: skip
+                     corrected=label)]  # fmt: skip
     if scores:
         of, given = scores.classes, scores.classes[scores.given]
         parts.append(_issues(
             documents[checked], scores.spread(scores.calibrated, len(names)), names, given=given,
             suggested=np.where(scores.flagged, of[scores.second], given), quality=scores.quality,
             flagged=scores.flagged, fold=scores.fold, rank=scores.rank, likely=scores.likely,
-            best=of[scores.best], proven=scores.finding.change,
+            best=of[scores.best], corrected=of[scores.corrected],
         ))  # fmt: skip
     return pd.concat([part for part in parts if len(part)]).loc[documents.index]
 

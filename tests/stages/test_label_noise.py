@@ -17,7 +17,15 @@ from sklearn.model_selection import cross_val_predict
 from cleantune import files
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.labels import actions, corrections, issue_types, label_models, noise_rate
+from cleantune.labels import (
+    actions,
+    corrections,
+    issue_types,
+    label_models,
+    label_scores,
+    noise_rate,
+    reviewed_sample,
+)
 from cleantune.labels import confident_learning as lq
 from cleantune.labels.review_page import page
 from cleantune.models import encoder
@@ -165,6 +173,29 @@ def test_auto_changes_labels_only_once_the_sample_is_reviewed_and_leaves_reviewe
     trained, _ = results()
     decided = trained[trained["id"].isin(flagged)]
     assert decided["label"].to_list() == about["true"].to_list()
+
+
+def test_a_sample_that_was_decided_is_decided_and_shows_what_the_others_are(made_up, monkeypatch):
+    monkeypatch.setattr(reviewed_sample, "SAMPLE", 9)  # of about fifteen that are flagged
+    settings = read_params(["label_noise"]).label_noise
+    wrong = (made_up["label"] != made_up["true"]).to_numpy()
+    acted = 0
+    for seed in range(5):  # where models that learned from the decisions would flag others, and not
+        nobody = np.zeros(len(made_up), bool)
+        first = label_scores.score(made_up, made_up["label"], nobody, settings, seed)
+        known = np.isin(np.arange(len(made_up)), first.finding.to_ask)
+        reviewed = made_up.assign(label=made_up["true"].where(known, made_up["label"]))
+        second = label_scores.score(reviewed, made_up["label"], known, settings, seed)
+        assert second.finding.decided == first.finding.sample == known.sum() == 9
+        assert not len(second.finding.to_ask)
+        changed = second.finding.change
+        assert not (changed & known).any()
+        assert (second.corrected[~changed] == second.given[~changed]).all()
+        if changed.any():
+            acted += 1
+            assert second.finding.lower is not None
+            assert wrong[changed].mean() > second.finding.lower > 0.5
+    assert acted
 
 
 def test_of_two_copies_with_two_labels_the_wrong_one_is_worse(made_up):

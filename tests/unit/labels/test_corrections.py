@@ -106,9 +106,12 @@ def test_a_problem_of_many_rows_is_one_message(tmp_path):
         corrections.read_corrections(write(tmp_path, text), DOCUMENTS, NAMES, "news")
 
 
-def test_a_missing_file_says_what_it_holds(tmp_path):
+def test_a_missing_file_says_what_it_holds_or_where_it_comes_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"missing.*git checkout.*id,text_sha256,"):
-        corrections.read_corrections(tmp_path / "corrections.csv", DOCUMENTS, NAMES, "news")
+        corrections.read_corrections(corrections.CORRECTIONS, DOCUMENTS, NAMES, "news")
+    with pytest.raises(UserError, match=r"missing.*make review"):
+        corrections.read_corrections(tmp_path / "export.csv", DOCUMENTS, NAMES, "news")
 
 
 def test_rows_of_other_datasets_are_kept_and_passed_over(tmp_path, capsys):
