@@ -125,19 +125,26 @@ def review_advice(review: dict[str, Any]) -> list[str]:
         return []
     to_ask = review["sample"] - review["decided"]
     if to_ask:
-        of = "they are left of" if review["decided"] else "they are"
+        of = "left of" if review["decided"] else "of"
         return [
-            f"Decide the first {to_ask} labels first: {of} a random sample of {review['sample']} flagged "
-            "labels, which shows how many of the others are wrong."
+            f"Decide the labels at the top of the list first: {to_ask} {of} a random sample of {review['sample']} "
+            "flagged labels, which shows how many of the others are wrong."
         ]
     advice = []
     if review["lower_bound"] is not None:
+        bound = f"95 % lower bound {review['lower_bound']:.0%}"
+        shows = "no other is changed" if review["rest"] else "no other is left to change"
+        if review["proven"]:
+            shows = (
+                f"for {review['proven']:,} others the suggested label is more often right than the given one "
+                f"({bound}), and label_noise.action: auto changes them"
+            )
+        elif review["rest"] and review["lower_bound"] <= 0.5:
+            shows = f"too few to change any other ({bound})"
         advice.append(
-            f"In the random sample {review['accepted']} suggested labels were accepted and {review['kept']} given ones "
-            + (f"kept: for {review['proven']:,} others the suggested label is right in at least {review['lower_bound']:.0%} "
-               "(95 % lower bound)." if review["lower_bound"] > 0.5 else
-               f"kept: too few to change any other (95 % lower bound {review['lower_bound']:.0%}).")
-        )  # fmt: skip
+            f"Of the random sample, without what was reviewed by rank, {review['accepted']} suggested labels were "
+            f"accepted and {review['kept']} given ones kept: {shows}."
+        )
     left, low, high = (
         review[name] for name in ("errors_left", "errors_left_from", "errors_left_to")
     )
@@ -146,7 +153,9 @@ def review_advice(review: dict[str, Any]) -> list[str]:
             f"Of the {review['rest']:,} flagged labels that nobody reviewed, about {left:,} are wrong "
             f"(95 % interval {low:,} to {high:,}) as they came; errors that are not flagged are not counted."
         )
-    if review["stop"]:
+    else:
+        advice.append("All labels that were flagged before the review are reviewed.")
+    if review["stop"] and review["rest"]:
         advice.append("So few errors are left among the flagged labels that the review can stop.")
     return advice
 
