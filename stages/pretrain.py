@@ -5,8 +5,8 @@
 With ``pretrain.epochs: 0`` the output is a pointer to the base model; nothing is copied. Otherwise
 it is pretrained on the training documents, with the same trainer as fine-tuning: any number of
 processes, any ZeRO stage, resumed after an interruption. Encoders predict masked tokens, decoders
-the next one. With ``pretrain.from_scratch`` the weights
-are initialised at random and the tokenizer is trained on that text.
+the next one. With ``pretrain.from_scratch`` the weights are initialised at random and the tokenizer
+is trained on that text.
 """
 
 import shutil

@@ -16,10 +16,9 @@ from cleantune.models.token_counts import MANY_CUT, MANY_PER_WORD, MANY_UNKNOWN
 MIN_STEPS = 100  # optimizer steps: with fewer, models may predict the majority class only
 STEPS_PER_CLASS = 25  # as many for each of 4 classes are MIN_STEPS; 11 each left 77 classes at macro-F1 .57, 55 each at .84
 MIN_DOCUMENTS = 10  # of a class in training
-MOST_OF_DECODER = (
-    5e-5  # learning rate of all weights; published ones are 1e-5 to 5e-5 for .1 to 8 B parameters
-)
-LEAST_OF_ADAPTERS = 5e-5  # published ones are 1e-4 to 3e-4
+# learning rates; published ones are 1e-5 to 5e-5 for all weights of .1 to 8 B parameters, 1e-4 to 3e-4 for adapters
+MOST_OF_DECODER = 5e-5
+LEAST_OF_ADAPTERS = 5e-5
 RISE = 0.01  # of macro-F1 in the last epoch
 SIGNIFICANT = 0.05  # p-value
 NAMED = 5  # classes in a sentence
