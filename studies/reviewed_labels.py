@@ -34,11 +34,11 @@ from cleantune.labels import confident_learning as lq
 from cleantune.labels.reviewed_sample import SAMPLE
 from cleantune.params.read import read_params
 from cleantune.params.sections import LabelNoise
-from studies.arguments import names, numbers
+from studies.arguments import names, numbers, shares
 from studies.stage_runs import accuracies, spread
 from tools import record
 
-KINDS = ("uniform", "pair", "confusion", "none")
+KINDS = ("uniform", "pair", "confusion")
 MODELS = ("tfidf", "transformer")
 
 
@@ -104,11 +104,6 @@ def noise(text: str) -> Noise:
     if kind not in KINDS or not 0 < float(share) < 1:
         raise ValueError(text)
     return Noise(kind, float(share))
-
-
-def shares(text: str) -> list[float]:
-    """Return the shares of an option such as ``0,0.1``; ``ValueError`` if one is none."""
-    return [float(share) for share in text.split(",")]
 
 
 def given_labels(documents: pd.DataFrame, of: Noise, seed: int) -> lq.Ints:

@@ -280,6 +280,9 @@ def test_a_review_leaves_fewer_errors_and_what_was_true_is_true(study, ran):
 
 
 def test_labels_are_mistaken_as_it_says(project):
+    for text in ("none:0.2", "pair:1.2", "luck:0.2"):
+        with pytest.raises(ValueError, match=text):
+            reviewed_labels.noise(text)
     train = tables.read_table(tables.CLEAN / "train.parquet")
     true = train["label"].to_numpy()
     for kind in ("uniform", "pair", "confusion"):
