@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.stats import binomtest
 
 from cleantune.labels.confident_learning import Floats, Ints, Mask
 
@@ -79,7 +79,10 @@ def draw(ids: Sequence[str], flagged: Mask, seed: int) -> Ints:
 
 def lower_bound(accepted: int, kept: int) -> float:
     """Return the share of accepted suggestions that is exceeded with ``CONFIDENCE``; 0 without any."""
-    return float(betaincinv(accepted, kept + 1, 1 - CONFIDENCE)) if accepted else 0.0
+    if not accepted:
+        return 0.0
+    one_sided = binomtest(accepted, accepted + kept, alternative="greater")
+    return float(one_sided.proportion_ci(CONFIDENCE, method="exact").low)
 
 
 def find(
@@ -165,8 +168,6 @@ def _interval(wrong: Mask) -> tuple[float, float, float]:
     """Return the lower end, the share and the upper end of ``wrong`` (k,); 0, 1 and 1 without any."""
     if not len(wrong):
         return 0.0, 1.0, 1.0
-    count, tail = int(wrong.sum()), (1 - CONFIDENCE) / 2
-    right = len(wrong) - count
-    low = float(betaincinv(count, right + 1, tail)) if count else 0.0
-    high = float(betaincinv(count + 1, right, 1 - tail)) if right else 1.0
-    return low, count / len(wrong), high
+    count = int(wrong.sum())
+    interval = binomtest(count, len(wrong)).proportion_ci(CONFIDENCE, method="exact")
+    return float(interval.low), count / len(wrong), float(interval.high)
