@@ -86,7 +86,8 @@ def main() -> None:
         model=settings.model, action=action, reviewed=int(known.sum()), **more,
     )  # fmt: skip
     with files.atomic_folder(tables.LABELS) as folder:
-        columns = tables.with_metadata((*tables.TEXT_COLUMNS, "group", "weight"), result)
+        columns = tables.with_soft_labels((*tables.TEXT_COLUMNS, "group", "weight"), result)
+        columns = tables.with_metadata(columns, result)
         tables.write_table(folder / "train.parquet", result, columns)
         metadata = train[[*tables.with_metadata((), train)]]
         listed = ("id", "given", "suggested", "quality", "flagged", "fold",

@@ -58,8 +58,10 @@ def main() -> None:
             )
             weight = table.get("weight", 1.0)
             length = [len(t) for t in tokens]
-            result = table[["id", "label"]].assign(input_ids=tokens, length=length, weight=weight)
-            tables.write_table(out / f"{split}.parquet", result, COLUMNS)
+            kept = table[[*tables.with_soft_labels(("id", "label"), table)]]
+            result = kept.assign(input_ids=tokens, length=length, weight=weight)
+            columns = tables.with_soft_labels(COLUMNS, result)
+            tables.write_table(out / f"{split}.parquet", result, columns)
             lengths = result["length"]
             rows.append((split, len(table), int(lengths.sum()), f"{lengths.mean():.1f}",
                          int(lengths.max()), counted[split].truncated))  # fmt: skip

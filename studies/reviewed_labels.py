@@ -13,12 +13,14 @@ A reviewer decides the sample that the review page lists first, and errs in a sh
 then he takes the wrong one of the given and the suggested label. ``review alone`` is without the action
 ``auto``, ``relabelled`` the action of that name without a review. Each model is trained by its own stage
 in a temporary folder, with the params of params.yaml; in brackets the share of the gap from the given to
-the true labels that is closed.
+the true labels that is closed. ``vectors`` is logistic regression on the encoder's vectors, quick enough
+for many noises; TF-IDF does not learn from soft labels.
 """
 
 import argparse
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,9 +31,10 @@ from sklearn.model_selection import cross_val_predict
 from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError
-from cleantune.labels import actions, label_scores
+from cleantune.labels import actions, label_models, label_scores
 from cleantune.labels import confident_learning as lq
 from cleantune.labels.reviewed_sample import SAMPLE
+from cleantune.models import encoder, precision
 from cleantune.params.read import read_params
 from cleantune.params.sections import LabelNoise
 from studies.arguments import names, numbers, shares
@@ -39,7 +42,8 @@ from studies.stage_runs import accuracies, spread
 from tools import record
 
 KINDS = ("uniform", "pair", "confusion")
-MODELS = ("tfidf", "transformer")
+MODELS = ("vectors", "tfidf", "transformer")
+ARMS = ("given", "relabelled", "softened", "auto", "review alone", "true")
 
 
 class Noise(NamedTuple):
@@ -49,15 +53,17 @@ class Noise(NamedTuple):
     share: float
 
 
-class Labelled(NamedTuple):
+class Treated(NamedTuple):
     """The n training documents with what became of their labels."""
 
-    labels: lq.Ints
-    """(n,) after review and action."""
+    documents: pd.DataFrame
+    """With ``label``, ``weight`` and, where labels are soft, ``other_label`` and ``other_share``."""
     changed: int
     """Labels that the action changed without review."""
+    softened: int
+    """Labels that it made soft."""
     lower: float | None
-    """Bound on the share of right suggestions among them, from the review."""
+    """Bound on the share of right suggestions among the changed ones, from the review."""
 
 
 def main() -> None:
@@ -66,30 +72,39 @@ def main() -> None:
     parser.add_argument("noises", nargs="+", type=noise, metavar="KIND:SHARE or metadata.COLUMN")
     parser.add_argument("--mistakes", type=shares, default=[0.0, 0.1])
     parser.add_argument("--models", type=names, default=list(MODELS))
+    parser.add_argument("--arms", type=names, default=list(ARMS))
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     record.add_option(parser)
     options = parser.parse_args()
-    if wrong := set(options.models) - set(MODELS):
-        raise UserError(f"--models: {', '.join(sorted(wrong))}; known: {', '.join(MODELS)}.")
+    for option, asked, known in (("models", options.models, MODELS), ("arms", options.arms, ARMS)):
+        if wrong := set(asked) - set(known):
+            raise UserError(f"--{option}: {', '.join(sorted(wrong))}; known: {', '.join(known)}.")
     kept = record.Record(options.keep)
     settings = read_params(("label_noise",)).label_noise
     train, validation, test = (
         tables.read_table(tables.CLEAN / f"{split}.parquet") for split in ("train", "validation", "test")
     )  # fmt: skip
     for of in options.noises:
-        rows: dict[str, list[tuple[Labelled, dict[str, float]]]] = {}
+        rows: dict[str, list[tuple[Treated, dict[str, float]]]] = {}
         for seed in options.seeds:
             true = train["label"].to_numpy()
-            noisy = train.assign(label=given_labels(train, of, seed))
+            noisy = train.assign(label=given_labels(train, of, seed), weight=1.0)
             noisy_validation = validation.assign(label=given_labels(validation, of, seed))
-            for arm, found in arms(noisy, true, options.mistakes, settings, seed).items():
-                documents = noisy.assign(label=found.labels, weight=1.0)
-                splits = {"train": documents, "validation": noisy_validation, "test": test}
-                accuracy = accuracies(splits, options.models, {"seed": seed})
-                rows.setdefault(arm, []).append((found, accuracy))
-                console.say(f"{of.kind}, seed {seed}, {arm}: {accuracy}")
+            done: dict[bytes, dict[str, float]] = {}
+            for arm, treated in arms(noisy, true, options.mistakes, settings, seed).items():
+                if arm.split(",")[0] not in options.arms:
+                    continue
+                splits = {"train": treated.documents, "validation": noisy_validation, "test": test}
+                same = treated.documents.to_csv().encode()  # an arm that changed nothing
+                if same not in done:
+                    stages = [model for model in options.models if model != "vectors"]
+                    done[same] = accuracies(splits, stages, {"seed": seed}) if stages else {}
+                    if "vectors" in options.models:
+                        done[same]["vectors"] = of_vectors(treated.documents, test)
+                rows.setdefault(arm, []).append((treated, done[same]))
+                console.say(f"{of.kind} {of.share}, seed {seed}, {arm}: {done[same]}")
         kept.table(caption(of, len(train), len(test), options.seeds, settings),
-                   ("labels", "changed", "bound", "wrong", *options.models),
+                   ("labels", "changed", "softened", "bound", "wrong", *options.models),
                    [row(arm, rows, train["label"].to_numpy(), options.models) for arm in rows])  # fmt: skip
 
 
@@ -158,50 +173,76 @@ def arms(
     mistakes: Sequence[float],
     settings: LabelNoise,
     seed: int,
-) -> dict[str, Labelled]:
+) -> dict[str, Treated]:
     """Return what each way to treat the given labels of ``documents`` makes of them, by its name."""
-    given, nobody = documents["label"].to_numpy(), np.zeros(len(documents), bool)
-    scores = label_scores.score(documents, documents["label"], nobody, settings, seed)
-    relabelled = acted(documents, scores, "relabel")
+    given, nobody = documents["label"], np.zeros(len(documents), bool)
+    of_texts = None if settings.model == "tfidf" else vectors(tuple(tables.full_text(documents)))
+    scores = label_scores.score(documents, given, nobody, settings, seed, of_texts)
     found = {
-        "given": Labelled(given, 0, None),
-        "relabelled": Labelled(relabelled, int((relabelled != given).sum()), None),
+        "given": Treated(documents, 0, 0, None),
+        "relabelled": acted(documents, scores, "relabel"),
+        "softened": acted(documents, scores, "soften"),
     }
     asked = scores.finding.to_ask
     for share in mistakes:
         reviewed = documents.assign(label=decided(given, true, asked, scores, share, seed))
         known = np.isin(np.arange(len(given)), asked)
-        after = label_scores.score(reviewed, documents["label"], known, settings, seed)
-        labels = acted(reviewed, after, "auto")
-        changed = int((labels != reviewed["label"].to_numpy()).sum())
-        name = f"auto, {share:.0%} mistakes"
-        found[name] = Labelled(labels, changed, after.finding.lower)
-    right = documents.assign(label=decided(given, true, asked, scores, 0, seed))["label"].to_numpy()
+        after = label_scores.score(reviewed, given, known, settings, seed, of_texts)
+        found[f"auto, {share:.0%} mistakes"] = acted(reviewed, after, "auto")
+    right = documents.assign(label=decided(given, true, asked, scores, 0, seed))
     return found | {
-        "review alone": Labelled(right, 0, None),
-        "true": Labelled(true, 0, None),
+        "review alone": Treated(right, 0, 0, None),
+        "true": Treated(documents.assign(label=true), 0, 0, None),
     }
 
 
-def acted(documents: pd.DataFrame, scores: label_scores.LabelScores, action: str) -> lq.Ints:
-    """Return the labels (n,) of ``documents`` after an action of ``label_noise``."""
+def acted(documents: pd.DataFrame, scores: label_scores.LabelScores, action: str) -> Treated:
+    """Return ``documents`` after an action of ``label_noise``."""
     every = np.ones(len(documents), bool)
     issues = label_scores.issues(documents, every, scores, tables.label_names())
-    labels: lq.Ints = actions.act(documents, issues, action)["label"].to_numpy()
-    return labels
+    result = actions.act(documents, issues, action)
+    changed = int((result["label"] != documents["label"]).sum())
+    softened = int((result["other_share"] > 0).sum()) if "other_share" in result else 0
+    return Treated(result, changed, softened, scores.finding.lower if action == "auto" else None)
 
 
 def decided(
-    given: lq.Ints, true: lq.Ints, asked: lq.Ints, scores: label_scores.LabelScores, mistakes: float,
-    seed: int,
+    before: pd.Series, true: lq.Ints, asked: lq.Ints, scores: label_scores.LabelScores,
+    mistakes: float, seed: int,
 ) -> lq.Ints:  # fmt: skip
-    """Return the ``given`` labels (n,) after a reviewer decided the ``asked`` ones."""
+    """Return the labels ``before`` (n,) after a reviewer decided the ``asked`` ones."""
+    given = before.to_numpy()
     suggested = scores.classes[scores.second]
     wrong = np.where(true == given, suggested, given)
     errs = np.random.default_rng(seed).random(len(given)) < mistakes
-    labels = given.copy()
+    labels: lq.Ints = given.copy()
     labels[asked] = np.where(errs, wrong, true)[asked]
     return labels
+
+
+# ---- a quick model
+
+
+def of_vectors(train: pd.DataFrame, test: pd.DataFrame) -> float:
+    """Return the test accuracy of logistic regression on the vectors of the encoder of label_noise."""
+    fit, held_out = (vectors(tuple(tables.full_text(each))) for each in (train, test))
+    share = train["other_share"].to_numpy() if "other_share" in train else np.zeros(len(train))
+    weight, labels = train["weight"].to_numpy(), train["label"].to_numpy()
+    targets = np.zeros((len(train), len(tables.label_names())))
+    targets[np.arange(len(train)), labels] = weight * (1 - share)
+    if "other_label" in train:
+        targets[np.arange(len(train)), train["other_label"]] += weight * share
+    rows, classes = np.nonzero(targets)
+    model = LogisticRegression(C=label_models.STRENGTH, max_iter=200)
+    model.fit(fit[rows], classes, sample_weight=targets[rows, classes])
+    return float((model.predict(held_out) == test["label"]).mean())
+
+
+@cache
+def vectors(texts: tuple[str, ...]) -> Any:
+    """Return the texts' vectors, (texts, size)."""
+    folder = encoder.recorded_folder(encoder.ENCODER)
+    return encoder.vectors(list(texts), folder, label_models.MAX_LENGTH, precision.bf16_is_fast())
 
 
 # ---- the table
@@ -216,30 +257,30 @@ def caption(of: Noise, train: int, test: int, seeds: Sequence[int], settings: La
 
 def row(
     arm: str,
-    rows: dict[str, list[tuple[Labelled, dict[str, float]]]],
+    rows: dict[str, list[tuple[Treated, dict[str, float]]]],
     true: lq.Ints,
     models: Sequence[str],
 ) -> tuple[str, ...]:
     """Return a line of the table: means over the seeds."""
-    found = [labelled for labelled, _ in rows[arm]]
-    wrong = np.mean([(labelled.labels != true).sum() for labelled in found])
-    bounds = [labelled.lower for labelled in found if labelled.lower is not None]
+    found = [treated for treated, _ in rows[arm]]
+    bounds = [treated.lower for treated in found if treated.lower is not None]
     return (
         arm,
-        f"{np.mean([labelled.changed for labelled in found]):.0f}",
+        f"{np.mean([treated.changed for treated in found]):.0f}",
+        f"{np.mean([treated.softened for treated in found]):.0f}",
         f"{np.mean(bounds):.2f}" if bounds else "",
-        f"{wrong:.0f}",
+        f"{np.mean([(treated.documents['label'] != true).sum() for treated in found]):.0f}",
         *(gap_closed(arm, rows, model) for model in models),
     )
 
 
 def gap_closed(
-    arm: str, rows: dict[str, list[tuple[Labelled, dict[str, float]]]], model: str
+    arm: str, rows: dict[str, list[tuple[Treated, dict[str, float]]]], model: str
 ) -> str:
     """Return a model's accuracy and the share of the gap from given to true labels that is closed."""
     of = {name: [accuracy[model] for _, accuracy in runs] for name, runs in rows.items()}
     mean = {name: float(np.mean(values)) for name, values in of.items()}
-    gap = mean["true"] - mean["given"]
+    gap = mean["true"] - mean["given"] if {"true", "given"} <= mean.keys() else 0
     closed = f" ({(mean[arm] - mean['given']) / gap:.0%})" if gap > 0.005 else ""
     return f"{spread(of[arm])}{closed}"
 

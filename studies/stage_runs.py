@@ -81,10 +81,10 @@ def accuracies(
     accuracy = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        columns = (*tables.TEXT_COLUMNS, "group")
-        tables.write_table(
-            folder / tables.LABELS / "train.parquet", splits["train"], (*columns, "weight")
+        columns = tables.with_soft_labels(
+            (*tables.TEXT_COLUMNS, "group", "weight"), splits["train"]
         )
+        tables.write_table(folder / tables.LABELS / "train.parquet", splits["train"], columns)
         for split in ("validation", "test"):
             path = folder / tables.CLEAN / f"{split}.parquet"
             tables.write_table(path, splits[split], tables.TEXT_COLUMNS)

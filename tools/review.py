@@ -2,15 +2,21 @@
 
 python -m tools.review open                    # in the browser, from disk
 python -m tools.review open --port 8765        # served on this machine only, for an ssh tunnel
+python -m tools.review open --test             # doubtful labels of the test set
 python -m tools.review apply corrections.csv   # check, and merge into data/corrections.csv
 python -m tools.review status
+
+Corrections of test labels go to data/test_corrections.csv. The test set keeps its labels; evaluate reports
+the metrics with the corrected ones beside those with the labels as they came.
 """
 
 import argparse
 import http.server
 import webbrowser
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,8 +24,17 @@ from cleantune import console, files
 from cleantune.data import class_tables, tables
 from cleantune.errors import UserError
 from cleantune.labels import label_report
-from cleantune.labels.corrections import CORRECTIONS, read_corrections, write_corrections
+from cleantune.labels.corrections import (
+    CORRECTIONS,
+    TEST_CORRECTIONS,
+    read_corrections,
+    split_of,
+    write_corrections,
+)
 from cleantune.labels.review_page.page import PAGE
+from cleantune.params.read import read_params
+
+RECORDS = {"train": CORRECTIONS, "test": TEST_CORRECTIONS}
 
 
 def main() -> None:
@@ -29,32 +44,44 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     opening = commands.add_parser("open", help="open the page")
     opening.add_argument("--port", type=int, help="serve it on 127.0.0.1 instead")
-    applying = commands.add_parser("apply", help="merge an exported file into data/corrections.csv")
+    opening.add_argument("--test", action="store_true", help="the labels of the test set")
+    applying = commands.add_parser("apply", help="merge an exported file into the corrections")
     applying.add_argument("file", type=Path)
     commands.add_parser("status", help="count flagged and reviewed labels")
     arguments = parser.parse_args()
     if arguments.command == "open":
-        open_page(arguments.port)
+        open_page(write_test_page() if arguments.test else PAGE, arguments.port)
     elif arguments.command == "apply":
         apply_file(arguments.file)
     else:
         status()
 
 
-def open_page(port: int | None) -> None:
+def write_test_page() -> Path:
+    """Write the page of the test set's doubtful labels; return its path."""
+    from tools import test_labels  # late: PyTorch takes seconds
+
+    raw = _raw("test")
+    reviewed = read_corrections(TEST_CORRECTIONS, raw, tables.label_names(), tables.dataset_name())
+    count = test_labels.write_page(raw, reviewed, read_params(("seed",)).seed)
+    console.say(f"{test_labels.PAGE}: {count:,} of {len(raw):,} test labels to review")
+    return test_labels.PAGE
+
+
+def open_page(page: Path, port: int | None) -> None:
     """Open the page in a browser; with a port, serve it on loopback until Ctrl-C.
 
     Raises ``UserError`` when the page is missing or the port cannot be had.
     """
-    if not PAGE.is_file():
-        raise UserError(f"{PAGE} is missing. `dvc repro label_noise` makes it.")
+    if not page.is_file():
+        raise UserError(f"{page} is missing. `dvc repro label_noise` makes it.")
     if port is None:
-        address = PAGE.resolve().as_uri()
+        address = page.resolve().as_uri()
         opened = webbrowser.open(address)
         console.say(f"{'opened' if opened else 'no browser found here; open'} {address}")
         return
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _OnePage)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(_OnePage, page))
     except (OSError, OverflowError) as error:
         raise UserError(f"port {port} cannot be had ({error}). Choose another.") from None
     with server:
@@ -66,13 +93,17 @@ def open_page(port: int | None) -> None:
 
 
 class _OnePage(http.server.BaseHTTPRequestHandler):
-    """Answers with the page, and with nothing else."""
+    """Answers with one page, and with nothing else."""
+
+    def __init__(self, page: Path, *request: Any) -> None:
+        self.page = page
+        super().__init__(*request)
 
     def do_GET(self) -> None:
         if self.path != "/":
             self.send_error(404)
             return
-        content = PAGE.read_bytes()
+        content = self.page.read_bytes()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
@@ -85,35 +116,43 @@ class _OnePage(http.server.BaseHTTPRequestHandler):
 
 
 def apply_file(path: Path) -> None:
-    """Merge the decisions in ``path`` into data/corrections.csv; a later one replaces an earlier.
+    """Merge the decisions in ``path`` into the corrections of their split; a later one replaces an earlier.
 
     Both files are read and checked in full before the first byte is written, and the result takes
     its name in one rename. Raises ``UserError`` naming file, line and fix; then nothing changed.
     """
-    dataset, names, raw = _raw()
-    before = read_corrections(CORRECTIONS, raw, names, dataset)
+    dataset, names = tables.dataset_name(), tables.label_names()
+    splits = {split: _raw(split) for split in RECORDS}
+    split = split_of(path, splits)
+    record, raw = RECORDS[split], splits[split]
+    before = read_corrections(record, raw, names, dataset)
     new = read_corrections(path, raw, names, dataset, alone=True)
     merged = pd.concat([before, new]).drop_duplicates("id", keep="last")
     earlier = before.set_index("id").loc[before["id"].isin(new["id"]).to_numpy(), "new_label"]
     later = new.set_index("id")["new_label"]
     replaced = sum(int(label != later[name]) for name, label in earlier.items())
-    write_corrections(CORRECTIONS, merged, names, dataset)
+    write_corrections(record, merged, names, dataset)
     console.say(
         f"{path}: {_in_words(new)}; {len(new) - len(earlier):,} new, "
         f"{replaced:,} in place of another decision"
     )
-    console.say(f"{CORRECTIONS}: {_in_words(merged)}")
-    console.say(f"`git diff {CORRECTIONS}` shows what changed; `dvc repro` rebuilds from there on.")
+    console.say(f"{record}: {_in_words(merged)}")
+    console.say(f"`git diff {record}` shows what changed; `dvc repro` rebuilds from there on.")
 
 
 def status() -> None:
     """Print how many flagged labels are reviewed, and by which pairs labels were changed."""
-    dataset, names, raw = _raw()
-    reviewed = read_corrections(CORRECTIONS, raw, names, dataset)
+    names, raws = tables.label_names(), {split: _raw(split) for split in RECORDS}
+    reviewed, of_test = (
+        read_corrections(record, raws[split], names, tables.dataset_name())
+        for split, record in RECORDS.items()
+    )
     issues = tables.read_table(tables.LABELS / "issues.parquet", ("id", "flagged"))
     flagged = set(issues.loc[issues["flagged"], "id"])
     done = flagged & set(reviewed["id"])
     console.say(f"{CORRECTIONS}: {_in_words(reviewed)}")
+    if len(of_test):
+        console.say(f"{TEST_CORRECTIONS}: {_in_words(of_test)}")
     console.say(f"{PAGE}: {len(flagged):,} flagged labels, {len(flagged - done):,} left to review")
     if done:
         console.say(f"{len(done):,} of them were reviewed since: `dvc repro` takes them off")
@@ -133,10 +172,9 @@ def status() -> None:
         console.say(f"and {more:,} rarer pairs: {CORRECTIONS} has all")
 
 
-def _raw() -> tuple[str, list[str], pd.DataFrame]:
-    """Return the dataset's name, the class names and the raw training documents."""
-    raw = tables.read_table(tables.RAW / "train.parquet", tables.TEXT_COLUMNS)
-    return tables.dataset_name(), tables.label_names(), raw
+def _raw(split: str) -> pd.DataFrame:
+    """Return the raw documents of a split."""
+    return tables.read_table(tables.RAW / f"{split}.parquet", tables.TEXT_COLUMNS)
 
 
 def _in_words(table: pd.DataFrame) -> str:

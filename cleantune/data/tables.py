@@ -31,6 +31,8 @@ METADATA = "metadata."
 """Begins the name of a column that ``columns.metadata`` of the corpus names: ``metadata.date``. These are
 text, "" where there is none, and follow the other columns."""
 
+SOFT_LABELS = ("other_label", "other_share")
+"""Columns of a training set of which some labels are soft."""
 TYPES = {
     "id": pa.string(),
     "title": pa.string(),
@@ -38,6 +40,8 @@ TYPES = {
     "label": pa.int64(),
     "group": pa.string(),  # the smallest id in a group of near-duplicates
     "weight": pa.float64(),  # of the document in the training loss, 1 by default
+    "other_label": pa.int64(),  # a second class in a soft label
+    "other_share": pa.float64(),  # of the soft label that is the second class
     "input_ids": pa.list_(pa.int32()),
     "length": pa.int64(),  # in tokens, special ones included
     "split": pa.string(),
@@ -99,6 +103,11 @@ def read_table(
     if absent:
         raise files.damaged(path, f"no column {', '.join(absent)}")
     return table
+
+
+def with_soft_labels(columns: tuple[str, ...], table: Iterable[str]) -> tuple[str, ...]:
+    """Return ``columns``, and after them those of soft labels where ``table`` has them."""
+    return (*columns, *(name for name in SOFT_LABELS if name in table))
 
 
 def originals(ids: pd.Series) -> pd.Series:

@@ -1,4 +1,6 @@
-"""Labels a person changed or confirmed: data/corrections.csv, read, checked, applied, written.
+"""Labels a person changed or confirmed, read, checked, applied, written.
+
+data/corrections.csv has those of the training set, data/test_corrections.csv those of the test set.
 
 One row a document, sorted by dataset and id, so that a review is a small `git diff`::
 
@@ -24,6 +26,7 @@ from cleantune import console, files
 from cleantune.errors import UserError
 
 CORRECTIONS = Path("data/corrections.csv")
+TEST_CORRECTIONS = Path("data/test_corrections.csv")
 COLUMNS = ("dataset", "id", "text_sha256", "old_label", "new_label", "note")
 
 Problem = tuple[int, str, str]
@@ -41,10 +44,10 @@ def fingerprints(documents: pd.DataFrame) -> list[str]:
 def read_corrections(
     path: Path, documents: pd.DataFrame, names: list[str], dataset: str, alone: bool = False
 ) -> pd.DataFrame:
-    """Read and check a corrections file against the raw training documents it is about.
+    """Read and check a corrections file against the raw documents it is about.
 
     ``documents`` has at least ``id``, ``title``, ``text`` and ``label``, as in
-    data/raw/train.parquet, before any repair; they are those of ``dataset``. Rows about another
+    data/raw, before any repair; they are those of ``dataset``. Rows about another
     dataset are ignored and counted on the console; with ``alone`` they are an error. Returns
     ``COLUMNS`` sorted by id, the labels as positions in ``names``.
     Raises ``UserError`` naming file, line and fix for a missing or unreadable file, wrong columns,
@@ -103,6 +106,16 @@ def read_corrections(
     return table.sort_values("id", ignore_index=True)
 
 
+def split_of(path: Path, documents: dict[str, pd.DataFrame]) -> str:
+    """Return which split the rows of a corrections file are about: that with the most of their ids.
+
+    ``documents`` are the splits' raw documents; the first split where no id is known.
+    Raises ``UserError`` for a missing or unreadable file.
+    """
+    ids = {row[1] for _, row in _read_rows(path)}
+    return max(documents, key=lambda split: len(ids & set(documents[split]["id"])))
+
+
 def apply(documents: pd.DataFrame, corrections: pd.DataFrame) -> pd.DataFrame:
     """Return ``documents`` with the corrected labels; rows, order and other columns unchanged.
 
@@ -151,7 +164,7 @@ def _relabelled(documents: pd.DataFrame, corrections: pd.DataFrame, column: str)
 
 def _unknown(name: str, sha: str, documents: pd.DataFrame) -> tuple[str, str]:
     """Return what is wrong with a row whose id no document has, and how to fix it."""
-    what = f"no training document has the id {name}"
+    what = f"no document has the id {name}"
     ids = documents["id"][[print_ == sha for print_ in fingerprints(documents)]].to_list()
     if not ids:
         return what, ELSEWHERE
@@ -178,7 +191,7 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
     except FileNotFoundError:
         way_out = (
             f"`git checkout {path}` brings it back; without corrections it holds one line: {header}"
-            if path == CORRECTIONS else "`make review` opens the page that exports such a file."
+            if path in (CORRECTIONS, TEST_CORRECTIONS) else "`make review` opens the page that exports such a file."
         )  # fmt: skip
         raise UserError(f"{path} is missing. {way_out}") from None
     except UnicodeDecodeError as error:

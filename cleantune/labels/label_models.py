@@ -64,6 +64,7 @@ def build(
 
 
 NEIGHBOURS = 50
+STRENGTH = 10.0  # inverse, of the L2 penalty of logistic regression on vectors
 
 
 def linear_label_model(features: Features, strength: float) -> LabelModel:
@@ -118,7 +119,7 @@ def tfidf_label_model(texts: Sequence[str]) -> LabelModel:
 
 def embedding_label_models(vectors: NDArray[Any]) -> list[LabelModel]:
     """Return logistic regression and nearest neighbours on frozen embeddings, unit rows (n, size)."""
-    return [linear_label_model(vectors, 10.0), neighbour_label_model(vectors)]
+    return [linear_label_model(vectors, STRENGTH), neighbour_label_model(vectors)]
 
 
 def precomputed_label_model(probabilities: Floats) -> LabelModel:

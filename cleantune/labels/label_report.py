@@ -49,6 +49,9 @@ def summarize(
         rate = {name: round(value, 4) for name, value in zip(rate, scores.rate, strict=True)}
         counts = {"flagged": int(scores.flagged.sum()), "likely": int(scores.likely.sum())}
     precision = scores.precision if scores and models_know_task(scores) else None
+    softened = {}
+    if "other_share" in result:
+        softened["labels_softened"] = int((result["other_share"] > 0).sum())
     return {
         "documents": len(train),
         "flagged": counts["flagged"],
@@ -60,6 +63,7 @@ def summarize(
         "action": action,
         "documents_out": len(result),
         "documents_dropped": len(train) - len(result),
+        **softened,
         "labels_changed": int((result["label"] != train["label"].loc[result.index]).sum()),
         "reviewed": reviewed,
         "review": review_summary(scores.finding) if scores else {},
@@ -162,9 +166,11 @@ def review_advice(review: dict[str, Any]) -> list[str]:
 
 def outcome(summary: dict[str, Any]) -> str:
     """Return a sentence on what was done with the flagged labels."""
+    softened = summary.get("labels_softened", 0)
     done = {
         "keep": "nothing changed",
-        "auto": f"{summary['labels_changed']:,} labels changed",
+        "auto": f"{summary['labels_changed']:,} labels changed, {softened:,} made soft",
+        "soften": f"{softened:,} labels made soft",
         "drop": f"{summary['documents_dropped']:,} documents dropped",
         "relabel": f"{summary['labels_changed']:,} labels changed",
         "weight": "no label changed; documents are weighted by label quality",

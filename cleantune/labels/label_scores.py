@@ -12,7 +12,7 @@ import pandas as pd
 from cleantune import console
 from cleantune.data import tables
 from cleantune.labels import confident_learning as lq
-from cleantune.labels import label_models, noise_rate, reviewed_sample
+from cleantune.labels import label_models, noise_rate, reviewed_sample, soft_labels
 from cleantune.params.sections import LabelNoise
 
 ROUNDS = 2  # the second fits on the probabilities of the first
@@ -58,6 +58,10 @@ class LabelScores:
     """What the reviewed labels show about the other flagged ones."""
     corrected: lq.Ints
     """The labels after the changes that the review proves, (n,)."""
+    other: lq.Ints
+    """The second class of soft labels, (n,)."""
+    soft: soft_labels.SoftLabels
+    """What the review shows of the flagged labels that are neither decided nor changed."""
 
     @property
     def quality(self) -> lq.Floats:
@@ -86,12 +90,14 @@ class _Ranking(NamedTuple):
 
 
 def score(
-    documents: pd.DataFrame, before: pd.Series, known: lq.Mask, settings: LabelNoise, seed: int
-) -> LabelScores:
+    documents: pd.DataFrame, before: pd.Series, known: lq.Mask, settings: LabelNoise, seed: int,
+    vectors: Any = None,
+) -> LabelScores:  # fmt: skip
     """Return the scores of the labels of ``documents``; those of ``known`` (n,) are taken as true.
 
     ``before`` (n,) are the labels before any review. What a review shows is judged by the ranking of these,
-    by models that learned from these: so the sample that a person was asked for stays the same.
+    by models that learned from these: so the sample that a person was asked for stays the same. ``vectors``
+    (n, size) are computed where they are not given.
     Raises ``UserError`` for a single class, or a class with fewer groups than ``folds``.
     """
     # ---- the labels, and those before any review
@@ -101,7 +107,9 @@ def score(
     # a review should move no document to another fold
     same = lq.enough_groups(found, documents["group"], settings.folds).all()
     fold = lq.fold_numbers(found if same else given, documents["group"], settings.folds, seed)
-    models, vectors = label_models.build(tables.full_text(documents), given, fold, settings, seed)
+    models, vectors = label_models.build(
+        tables.full_text(documents), given, fold, settings, seed, vectors
+    )
 
     # ---- out-of-fold predictions and flagged labels
     predicted = np.full((len(models), len(given)), -1)
@@ -127,6 +135,8 @@ def score(
     )  # fmt: skip
     ids = documents["id"].to_list()
     finding = reviewed_sample.find(ids, found, first.rank, first.flagged, decisions, seed)
+    doubtful = first.flagged & ~finding.change & (finding.decided == finding.sample)
+    soft = soft_labels.soften(first.wrong, doubtful, decisions)
     asked = np.isin(np.arange(len(given)), finding.to_ask)
     rank, wrong = np.where(known, 1, now.rank), np.where(known, 0, now.wrong)
     flagged = (now.flagged | asked) & ~known
@@ -138,7 +148,7 @@ def score(
         # only in the first round does no document's own label leak into its prediction
         noise_rate.cohen_kappa(now.rounds[0], given),
         float((now.rounds[0].argmax(axis=1) == given).mean()), predicted, vectors, finding,
-        np.where(finding.change, first.second, given),
+        np.where(finding.change, first.second, given), first.second, soft,
     )  # fmt: skip
 
 
@@ -176,7 +186,7 @@ def _noting(model: lq.LabelModel, predicted: lq.Ints) -> lq.LabelModel:
 def issues(
     documents: pd.DataFrame, checked: lq.Mask, scores: LabelScores | None, names: list[str]
 ) -> pd.DataFrame:
-    """Return a row for each of ``documents``: issues.parquet's, ``rank``, ``likely``, ``best``, ``corrected``.
+    """Return a row for each of ``documents``: issues.parquet's, ``rank``, ``likely``, ``best``, ``corrected`` and soft labels.
 
     ``scores`` are those of the ``checked`` ones (m,). A label that is not checked counts as certain:
     quality 1, never flagged, in fold ``UNCHECKED_FOLD``. Classes are positions in ``names``.
@@ -185,14 +195,15 @@ def issues(
     label = rest["label"].to_numpy()
     parts = [_issues(rest, np.eye(len(names))[label], names, given=label, suggested=label, quality=1.0,
                      flagged=False, fold=UNCHECKED_FOLD, rank=1.0, likely=False, best=label,
-                     corrected=label)]  # fmt: skip
+                     corrected=label, other_label=label, other_share=0.0, soft_weight=1.0)]  # fmt: skip
     if scores:
         of, given = scores.classes, scores.classes[scores.given]
         parts.append(_issues(
             documents[checked], scores.spread(scores.calibrated, len(names)), names, given=given,
             suggested=np.where(scores.flagged, of[scores.second], given), quality=scores.quality,
             flagged=scores.flagged, fold=scores.fold, rank=scores.rank, likely=scores.likely,
-            best=of[scores.best], corrected=of[scores.corrected],
+            best=of[scores.best], corrected=of[scores.corrected], other_label=of[scores.other],
+            other_share=scores.soft.share, soft_weight=scores.soft.weight,
         ))  # fmt: skip
     return pd.concat([part for part in parts if len(part)]).loc[documents.index]
 

@@ -56,9 +56,9 @@ class LabelNoise(Section):
     noise rate is close to 0, with ``uniform`` close to the true rate."""
     precision: Annotated[float, Field(gt=0, le=1)] | None
     """Expected share of wrong labels among the flagged ones; not a promise."""
-    action: Literal["keep", "auto", "drop", "relabel", "weight"]
+    action: Literal["keep", "auto", "soften", "drop", "relabel", "weight"]
     """What happens to the flagged labels. ``auto`` changes those that a reviewed sample shows to be more
-    often wrong than right. The last three change the training set without review, which helped with a
+    often wrong than right, and softens the others by what it shows. The last four change the training set without review, which helped with a
     fifth of the labels wrong and did harm with a twentieth (docs/results/ag-news.md)."""
 
 

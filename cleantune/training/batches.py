@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cleantune.data import tables
 from cleantune.models import encoder, long_documents
 
 Ints = NDArray[np.int64]
@@ -47,6 +48,7 @@ def plan(lengths: Ints, batch_size: int, seed: int, epoch: int) -> list[Ints]:
 class TokenDataset(Dataset[dict[str, Any]]):
     """Tokenized documents: each item has ``id``, ``input_ids``, ``label`` and ``weight``.
 
+    Where labels are soft, ``soft`` are the second class of each and its share, both (documents,).
     With ``chunk_length``, longer documents are sequences of chunks: see ``long_documents``.
     """
 
@@ -56,6 +58,10 @@ class TokenDataset(Dataset[dict[str, Any]]):
         self.input_ids = [torch.from_numpy(np.array(ids, np.int64)) for ids in table["input_ids"]]
         self.labels = np.array(table["label"], np.int64)
         self.weights = np.array(table["weight"], np.float64)
+        self.soft = None
+        if tables.SOFT_LABELS[0] in table:
+            others, shares = (table[name].to_numpy() for name in tables.SOFT_LABELS)
+            self.soft = others.astype(np.int64), shares.astype(np.float32)
         self.class_weights = np.ones(len(self.ids))
         self.lengths: Ints = np.array([len(ids) for ids in self.input_ids], np.int64)
 
@@ -139,7 +145,7 @@ class Collator:
         self._padding_id = padding_id
 
     def __call__(self, documents: list[Document]) -> dict[str, Any]:
-        """Return ``input_ids`` and ``attention_mask`` (documents, tokens), ``labels``, ``weights``.
+        """Return ``input_ids``, ``attention_mask`` (documents, tokens), ``labels``, ``weights``, maybe ``soft``.
 
         Of documents in chunks both have a row for each chunk, those of the first document first, and
         ``chunks`` lists how many each document has.
@@ -148,7 +154,10 @@ class Collator:
         length = self._dataset.chunk_length
         divided = [long_documents.divide(self._dataset.input_ids[i], length) for i in rows]
         ids, mask = encoder.pad([part for parts in divided for part in parts], self._padding_id)
-        return ({"chunks": [len(parts) for parts in divided]} if length else {}) | {
+        more: dict[str, Any] = {"chunks": [len(parts) for parts in divided]} if length else {}
+        if self._dataset.soft:
+            more["soft"] = tuple(torch.from_numpy(each[rows]) for each in self._dataset.soft)
+        return more | {
             "input_ids": ids,
             "attention_mask": mask,
             "labels": torch.from_numpy(self._dataset.labels[rows]),

@@ -173,8 +173,9 @@ class ZeroTrainer(Trainer):
         ).logits.float()
         logits = torch.cat([_by_document(part, inputs) for part in logits.chunk(passes)])
         each = losses.classification(
-            logits, inputs["labels"], self.options.label_smoothing, self.options.r_drop
-        )
+            logits, inputs["labels"], self.options.label_smoothing, self.options.r_drop,
+            inputs.get("soft"),
+        )  # fmt: skip
         loss: torch.Tensor = (each * inputs["weights"]).sum()
         if self.options.l1:
             penalty = optimizers.l1(self.accelerator.unwrap_model(model))

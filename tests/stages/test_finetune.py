@@ -340,6 +340,22 @@ def test_the_disagreement_is_half_the_symmetric_divergence():
     )
 
 
+@pytest.mark.parametrize(("smoothing", "passes"), [(0.0, 1), (0.1, 1), (0.1, 2)])
+def test_the_loss_of_a_soft_label_is_the_cross_entropy_with_both_classes(smoothing, passes):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6 * passes, 4, generator=generator)
+    labels, others = torch.arange(6) % 4, torch.arange(1, 7) % 4
+    shares = torch.tensor([0.0, 0.1, 0.4, 0.5, 0.9, 1.0])
+    target = (1 - shares)[:, None] * torch.eye(4)[labels] + shares[:, None] * torch.eye(4)[others]
+    expected = torch.nn.functional.cross_entropy(
+        logits, target.repeat(passes, 1), reduction="none", label_smoothing=smoothing
+    )
+    found = losses.classification(logits, labels, smoothing, soft=(others, shares))
+    torch.testing.assert_close(found, expected)
+    hard = losses.classification(logits, labels, smoothing)
+    assert (found.view(passes, -1)[:, 0] == hard.view(passes, -1)[:, 0]).all(), "it has no other"
+
+
 def test_clipping_shortens_the_step(folder, runner, plain):
     runner.run(folder, finetune__max_gradient_norm=1e-4, finetune__optimizer="sgd", lr=0.1,
                finetune__weight_decay=0.0)  # fmt: skip

@@ -121,6 +121,22 @@ def test_an_action_touches_only_flagged_labels_with_an_error_probability_over_ha
         assert (weight == 1).all()
 
 
+def test_soften_gives_the_suggested_class_of_flagged_labels_its_probability(made_up, capsys):
+    set_params(action="soften")
+    label_noise.main()
+    trained, issues = results()
+    trained = trained.sort_values("id", ignore_index=True)
+    flagged = issues["flagged"]
+    assert trained["label"].to_list() == issues["given"].to_list()
+    assert (trained["weight"] == 1).all()
+    assert (trained["other_label"] == issues["suggested"]).all()
+    assert (trained["other_share"] == (1 - issues["quality"]).where(flagged, 0)).all()
+    wrong = made_up.sort_values("id")["label"].to_numpy() != made_up.sort_values("id")["true"]
+    assert trained["other_share"][wrong.to_numpy()].mean() > 0.5
+    assert trained["other_share"][~wrong.to_numpy()].mean() < 0.1
+    assert f"action soften: {flagged.sum()} labels made soft" in capsys.readouterr().out
+
+
 def test_by_default_nothing_is_changed_unseen(made_up, capsys):
     label_noise.main()
     trained, issues = results()
@@ -191,6 +207,9 @@ def test_a_sample_that_was_decided_is_decided_and_shows_what_the_others_are(made
         changed = second.finding.change
         assert not (changed & known).any()
         assert (second.corrected[~changed] == second.given[~changed]).all()
+        soft = second.soft.share > 0
+        assert not (soft & (known | changed | ~first.flagged)).any()
+        assert soft.any() <= (known & wrong).any(), "softened by proof alone"
         if changed.any():
             acted += 1
             assert second.finding.lower is not None
@@ -221,7 +240,7 @@ def test_labels_of_a_single_class_stop_the_stage_and_keep_what_was(made_up):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("action", ["drop", "relabel", "weight", "keep"])
+@pytest.mark.parametrize("action", ["soften", "drop", "relabel", "weight", "keep"])
 def test_labels_that_hardly_follow_from_the_texts_are_kept_with_a_warning(
     made_up, capsys, action, seed
 ):

@@ -38,6 +38,20 @@ def test_every_document_comes_out_once_in_order_with_its_label_and_weight(inputs
         assert tokens["weight"].to_list() == weights
 
 
+def test_soft_labels_reach_the_training_tokens_and_their_changed_copies(inputs):
+    tokenize_text.main()
+    path = tables.LABELS / "train.parquet"
+    table = tables.read_table(path).assign(other_label=[1, 1, 2, 0], other_share=[0, 0.5, 0, 0.25])
+    columns = (*tables.TEXT_COLUMNS, "weight", *tables.SOFT_LABELS)
+    tables.write_table(path, table, columns)
+    tiny.set_params(inputs, augment__method="swap")
+    tokenize_text.main()
+    tokens = tables.read_table(tables.TOKENS / "train.parquet")
+    assert tokens["other_label"].to_list() == [1, 1, 2, 0] * 2
+    assert tokens["other_share"].to_list() == [0, 0.5, 0, 0.25] * 2
+    assert "other_share" not in tables.read_table(tables.TOKENS / "validation.parquet")
+
+
 def test_token_numbers_are_those_of_the_models_own_tokenizer_cut_and_unpadded(inputs):
     tokenize_text.main()
     tokens = tables.read_table(tables.TOKENS / "train.parquet")

@@ -108,7 +108,7 @@ def test_the_command_says_what_is_wrong_and_fails(raw):
     command = [sys.executable, "-m", "tools.review"]
     export(HEADER + "custom,train-77,0,World,World,\n")
     for arguments, message in (
-        (["apply", "export.csv"], "export.csv, line 2: no training document has the id train-77"),
+        (["apply", "export.csv"], "export.csv, line 2: no document has the id train-77"),
         (["apply", "nowhere.csv"], "nowhere.csv is missing. `make review` opens the page"),
         (["open"], "reports/label_review.html is missing. `dvc repro label_noise`"),
     ):

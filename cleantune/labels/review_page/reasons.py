@@ -19,7 +19,7 @@ def of_predictions(
 ) -> list[list[str]]:
     """Return for each of ``rows`` what each of several models predicts; nothing where there is one.
 
-    ``predicted`` (models, n) are positions in ``names``, predicted out of fold.
+    ``predicted`` (models, n) are positions in ``names``, predicted by models that had not learned from the document.
     """
     if len(models) < 2:
         return [[] for _ in rows]
@@ -28,12 +28,10 @@ def of_predictions(
         by_class = {label: [m for m, found in zip(models, labels, strict=True) if found == label]
                     for label in dict.fromkeys(labels)}  # fmt: skip
         if len(by_class) == 1:
-            sentences.append(
-                [f"All {len(models)} label models predict {names[labels[0]]} out of fold"]
-            )
+            sentences.append([f"All {len(models)} models predict {names[labels[0]]}"])
             continue
         parts = [f"{' and '.join(of)} predict {names[label]}" for label, of in by_class.items()]
-        sentences.append([f"Out of fold {'; '.join(parts)}"])
+        sentences.append(["; ".join(parts)])
     return sentences
 
 

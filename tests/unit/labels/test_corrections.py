@@ -80,7 +80,7 @@ def test_what_is_written_is_read_again_and_sorted(tmp_path):
         ((HEADER + GOOD).encode() + b"\xff", "line 3: not UTF-8"),
         (
             HEADER + "news,train-9,0,World,World,\n",
-            "line 2: no training document has the id train-9",
+            "line 2: no document has the id train-9",
         ),
         (
             HEADER + f"news,train-9,{PRINTS[1]},Sports,World,\n",

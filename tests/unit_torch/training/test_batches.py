@@ -136,6 +136,19 @@ def test_a_class_without_weight_gets_none_and_spoils_no_other():
     assert data.class_weights.tolist() == [0.0]
 
 
+def test_soft_labels_follow_their_documents():
+    lengths = [3, 1, 2]
+    table = pd.DataFrame(
+        {"id": [*"abc"], "input_ids": [[1] * k for k in lengths], "label": [0, 1, 0], "weight": 1.0}
+    )
+    assert "soft" not in batches.Collator(batches.TokenDataset(table), 0)([(0, 1.0, 0)])
+    soft = table.assign(other_label=[1, 0, 2], other_share=[0.0, 0.25, 0.5])
+    batch = batches.Collator(batches.TokenDataset(soft), 0)([(2, 1.0, 0), (1, 1.0, 0)])
+    others, shares = batch["soft"]
+    assert others.tolist() == [2, 0]
+    assert shares.tolist() == [0.5, 0.25]
+
+
 # ---- the shares of the processes
 
 
