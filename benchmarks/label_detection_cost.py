@@ -11,7 +11,7 @@ stages.label_noise runs on samples of data/clean in a temporary folder, in a pro
   folds but one, with the same options: its seconds over ``label_noise.folds`` times those of the
   fine-tuning. Both include starting a process; the former includes the other label models.
 
-Growth is the slope on log-log axes, as in benchmarks.scaling.
+Growth is the slope on log-log axes, as in benchmarks.training_scaling.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.scaling import LINEAR, growth, numbers
+from benchmarks.training_scaling import LINEAR, growth, numbers
 from cleantune import console
 from cleantune.data import tables
 from cleantune.errors import UserError

@@ -22,19 +22,20 @@ A label in data/corrections.csv counts as certain: it decides between copies wit
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cleantune import console, files
-from cleantune.data import cleaning_report, tables, words
+from cleantune.data import cleaning_report, tables
 from cleantune.data.leaving import find_leaving
-from cleantune.data.text_repair import decide_steps, prepare, repair_tables
+from cleantune.data.prepared_texts import merged, prepare_tables
+from cleantune.data.text_repair import decide_steps
 from cleantune.data.validation_split import choose_validation
 from cleantune.errors import UserError
 from cleantune.labels import corrections
 from cleantune.params.read import read_params
 
 PARAMS = ("seed", "clean")
-TEXTS = ["title", "text"]
 COLUMNS = (*tables.TEXT_COLUMNS, "group")
 DROPPED_COLUMNS = ("id", "split", "title", "text", "label", "reason", "duplicate_of")
 
@@ -61,29 +62,26 @@ def main() -> None:
     )
     cleaning_report.say_what_was_read(raw, len(corrected))
 
-    # Repair
+    # Repair; duplicates are found in repaired texts even if clean.repair is off: markup would hide copies
     whole = raw | {"train": corrections.apply(raw["train"], corrected)}
-    whole = {split: table.copy() for split, table in whole.items()}
-    released = {split: table[TEXTS].copy() for split, table in whole.items()}
-    steps = decide_steps(params.clean, tables.full_text(raw["train"]))
+    steps = decide_steps(params.clean, tables.iterate_full_text(raw["train"]))
     if steps.repair and steps.ag_news_artifacts:
         console.say("AG News artifacts (such as #39;) are repaired: clean.ag_news_artifacts")
-    repairs = repair_tables([*whole.values()], steps.ag_news_artifacts is True)
-    others = steps.model_copy(update={"repair": False})
-    for table in whole.values():
-        table[TEXTS] = table[TEXTS].map(prepare, options=others)
+    prepared = prepare_tables(whole, steps, params.clean)
+    cleaning_report.say_if_many_copies(np.concatenate([p.released for p in prepared.values()]))
+    repairs = merged([p.repairs for p in prepared.values()]) if steps.repair else {}
 
-    # Find duplicates, in repaired texts even if clean.repair is off: markup would hide copies
-    texts = {split: tables.full_text(table) for split, table in whole.items()}
-    if not params.clean.repair:
-        repairs = {}
-        for split, table in whole.items():
-            table[TEXTS] = released[split].map(prepare, options=others)
+    # Find duplicates
     certain = whole["train"]["id"].isin(corrected["id"]).to_list()
-    leaving = find_leaving(whole, texts, certain, params.clean)
+    leaving = find_leaving(whole, prepared, certain, params.clean)
     for split, table in whole.items():
-        table["group"] = leaving.group if split == "train" else table["id"]
-        table["nearly_empty"] = [words.is_nearly_empty(text) for text in texts[split]]
+        known = prepared[split]
+        whole[split] = table.assign(
+            title=known.titles.to_pandas(),
+            text=known.texts.to_pandas(),
+            group=leaving.group if split == "train" else table["id"],
+            nearly_empty=known.nearly_empty,
+        )
     removed = pd.concat([
         whole[split].iloc[sorted(why)].assign(
             split=split,
@@ -107,6 +105,8 @@ def main() -> None:
 
     # Write
     sizes, mixed = _near_duplicate_groups(kept["train"])
+    ids, labels = train["id"].to_list(), train["label"].to_list()
+    test_labels = test["label"].to_list()
     summary = {
         "dataset": source["dataset"],
         "rows": {split: {"in": len(whole[split]), "out": len(kept.get(split, test)),
@@ -119,12 +119,10 @@ def main() -> None:
             "changed_a_label": int((train["label"] != raw["train"]["label"]).sum()),
         },
         "near_duplicates": sizes,
-        "leaks_with_another_label": sum(
-            int(train["label"].iloc[i] != test["label"].iloc[j]) for i, j in leaving.leaks
-        ),
-        "empty_test_documents": texts["test"].count(""),
+        "leaks_with_another_label": sum(labels[i] != test_labels[j] for i, j in leaving.leaks),
+        "empty_test_documents": int(prepared["test"].empty.sum()),
         "two_labels": {
-            "same_text": [train.iloc[rows][["id", "label"]].to_dict("list")
+            "same_text": [{"id": [ids[i] for i in rows], "label": [labels[i] for i in rows]}
                           for rows in leaving.conflicts],
             "near_duplicates": mixed,
         },
@@ -167,10 +165,15 @@ def _raise_if_too_few(
 
 def _near_duplicate_groups(kept: pd.DataFrame) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """Return how many near-duplicates there are, and which of their groups have several labels."""
-    several = kept[kept.groupby("group")["group"].transform("size") > 1]
-    groups = [
-        rows[["id", "label"]].to_dict("list") for _, rows in several.groupby("group", sort=False)
-    ]
+    several = kept[kept["group"].duplicated(keep=False)]
+    found: dict[str, dict[str, Any]] = {}
+    for group, name, label in zip(
+        *(several[c].to_list() for c in ("group", "id", "label")), strict=True
+    ):
+        rows = found.setdefault(group, {"id": [], "label": []})
+        rows["id"].append(name)
+        rows["label"].append(label)
+    groups = [*found.values()]
     sizes = {
         "groups": len(groups),
         "documents": len(several),

@@ -7,17 +7,21 @@ path or URL, or a pinned commit on the Hugging Face Hub. Nothing that is downloa
 """
 
 import shutil
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from cleantune import console, files
 from cleantune.data import class_tables, tables
 from cleantune.data.classes import Classes, listed, name_classes
-from cleantune.data.documents import Document, ids
-from cleantune.data.reading import read_documents, with_format
+from cleantune.data.documents import as_table, ids
+from cleantune.data.reading import iterate_documents, with_format
 from cleantune.data.sources import UNFINISHED, Source, from_hub_or_files
 from cleantune.data.validation_split import choose_test
 from cleantune.errors import UserError
@@ -33,6 +37,8 @@ def main() -> None:
     Raises ``UserError`` for a file that is missing, empty, damaged, not the pinned one, or holds
     a row that cannot be read or a label that ``labels`` does not list.
     """
+    # Arrow's own pool keeps what it grew through: half as much memory again.
+    pa.set_memory_pool(pa.system_memory_pool())
     params = read_params(PARAMS)
     dataset = params.datasets[params.dataset]
     console.title("download", f"fetch the corpus {params.dataset} and check it")
@@ -43,54 +49,52 @@ def main() -> None:
     # Read
     read = {split: _documents(source, split) for split in source.paths}
     rows = {split: found for split, (found, _) in read.items()}
+    left_out = {split: reasons for split, (_, reasons) in read.items()}
+    del read
 
     # Name the classes, by all files together
     names = ", ".join(dict.fromkeys(source.names.values()))
     classes = name_classes(rows, source.labels, params.dataset, dataset, names)
-    rows = {split: [row for row in of if row.label in classes.position]
-            for split, of in rows.items()}  # fmt: skip
     if classes.small:
         _report_small(classes, params.dataset, dataset)
+        known = pa.array([*classes.position], pa.string())
+        rows = {split: table.filter(pc.is_in(table["label"], value_set=known))
+                for split, table in rows.items()}  # fmt: skip
     if "test" not in rows:
         rows |= _divided(rows["train"], classes, dataset.test_share, source.names["train"])
-    metadata = [
-        f"{tables.METADATA}{name}" for name in dict.fromkeys(source.reading.columns.metadata)
-    ]
-    splits = {s: _table(s, rows[s], classes, metadata) for s in tables.SPLITS if s in rows}
+    splits = {s: _table(s, rows[s], classes) for s in tables.SPLITS if s in rows}
+    columns = tables.with_metadata(tables.TEXT_COLUMNS, rows["train"].column_names)
+    described = {
+        split: _described(source, split, rows[split], left_out.get(split, {})) for split in splits
+    }
 
     # Write
     with files.atomic_folder(tables.RAW) as part:
         for split, table in splits.items():
-            columns = (*tables.TEXT_COLUMNS, *metadata)
             tables.write_table(part / f"{split}.parquet", table, columns)
         origin = {
             "dataset": params.dataset,
             "labels": classes.names,
             "licence": dataset.licence,
             "source": source.kind,
-            "files": {
-                split: _described(source, split, rows[split], read.get(split, ([], {}))[1])
-                for split in splits
-            },
+            "files": described,
         }
         if classes.small:
             origin["small_classes"] = {"merged_into": dataset.other, "documents": classes.small}
         files.write_json(part / tables.SOURCE.name, origin)
     shutil.rmtree(UNFINISHED, ignore_errors=True)
 
-    counts = {split: table["label"].value_counts() for split, table in splits.items()}
+    counts = {split: np.bincount(table["label"], minlength=len(classes.names))
+              for split, table in splits.items()}  # fmt: skip
     class_tables.print_counts(
         f"{params.dataset}, licence: {dataset.licence}",
         ("class", *splits),
-        [
-            (name, *(int(counts[s].get(i, 0)) for s in splits))
-            for i, name in enumerate(classes.names)
-        ],
+        [(name, *(int(counts[s][i]) for s in splits)) for i, name in enumerate(classes.names)],
         "`clean` counts them in data/clean/summary.json",
         total=("all", *(len(table) for table in splits.values())),
     )
-    for split, (_, left_out) in read.items():
-        for reason, count in left_out.items():
+    for split, reasons in left_out.items():
+        for reason, count in reasons.items():
             console.say(f"{source.names[split]}: {count:,} rows left out, {reason}")
     console.outputs(tables.RAW)
 
@@ -105,12 +109,14 @@ def _report_small(classes: Classes, name: str, dataset: Dataset) -> None:
 
 
 def _described(
-    source: Source, split: str, rows: list[Document], left_out: dict[str, int]
+    source: Source, split: str, rows: pa.Table, left_out: dict[str, int]
 ) -> dict[str, object]:
     """Return what source.json says of a split."""
     file = split if split in source.paths else "train"
     name = source.names[file]
-    empty = sum(not row.text.strip() and not row.title.strip() for row in rows)
+    texts = rows.select(["title", "text"]).to_batches()
+    empty = sum(not (title.strip() or text.strip())
+                for batch in texts for title, text in zip(*(c.to_pylist() for c in batch.columns), strict=True))  # fmt: skip
     return {
         # The path on one machine is nobody else's business, and would differ between equal runs.
         "name": Path(name).name if Path(name).is_absolute() else name,
@@ -122,44 +128,47 @@ def _described(
     }
 
 
-def _documents(source: Source, split: str) -> tuple[list[Document], dict[str, int]]:
+def _documents(source: Source, split: str) -> tuple[pa.Table, dict[str, int]]:
     """Return the documents of a split's file, and how many rows were left out for which reason."""
     name = source.names[split]
     how = with_format(source.reading, urlsplit(name).path)
-    return read_documents(source.paths[split], how, source.parts[split], name)
+    left_out: Counter[str] = Counter()
+    found = iterate_documents(source.paths[split], how, left_out, source.parts[split], name)
+    metadata = [f"{tables.METADATA}{column}" for column in dict.fromkeys(how.columns.metadata)]
+    return as_table(found, metadata), dict(left_out)
 
 
-def _divided(
-    rows: Sequence[Document], classes: Classes, share: float, name: str
-) -> dict[str, list[Document]]:
+def _divided(rows: pa.Table, classes: Classes, share: float, name: str) -> dict[str, pa.Table]:
     """Return train and test of a corpus that has no test set of its own.
 
     A hash of the text decides: the choice is the same in every run, with every seed, and for every
     order of the rows, and copies of a text stay together. Every class has a document in train.
     """
-    labels = [classes.position[row.label] for row in rows]
-    texts = [f"{row.title}\n{row.text}" for row in rows]
-    in_test = choose_test(pd.DataFrame({"group": texts, "label": labels}), share)
-    divided: dict[str, list[Document]] = {"train": [], "test": []}
-    for row, held_out in zip(rows, in_test, strict=True):
-        divided["test" if held_out else "train"].append(row)
-    if not divided["test"]:
+    texts = pc.binary_join_element_wise(rows["title"], rows["text"], "\n")
+    grouped = pd.DataFrame({"group": texts.to_pandas(), "label": _positions(rows, classes)})
+    in_test = choose_test(grouped, share).to_numpy()
+    if not in_test.any():
         raise UserError(
             f"{name}: {len(rows):,} rows are too few for a test set of {share:.0%}: each class is a "
             "single text. Add documents, or name a test file."
         )
-    return divided
+    return {"train": rows.filter(pa.array(~in_test)), "test": rows.filter(pa.array(in_test))}
 
 
-def _table(
-    split: str, rows: list[Document], classes: Classes, metadata: Sequence[str]
-) -> pd.DataFrame:
-    """Return the documents as a table of ``TEXT_COLUMNS`` and ``metadata``, in the order of the file."""
-    found = [
-        (name, row.title, row.text, classes.position[row.label], *row.metadata)
-        for name, row in zip(ids(split, rows), rows, strict=True)
-    ]
-    return pd.DataFrame(found, columns=[*tables.TEXT_COLUMNS, *metadata])
+def _positions(rows: pa.Table, classes: Classes) -> NDArray[np.int64]:
+    """Return the class of each row as a position in ``classes.names``."""
+    of_value = np.array([*classes.position.values()], np.int64)
+    values = pa.array([*classes.position], pa.string())
+    found: NDArray[np.int64] = of_value[pc.index_in(rows["label"], value_set=values).to_numpy()]
+    return found
+
+
+def _table(split: str, rows: pa.Table, classes: Classes) -> pa.Table:
+    """Return the documents with ``TEXT_COLUMNS`` and metadata, in the order of the file."""
+    labels = pa.array(_positions(rows, classes))
+    return rows.drop_columns(["number", "where", "label"]).append_column(
+        "id", pa.array(ids(split, rows), pa.string())
+    ).append_column("label", labels)  # fmt: skip
 
 
 if __name__ == "__main__":

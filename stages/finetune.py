@@ -87,8 +87,8 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
 
     # ---- data
     chunk_length = params.max_length if params.long_documents == "chunks" else None
-    train = batches.TokenDataset(tables.read_table(TRAIN), chunk_length)
-    validation = batches.TokenDataset(tables.read_table(VALIDATION), chunk_length)
+    train = batches.TokenDataset.read(TRAIN, chunk_length)
+    validation = batches.TokenDataset.read(VALIDATION, chunk_length)
     options = params.finetune
     if chunk_length and options.micro_batch_size is None:
         most = batches.micro_batch(np.concatenate([train.lengths, validation.lengths]))

@@ -164,7 +164,12 @@ def note_folds() -> None:
 
     def fitted(self: Any) -> None:
         past = json.loads(Path("folds.json").read_text()) if Path("folds.json").exists() else []
-        past.append([[int(i) for i in data.ids] for data in (self.train_dataset, self.validation)])
+        past.append(
+            [
+                [int(i) for i in data.ids.to_pylist()]
+                for data in (self.train_dataset, self.validation)
+            ]
+        )
         Path("folds.json").write_text(json.dumps(past))
         fit(self)
 

@@ -61,6 +61,8 @@ def _open(content: bytes, name: str) -> python_calamine.CalamineWorkbook:
 
 def as_text(value: Any, where: str, column: str) -> str:
     """Return a value as text; half a surrogate pair, which JSON can spell, becomes U+FFFD."""
+    if isinstance(value, str) and value.isascii():  # nearly all are
+        return value
     if value is None:
         return ""
     if isinstance(value, bytes):

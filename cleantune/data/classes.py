@@ -1,11 +1,13 @@
 """Which classes a corpus has, by the labels of all its files together."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cleantune.data import class_tables
-from cleantune.data.documents import Document
 from cleantune.errors import UserError
 from cleantune.params.sources import Dataset
 
@@ -21,22 +23,27 @@ class Classes(NamedTuple):
 
 
 def name_classes(
-    rows: Mapping[str, Sequence[Document]],
+    rows: Mapping[str, pa.Table],
     labels: Mapping[str, str],
     name: str,
     dataset: Dataset,
     files: str,
 ) -> Classes:
-    """Return the classes of ``rows``, by file; ``labels`` names values, empty for their own names.
+    """Return the classes of ``rows``, of ``documents.as_table`` by file; ``labels`` names values, empty for their own names.
 
     ``name`` is that of the ``dataset`` in params.yaml, ``files`` of its files, for messages.
     Classes with fewer than ``min_documents`` documents are merged into ``other`` or left out.
     Raises ``UserError`` for a value that ``labels`` does not name, an empty one, more different ones
     than a classifier could have classes, and fewer than two classes.
     """
-    together = [row for split in rows.values() for row in split]
-    labels = _named(together, labels, name) if labels else _values(together, files)
-    counts = Counter(labels[row.label] for row in together)
+    sizes: Counter[str] = Counter()
+    for table in rows.values():
+        counted = pc.value_counts(table["label"].combine_chunks()).to_pylist()
+        sizes.update({each["values"]: each["counts"] for each in counted})
+    labels = _named(rows, sizes, labels, name) if labels else _values(rows, sizes, files)
+    counts: Counter[str] = Counter()
+    for value, size in sizes.items():
+        counts[labels[value]] += size
     names = list(dict.fromkeys(labels.values()))
     if len(names) < 2:
         raise UserError(
@@ -67,30 +74,39 @@ def listed(counts: Mapping[str, int]) -> str:
     return class_tables.listed([f"{name} ({count:,})" for name, count in ranked])
 
 
-def _values(rows: Sequence[Document], files: str) -> dict[str, str]:
+def _values(rows: Mapping[str, pa.Table], sizes: Mapping[str, int], files: str) -> dict[str, str]:
     """Return the values of the label column as their own names, numbers in numeric order."""
-    values = {row.label for row in rows}
-    if "" in values:
-        where = next(row.where for row in rows if not row.label)
+    if "" in sizes:
+        where = _first(rows, [value for value in sizes if value])["where"]
         raise UserError(f"{where}: the label is empty. Fill it in, or take the row out.")
-    if len(values) > max(1000, len(rows) // 2):
+    if len(sizes) > max(1000, sum(sizes.values()) // 2):
         raise UserError(
-            f"{files} has {len(values):,} different labels in {len(rows):,} rows: that column does "
+            f"{files} has {len(sizes):,} different labels in {sum(sizes.values()):,} rows: that column does "
             "not hold classes. Correct `columns` in params.yaml."
         )
-    numeric = all(value.removeprefix("-").isdecimal() for value in values)
-    ordered = sorted(values, key=lambda v: (int(v), v)) if numeric else sorted(values)
+    numeric = all(value.removeprefix("-").isdecimal() for value in sizes)
+    ordered = sorted(sizes, key=lambda v: (int(v), v)) if numeric else sorted(sizes)
     return {value: value for value in ordered}
 
 
-def _named(rows: Sequence[Document], labels: Mapping[str, str], dataset: str) -> dict[str, str]:
+def _named(
+    rows: Mapping[str, pa.Table], sizes: Mapping[str, int], labels: Mapping[str, str], dataset: str
+) -> dict[str, str]:
     """Return ``labels``, after a check that they name the label of every row."""
-    for row in rows:
-        if row.label not in labels:
-            known = ", ".join(v if v == n else f"{v} ({n})" for v, n in labels.items())
-            header = " If it names the columns, set `header: true`." if row.number == 1 else ""
-            raise UserError(
-                f"{row.where}: unknown label {row.label[:80]!r}; known: {known[:400]}. Fix the "
-                f"row, or add the value to datasets.{dataset}.labels in params.yaml.{header}"
-            )
+    if not sizes.keys() <= labels.keys():
+        row = _first(rows, [*labels])
+        known = ", ".join(v if v == n else f"{v} ({n})" for v, n in labels.items())
+        header = " If it names the columns, set `header: true`." if row["number"] == 1 else ""
+        raise UserError(
+            f"{row['where']}: unknown label {row['label'][:80]!r}; known: {known[:400]}. Fix the "
+            f"row, or add the value to datasets.{dataset}.labels in params.yaml.{header}"
+        )
     return dict(labels)
+
+
+def _first(rows: Mapping[str, pa.Table], labels: list[str]) -> dict[str, Any]:
+    """Return the first row whose label is none of ``labels``."""
+    values = pa.array(labels, pa.string())
+    others = (t.filter(pc.invert(pc.is_in(t["label"], value_set=values))) for t in rows.values())
+    row: dict[str, Any] = next(table for table in others if len(table)).slice(0, 1).to_pylist()[0]
+    return row

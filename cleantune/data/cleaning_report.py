@@ -2,23 +2,28 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cleantune import console
 from cleantune.data import class_tables, tables
+from cleantune.data.near_duplicates import Hashes
 
 FEW_DIFFERENT = 0.9  # share of different texts below which there are many copies
 
 
 def say_what_was_read(raw: dict[str, pd.DataFrame], corrections: int) -> None:
-    """Print the numbers of documents and corrections, and whether most documents are copies."""
+    """Print the numbers of documents and corrections."""
     given = f", {len(raw['validation']):,} validation" if "validation" in raw else ""
     console.say(f"read {len(raw['train']):,} training{given} and {len(raw['test']):,} test documents, "
                 f"{corrections:,} corrections")  # fmt: skip
-    texts = [tables.comparable(text) for table in raw.values() for text in tables.full_text(table)]
-    different = len(set(texts))
-    if different < FEW_DIFFERENT * len(texts):
-        console.say(f"many copies: only {different:,} different texts among {len(texts):,} documents; "
+
+
+def say_if_many_copies(released: Hashes) -> None:
+    """Print whether most documents are copies, by a hash of each one's released text."""
+    different = len(np.unique(released))
+    if different < FEW_DIFFERENT * len(released):
+        console.say(f"many copies: only {different:,} different texts among {len(released):,} documents; "
                     "of each, one stays in train")  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -54,6 +55,65 @@ def read_bytes(path: Path, part: str | None = None, name: str = "") -> bytes:
         return content
     except _BROKEN as error:
         raise UserError(f"{name} cannot be decompressed: {error}. Fetch it again.") from None
+
+
+def lines(path: Path, encoding: str, newline: str, part: str | None, name: str) -> Iterator[str]:
+    """Yield the lines of a text file with their ends, decompressed and decoded as they are asked for.
+
+    ``newline`` is that of ``open``: "" ends lines at CR, LF or both, a line feed at no other. A byte order
+    mark is left out. Raises ``UserError`` as ``read_bytes`` and ``as_text`` do, but after the lines before.
+    """
+    try:
+        with _stream(path, part, name) as file:
+            text = io.TextIOWrapper(file, encoding, newline=newline)
+            yield next(text, "").removeprefix("\ufeff")
+            yield from text
+    except UnicodeDecodeError:
+        raise _undecodable(path, encoding, part, name) from None
+    except _BROKEN as error:
+        raise UserError(f"{name} cannot be decompressed: {error}. Fetch it again.") from None
+
+
+def _stream(path: Path, part: str | None, name: str) -> Any:
+    """Return the decompressed bytes of a file as a file; of an archive in memory."""
+    with path.open("rb") as file:
+        kind = compression(start) if (start := file.read(8)) and start[:4] != ZIP else "zip"
+    opened: dict[str | None, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+    if kind in opened:
+        return opened[kind](path)
+    if kind == "zstd":
+        return pa.CompressedInputStream(str(path), "zstd")
+    if kind == "zip":
+        return io.BytesIO(read_bytes(path, part, name))
+    return path.open("rb")
+
+
+def _undecodable(path: Path, encoding: str, part: str | None, name: str) -> UserError:
+    """Return the error for a file with a byte that ``encoding`` has no character for."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    read = newlines = 0
+    with _stream(path, part, name) as file:
+        while True:
+            block = file.read(2**20)
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                waiting = error.object[: len(error.object) - len(block)]
+                offset = read - len(waiting) + error.start
+                line = (
+                    1 + newlines - waiting.count(b"\n") + error.object.count(b"\n", 0, error.start)
+                )
+                return _no_character(error.object[error.start], offset, line, encoding, name)
+            read += len(block)
+            newlines += block.count(b"\n")
+
+
+def _no_character(byte: int, offset: int, line: int, encoding: str, name: str) -> UserError:
+    return UserError(
+        f"{name}, line {line}: byte 0x{byte:02x} at offset {offset:,} is not {encoding.upper()}. Set "
+        "`encoding` of this dataset in params.yaml to the one it was written in; "
+        "`python -m tools.data add` finds it."
+    )
 
 
 def compression(content: bytes) -> str | None:
@@ -101,6 +161,11 @@ def chosen(part: str | None, found: Sequence[str], name: str, what: str) -> str:
     return part
 
 
+def without_end(line: str) -> str:
+    """Return a line without the line end that it has."""
+    return line.removesuffix("\n").removesuffix("\r")
+
+
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text, without their ends, and their numbers from 1."""
     yield from enumerate(re.split("\r\n|\n|\r", text), 1)
@@ -116,8 +181,5 @@ def as_text(content: bytes, encoding: str, name: str) -> str:
         return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{content[error.start]:02x} at offset {error.start:,}"
-        raise UserError(
-            f"{name}, line {line}: {byte} is not {encoding.upper()}. Set `encoding` of this dataset in "
-            "params.yaml to the one it was written in; `python -m tools.data add` finds it."
-        ) from None
+        byte = content[error.start]
+        raise _no_character(byte, error.start, line, encoding, name) from None

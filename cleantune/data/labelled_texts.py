@@ -1,7 +1,7 @@
 """Labelled texts without columns: fastText's lines, a folder or a file for each class."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cleantune.data import decoding
@@ -14,9 +14,9 @@ LABEL, TEXT, FILE = "label", "text", "file"
 _LABELLED = re.compile(r"((?:__label__\S+[\s,]+)*)(.*)", re.DOTALL)
 
 
-def fasttext(text: str, name: str) -> Iterator[Row]:
+def fasttext(lines: Iterable[str], name: str) -> Iterator[Row]:
     """Yield the lines of fastText's format; several labels of one are separated by ``|``."""
-    for line, row in decoding.numbered_lines(text):
+    for line, row in enumerate(map(decoding.without_end, lines), 1):
         if row.strip():
             found = _LABELLED.fullmatch(row)
             assert found

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from cleantune.data.near_duplicates import Shingles, Similar, drop_copies
+from cleantune.data.prepared_texts import Prepared
 from cleantune.params.sections import Clean
 
 Reasons = dict[int, tuple[str, str]]
@@ -26,25 +28,30 @@ class Leaving(NamedTuple):
 
 
 def find_leaving(
-    splits: Mapping[str, pd.DataFrame], texts: Mapping[str, list[str]], certain: Sequence[bool],
+    splits: Mapping[str, pd.DataFrame],
+    prepared: Mapping[str, Prepared],
+    certain: Sequence[bool],
     options: Clean,
-) -> Leaving:  # fmt: skip
+) -> Leaving:
     """Return what leaves ``train`` and ``validation``, which may be absent; of ``test`` nothing does.
 
-    ``texts`` are those of ``splits``, repaired; the rows of each are in the order of their ids.
+    ``prepared`` is what is known of ``splits``; the rows of each are in the order of their ids.
     ``certain``, of train's rows, are labels by a person. A given validation set keeps its copies.
     """
-    train, test = splits["train"], splits["test"]
-    validation = splits.get("validation", train[:0])
-    n, v = len(train), len(validation)
-    every = [*texts["train"], *texts.get("validation", []), *texts["test"]]
-    ids = [*train["id"], *validation["id"], *test["id"]]
-    similar = Similar(Shingles(every), options.near_duplicate_jaccard)
+    order = [split for split in ("train", "validation", "test") if split in splits]
+    n, v = len(splits["train"]), len(splits.get("validation", ()))
+    ids = [name for split in order for name in splits[split]["id"].to_list()]
+    empty, same, keys = (
+        np.concatenate([getattr(prepared[split], what) for split in order])
+        for what in ("empty", "same", "keys")
+    )
+    shingles = Shingles.joined([prepared[split].shingles for split in order])
+    similar = Similar(shingles, options.near_duplicate_jaccard, keys)
 
     # Nothing to learn from, or known from test
-    dropped = {i: ("empty", "") for i in range(n + v) if not every[i]}
-    present = [i for i in range(n + v) if i not in dropped]
-    leaks = similar.nearest(present, [i for i in range(n + v, len(every)) if every[i]])
+    dropped = dict.fromkeys(np.flatnonzero(empty[: n + v]).tolist(), ("empty", ""))
+    present = np.flatnonzero(~empty[: n + v]).tolist()
+    leaks = similar.nearest(present, (n + v + np.flatnonzero(~empty[n + v :])).tolist())
     dropped |= {i: ("leak", ids[j]) for i, (j, _) in leaks.items()}
     present = [i for i in present if i not in leaks]
 
@@ -57,7 +64,8 @@ def find_leaving(
         present = [i for i in present if i not in known]
 
     # Copies and near-duplicates within train
-    copies, conflicts = drop_copies(every, train["label"].to_list(), certain, present)
+    labels = splits["train"]["label"].to_list()
+    copies, conflicts = drop_copies(same, labels, certain, present)
     dropped |= {i: (reason, ids[j]) for i, (reason, j) in copies.items()}
     group = similar.groups([i for i in present if i not in dropped])
     if options.drop_near_duplicates:

@@ -1,4 +1,4 @@
-"""Near-duplicate texts by MinHash and locality-sensitive hashing (datasketch), verified.
+"""Near-duplicate texts by MinHash and locality-sensitive hashing, verified.
 
 A text is its set of word 3-shingles (of characters where a script does not separate words, see
 ``words``); two texts are near-duplicates when the Jaccard similarity of
@@ -6,14 +6,16 @@ their sets reaches a threshold. MinHash LSH (Broder 1997; Leskovec, Rajaraman an
 of Massive Datasets, chapter 3) proposes pairs, and only those whose true similarity reaches the
 threshold count: there are no false positives, and of the pairs right at the threshold one in 200 may be
 missed, of the more similar ones fewer.
+
+Signatures are datasketch's, computed for all texts in arrays: as objects they take 10 times the memory.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
+from datasketch import MinHash
 from numpy.typing import NDArray
 
 from cleantune import console
@@ -22,6 +24,9 @@ from cleantune.data.words import words
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 MISSED = 0.005  # share of the pairs right at the threshold that may not be proposed
+
+Hashes = NDArray[np.uint64]
+Positions = NDArray[np.int64]
 
 
 class Shingles:
@@ -41,6 +46,15 @@ class Shingles:
                 flat.append(known[word])
             ends[i + 1] = len(flat)
         self.hashes, self.ends = _shingled(np.array(flat, dtype=np.uint64), ends)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Shingles"]) -> "Shingles":
+        """Return the shingle sets of several sequences of texts as those of one."""
+        whole = cls([])
+        whole.hashes = np.concatenate([whole.hashes, *(part.hashes for part in parts)])
+        sizes = np.concatenate([np.diff(part.ends) for part in (whole, *parts)])
+        whole.ends = np.concatenate([[0], np.cumsum(sizes)])
+        return whole
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -110,20 +124,50 @@ def bands(threshold: float) -> tuple[int, int]:
     )
 
 
-def sketches(shingles: Shingles) -> list[MinHash]:
-    """Return the MinHash of each text."""
-    batches = ((h & np.uint64(0xFFFFFFFF)).tolist() for h in shingles)
-    made = MinHash.generator(batches, num_perm=PERMUTATIONS, hashfunc=int)
-    return list(console.track(made, "sketching texts", len(shingles)))
+def signatures(shingles: Shingles) -> NDArray[np.uint32]:
+    """Return the MinHash signature of each text, (texts, PERMUTATIONS), as datasketch computes it.
+
+    Of a text without shingles all values are the greatest there is.
+    """
+    empty = MinHash(PERMUTATIONS, scheme="affine32")
+    multipliers, increments = empty.permutations
+    result = np.tile(empty.hashvalues, (len(shingles), 1))
+    mixed = _mix32(shingles.hashes.astype(np.uint32))
+    for i in range(len(shingles)):
+        own = mixed[shingles.ends[i] : shingles.ends[i + 1], None]
+        if len(own):
+            result[i] = (own * multipliers + increments).min(axis=0)
+    return result
+
+
+def band_keys(shingles: Shingles, threshold: float) -> Hashes:
+    """Return a hash of each band of each text's signature, (texts, bands).
+
+    Two texts are proposed as near-duplicates where they have the hash of a band in common.
+    """
+    count, rows = bands(threshold)
+    keys = np.zeros((len(shingles), count), dtype=np.uint64)
+    banded = signatures(shingles)[:, : count * rows].reshape(len(shingles), count, rows)
+    for row in range(rows):
+        keys = _mix(keys ^ banded[:, :, row])
+    return keys
+
+
+def _mix32(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Scramble 32-bit numbers: the finaliser of MurmurHash3, which datasketch applies first."""
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    mixed: NDArray[np.uint32] = x ^ (x >> np.uint32(16))
+    return mixed
 
 
 class Similar:
-    """An index of texts to look up similar ones."""
+    """An index of texts to look up similar ones; ``keys`` are their ``band_keys``, if there are any yet."""
 
-    def __init__(self, shingles: Shingles, threshold: float) -> None:
+    def __init__(self, shingles: Shingles, threshold: float, keys: Hashes | None = None) -> None:
         self._shingles = shingles
-        self._sketches = sketches(shingles)
         self._threshold = threshold
+        self._keys = band_keys(shingles, threshold) if keys is None else keys
 
     def nearest(
         self, queries: Sequence[int], known: Sequence[int], what: str = "comparing train with test"
@@ -132,13 +176,14 @@ class Similar:
 
         Of equally similar ones the first. Texts are named by their position; ``what`` is on the bar.
         """
-        index = self._index()
-        for i in known:
-            index.insert(i, self._sketches[i], check_duplication=False)
+        every, others = np.asarray(queries, np.int64), np.asarray(known, np.int64)
+        shared = np.zeros(len(every), bool)
+        for band in self._keys.T:
+            shared |= np.isin(band[every], band[others])
         nearest = {}
-        for i in console.track(queries, what, len(queries)):
-            near = [(self._shingles.jaccard(i, j), -j) for j in index.query(self._sketches[i])]
-            if near and max(near)[0] >= self._threshold:
+        for i, proposed in self._proposed(every, every[shared], others, what):
+            near = [(self._shingles.jaccard(i, j), -j) for j in proposed]
+            if max(near)[0] >= self._threshold:
                 similarity, j = max(near)
                 nearest[i] = (-j, similarity)
         return nearest
@@ -148,8 +193,13 @@ class Similar:
 
         Near-duplicates of near-duplicates are in one group (connected components).
         """
-        index = self._index()
-        parent = {i: i for i in members}
+        every = np.asarray(members, np.int64)
+        shared = np.zeros(len(every), bool)
+        for band in self._keys.T:
+            order = np.argsort(band[every])
+            same = np.flatnonzero(np.diff(band[every[order]]) == 0)
+            shared[order[same]] = shared[order[same + 1]] = True
+        parent = {i: i for i in every.tolist()}
 
         def first(i: int) -> int:
             while parent[i] != i:
@@ -157,24 +207,49 @@ class Similar:
                 i = parent[i]
             return i
 
-        for i in console.track(members, "grouping near-duplicates", len(members)):
-            for j in sorted(index.query(self._sketches[i])):
+        some = every[shared]
+        for i, proposed in self._proposed(every, some, some, "grouping near-duplicates"):
+            for j in proposed:
                 a, b = first(i), first(j)
                 # Nothing is gained by comparing two that are in one group already.
-                if a != b and self._shingles.jaccard(i, j) >= self._threshold:
+                if j < i and a != b and self._shingles.jaccard(i, j) >= self._threshold:
                     parent[max(a, b)] = min(a, b)
-            index.insert(i, self._sketches[i], check_duplication=False)
-        return {i: first(i) for i in members}
+        return {i: first(i) for i in parent}
 
-    def _index(self) -> MinHashLSH:
-        # datasketch's own choice of bands minds pairs proposed in vain as much as pairs missed.
-        return MinHashLSH(num_perm=PERMUTATIONS, params=bands(self._threshold))
+    def _proposed(
+        self, every: Positions, queries: Positions, known: Positions, what: str
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Yield each of ``queries`` and those of ``known`` that have a band in common with it, in order.
+
+        A bar counts ``every`` one, of which ``queries`` are those that have any.
+        """
+        bands_of = []
+        for band in self._keys.T:
+            order = known[np.argsort(band[known], kind="stable")]
+            sides = [
+                np.searchsorted(band[order], band[queries], side) for side in ("left", "right")
+            ]
+            bands_of.append((order, *sides))
+        with console.Bar(what, len(every)) as bar:
+            bar.advance(len(every) - len(queries))
+            for n, i in enumerate(queries.tolist()):
+                near = [order[low[n] : high[n]] for order, low, high in bands_of]
+                yield i, np.unique(np.concatenate(near)).tolist()
+                bar.advance()
+
+
+def same_text(text: str) -> bytes:
+    """Return 16 bytes that two texts have in common if they are the same, whatever their case."""
+    return hashlib.blake2b(text.casefold().encode(), digest_size=16).digest()
 
 
 def drop_copies(
-    texts: Sequence[str], labels: Sequence[int], certain: Sequence[bool], members: Sequence[int]
+    texts: NDArray[np.bytes_],
+    labels: Sequence[int],
+    certain: Sequence[bool],
+    members: Sequence[int],
 ) -> tuple[dict[int, tuple[str, int]], list[list[int]]]:
-    """Choose one of those that are the same text, whatever their case.
+    """Choose one of those that are the same text: ``texts`` (n,) are their values of ``same_text``.
 
     Texts are named by their position; ``members`` are those to look at. Where the labels of the
     copies differ, the label most of them have is right, or that of those which are ``certain``;
@@ -182,11 +257,13 @@ def drop_copies(
     Returns for each text to drop the reason and the text it repeats, and the sets of copies that
     had more than one label.
     """
-    copies: dict[str, list[int]] = defaultdict(list)
-    for i in members:
-        copies[texts[i].casefold()].append(i)
+    every = np.asarray(members, np.int64)
+    every = every[np.argsort(texts[every], kind="stable")]
+    new = np.flatnonzero(texts[every[1:]] != texts[every[:-1]]) + 1
+    bounds = np.concatenate([[0], new, [len(every)]])
+    starts = np.flatnonzero(np.diff(bounds) > 1)
+    several = sorted(every[bounds[s] : bounds[s + 1]].tolist() for s in starts)
     dropped: dict[int, tuple[str, int]] = {}
-    several = [rows for rows in copies.values() if len(rows) > 1]
     for rows in several:
         voters = [i for i in rows if certain[i]] or rows
         (label, votes), *others = Counter(labels[i] for i in voters).most_common(2)

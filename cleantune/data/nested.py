@@ -1,7 +1,7 @@
 """Rows of JSON: lines of objects, arrays of objects or of lists, columns, and documents by class."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cleantune.errors import UserError
@@ -10,10 +10,12 @@ Row = tuple[str, dict[str, Any]]
 """The location of a row, for messages, and its values by column; none where it has no content."""
 
 
-def json_lines(text: str, columns: Sequence[str] | None, header: bool, name: str) -> Iterator[Row]:
+def json_lines(
+    lines: Iterable[str], columns: Sequence[str] | None, header: bool, name: str
+) -> Iterator[Row]:
     """Yield a row for each line, which holds an object or, without a header, a list."""
     number = 0
-    for line, row in enumerate(text.split("\n"), 1):
+    for line, row in enumerate(lines, 1):
         if not row.strip():
             continue
         number += 1

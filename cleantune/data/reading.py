@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,14 @@ def read_documents(
     Left out are rows without any content, and those that ``how`` says. A text may be empty.
     Raises ``UserError`` for a file without documents and for any row that cannot be read.
     """
+    left_out: Counter[str] = Counter()
+    return [*iterate_documents(path, how, left_out, part, name)], dict(left_out)
+
+
+def iterate_documents(
+    path: Path, how: Reading, left_out: Counter[str], part: str | None = None, name: str = ""
+) -> Iterator[Document]:
+    """Yield the documents of a file as ``read_documents`` does; count in ``left_out`` what is."""
     name = name or str(path)
     columns = how.columns
     wanted = [
@@ -63,8 +72,7 @@ def read_documents(
         *filter(None, [columns.title]),
         *dict.fromkeys(columns.metadata),
     ]
-    left_out: Counter[str] = Counter()
-    found = []
+    found = False
     for number, (where, row) in enumerate(
         records.read_rows(path, how.layout, wanted, part, name), 1
     ):
@@ -82,11 +90,11 @@ def read_documents(
                 text = decoded_literal(text, where)
             title = as_text(row[columns.title], where, columns.title) if columns.title else ""
             more = tuple(as_text(row[c], where, c).strip() for c in dict.fromkeys(columns.metadata))
-            found.append(Document(number, where, label, title, text, more))
+            yield Document(number, where, label, title, text, more)
+            found = True
     if not found:
         why = "".join(f", and {count:,} {reason}" for reason, count in left_out.items())
         raise UserError(f"{name} holds no rows{why}. Put the corpus there, or correct the path.")
-    return found, dict(left_out)
 
 
 def label_of(value: Any, where: str, column: str) -> str:

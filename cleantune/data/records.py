@@ -78,28 +78,40 @@ def read_rows(
         return
     if not path.is_file():
         raise UserError(f"{name} does not exist. Correct the path in params.yaml.")
-    content = decoding.read_bytes(path, part, name)
     if layout.format == "parquet":
-        yield from binary_tables.parquet(content, columns, name)
+        yield from binary_tables.parquet(decoding.read_bytes(path, part, name), columns, name)
     elif layout.format == "excel":
-        fields = binary_tables.workbook(content, part, name)
+        fields = binary_tables.workbook(decoding.read_bytes(path, part, name), part, name)
         yield from _named(fields, layout, columns, name)
-    else:
-        text = decoding.as_text(content, layout.encoding, name)
+    elif layout.format == "json":
+        text = decoding.as_text(decoding.read_bytes(path, part, name), layout.encoding, name)
         yield from parse(text, layout, columns, part, name)
+    else:
+        lines = decoding.lines(path, layout.encoding, _newline(layout), part, name)
+        yield from _parsed(lines, layout, columns, name)
 
 
 def parse(
     text: str, layout: Layout, columns: Sequence[str] | None, part: str | None, name: str
 ) -> Iterator[Row]:
     """Yield the rows of a format of text, as ``read_rows`` does."""
-    if layout.format == "jsonl":
-        return nested.json_lines(text, columns, layout.header, name)
     if layout.format == "json":
         return nested.json_value(text, columns, layout.header, part, name)
+    return _parsed(io.StringIO(text, newline=_newline(layout)), layout, columns, name)
+
+
+def _newline(layout: Layout) -> str:
+    return "\n" if layout.format == "jsonl" else ""
+
+
+def _parsed(
+    lines: Iterable[str], layout: Layout, columns: Sequence[str] | None, name: str
+) -> Iterator[Row]:
+    if layout.format == "jsonl":
+        return nested.json_lines(lines, columns, layout.header, name)
     if layout.format == "fasttext":
-        return labelled_texts.fasttext(text, name)
-    return _named(fields_of(text, layout, name), layout, columns, name)
+        return labelled_texts.fasttext(lines, name)
+    return _named(_fields(lines, layout, name), layout, columns, name)
 
 
 def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[Any]]]:
@@ -107,9 +119,13 @@ def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[
 
     Raises ``UserError`` with the line where the quotes of a CSV are wrong.
     """
+    return _fields(io.StringIO(text, newline=""), layout, name)
+
+
+def _fields(lines: Iterable[str], layout: Layout, name: str) -> Iterator[tuple[int, list[Any]]]:
     separator = layout.separator or SEPARATORS[layout.format]
     if layout.format == "tsv":
-        for line, row in decoding.numbered_lines(text):
+        for line, row in enumerate(map(decoding.without_end, lines), 1):
             if row:
                 yield line, [_unquoted(field) for field in row.split(separator)]
         return
@@ -117,7 +133,7 @@ def fields_of(text: str, layout: Layout, name: str) -> Iterator[tuple[int, list[
     # What is joined again keeps the blank that was after the separator.
     skip = layout.surplus is None
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, quotechar=layout.quote, strict=True,
+        lines, delimiter=separator, quotechar=layout.quote, strict=True,
         skipinitialspace=skip,
     )  # fmt: skip
     while True:

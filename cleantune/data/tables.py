@@ -1,6 +1,6 @@
 """The tables that pass between stages, and the names of their classes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +33,10 @@ text, "" where there is none, and follow the other columns."""
 
 SOFT_LABELS = ("other_label", "other_share")
 """Columns of a training set of which some labels are soft."""
+
+GROUP_ROWS = 1_000_000
+GROUP_BYTES = 2**29  # of a column: a column of text in memory has at most 2**31
+
 TYPES = {
     "id": pa.string(),
     "title": pa.string(),
@@ -62,19 +66,29 @@ TYPES = {
 }
 
 
-def write_table(path: Path, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
+def write_table(path: Path, table: pd.DataFrame | pa.Table, columns: tuple[str, ...]) -> None:
     """Write ``columns`` of ``table``, in that order, as Parquet with the types of ``TYPES``.
 
     A column that ``TYPES`` does not list is written as float64, a metadata column as text. The bytes
-    depend on nothing but the values: no index, no pandas metadata, one row group per million rows.
+    depend on nothing but the values: no index, no pandas metadata, row groups of a million rows, or of
+    about ``GROUP_BYTES`` where that is less.
     """
-    schema = pa.schema([(name, _type(name)) for name in columns])
-    rows = pa.Table.from_pandas(table[list(columns)], schema=schema, preserve_index=False)
-    with files.atomic_file(path) as part:
-        pq.write_table(rows.replace_schema_metadata(None), part, row_group_size=1_000_000)
+    schema = pa.schema([(name, type_of(name)) for name in columns])
+    size = max((int(table[name].nbytes) for name in columns), default=0)
+    rows = min(GROUP_ROWS, max(1, len(table) // (1 + size // GROUP_BYTES)))
+    with files.atomic_file(path) as part, pq.ParquetWriter(part, schema) as writer:
+        for start in range(0, len(table) or 1, rows):
+            if isinstance(table, pa.Table):
+                group = table.slice(start, rows).select(list(columns)).cast(schema)
+            else:
+                some = table[list(columns)].iloc[start : start + rows]
+                group = pa.Table.from_pandas(some, schema=schema, preserve_index=False)
+            # Pages end with chunks, and how many of these there are follows from how a table was made.
+            writer.write_table(group.replace_schema_metadata(None).combine_chunks(), rows)
 
 
-def _type(column: str) -> pa.DataType:
+def type_of(column: str) -> pa.DataType:
+    """Return the type that a column of any table is written with."""
     return pa.string() if column.startswith(METADATA) else TYPES.get(column, pa.float64())
 
 
@@ -84,16 +98,19 @@ def with_metadata(columns: tuple[str, ...], table: Iterable[str]) -> tuple[str, 
 
 
 def read_table(
-    path: Path, columns: tuple[str, ...] | None = None, metadata: bool = False
+    path: Path, columns: tuple[str, ...] | None = None, metadata: bool = False, soft: bool = False
 ) -> pd.DataFrame:
     """Read a table an earlier stage wrote; ``UserError`` when it is missing or damaged.
 
-    Only ``columns`` if given, which the table must have, and with ``metadata`` the metadata columns.
+    Only ``columns`` if given, which the table must have, with ``metadata`` the metadata columns, and with
+    ``soft`` those of soft labels if there are any.
     """
     try:
         wanted = columns
         if columns and metadata:
             wanted = with_metadata(columns, pq.read_schema(path).names)
+        if columns and soft:
+            wanted = with_soft_labels(columns, pq.read_schema(path).names)
         table: pd.DataFrame = pq.read_table(path, columns=wanted and list(wanted)).to_pandas()
     except FileNotFoundError:
         raise files.missing(path) from None
@@ -140,6 +157,16 @@ def comparable(text: str) -> str:
 
 def full_text(table: pd.DataFrame) -> list[str]:
     """Return what a model reads of each document: title and text, joined by a space."""
-    return [
-        f"{title} {text}".strip() for title, text in zip(table["title"], table["text"], strict=True)
-    ]
+    return [*iterate_full_text(table)]
+
+
+def iterate_full_text(table: pd.DataFrame, batch: int = 10_000) -> Iterator[str]:
+    """Yield the same one by one; of a large table only ``batch`` texts are in memory as objects."""
+    for start in range(0, len(table), batch):
+        rows = table.iloc[start : start + batch]
+        yield from map(joined_text, rows["title"].to_list(), rows["text"].to_list())
+
+
+def joined_text(title: str, text: str) -> str:
+    """Return what a model reads of a document."""
+    return f"{title} {text}".strip()

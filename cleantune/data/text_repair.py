@@ -10,20 +10,16 @@ every script's own characters. tools.predict repairs its input the same way as t
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from html.entities import name2codepoint
-from typing import Any
 
 import ftfy
 import ftfy.fixes
-import pandas as pd
 from ftfy import TextFixerConfig
 from lxml import etree
 
-from cleantune import console
 from cleantune.params.sections import TextSteps
 
-EXAMPLES = 3  # of each repair
 SNIPPET = 60  # characters that an example shows from where the repair begins
 
 # Block-level elements: the words around them must stay separate.
@@ -91,11 +87,11 @@ _FTFY = TextFixerConfig(
 
 def repair(text: str, ag_news_artifacts: bool = False) -> str:
     """Return the text with all repairs made, those of AG News' own artifacts only if asked for."""
-    changes = [*_changes(text, ag_news_artifacts)]
-    return changes[-1][2] if changes else text
+    made = [*changes(text, ag_news_artifacts)]
+    return made[-1][2] if made else text
 
 
-def _changes(text: str, ag_news_artifacts: bool) -> Iterator[tuple[str, str, str]]:
+def changes(text: str, ag_news_artifacts: bool) -> Iterator[tuple[str, str, str]]:
     """Yield (kind, before, after) of each repair that changes the text, until none does.
 
     One may bring another's work to light: a NUL within an entity, a tag within mojibake.
@@ -112,17 +108,20 @@ def _changes(text: str, ag_news_artifacts: bool) -> Iterator[tuple[str, str, str
             return
 
 
-def has_ag_news_artifacts(texts: Sequence[str]) -> bool:
+def has_ag_news_artifacts(texts: Iterable[str]) -> bool:
     """Return whether entities have lost their ampersand in 1 % of the texts, and in three at least."""
-    count = sum(_LOST_AMPERSAND.search(text) is not None for text in texts)
-    return count >= max(_EVIDENCE_DOCUMENTS, _EVIDENCE * len(texts))
+    count = total = 0
+    for text in texts:
+        count += _LOST_AMPERSAND.search(text) is not None
+        total += 1
+    return count >= max(_EVIDENCE_DOCUMENTS, _EVIDENCE * total)
 
 
 def decide_steps(options: TextSteps, texts: Iterable[str]) -> TextSteps:
     """Return the steps with ``auto`` decided by the training texts as they were released."""
     decided = options.ag_news_artifacts
     if decided == "auto":
-        decided = has_ag_news_artifacts([*texts])
+        decided = has_ag_news_artifacts(texts)
     steps = options.model_dump(include=set(TextSteps.model_fields)) | {"ag_news_artifacts": decided}
     return TextSteps.model_validate(steps)
 
@@ -268,34 +267,7 @@ AG_NEWS_ARTIFACTS = frozenset({"bare_entities", "backslashes", "single_spaces"})
 """Those that are made in a corpus with AG News' artifacts alone."""
 
 
-def repair_tables(
-    tables: Sequence[pd.DataFrame], ag_news_artifacts: bool
-) -> dict[str, dict[str, Any]]:
-    """Repair titles and texts in place; return the number of documents and examples of each repair."""
-    result: dict[str, dict[str, Any]] = {kind: {"documents": 0, "examples": []} for kind in REPAIRS}
-    with console.Bar("repairing texts", sum(len(table) for table in tables)) as bar:
-        for table in tables:
-            columns: dict[str, list[str]] = {"title": [], "text": []}
-            for name, *parts in zip(table["id"], table["title"], table["text"], strict=True):
-                counted = set()
-                for column, text in zip(columns.values(), parts, strict=True):
-                    repaired = text
-                    for kind, before, repaired in _changes(text, ag_news_artifacts):
-                        if kind in counted:
-                            continue
-                        counted.add(kind)
-                        result[kind]["documents"] += 1
-                        if len(result[kind]["examples"]) < EXAMPLES:
-                            example = {"id": name, **_difference(before, repaired)}
-                            result[kind]["examples"].append(example)
-                    column.append(repaired)
-                bar.advance()
-            for heading, texts in columns.items():
-                table[heading] = texts
-    return result
-
-
-def _difference(before: str, after: str) -> dict[str, str]:
+def difference(before: str, after: str) -> dict[str, str]:
     """Return both texts from shortly before the first place where they differ."""
     pairs = zip(before, after, strict=False)
     shorter = min(len(before), len(after))

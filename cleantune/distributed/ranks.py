@@ -11,6 +11,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def local_rank() -> int:
+    """Return this process's number among those of its host."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def world_size() -> int:
     """Return the number of processes, on every host."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -27,11 +27,22 @@ class TokenCounts:
     unknown_tokens: int
     characters: int
     """Without blanks, of the whole documents."""
-    fertility: float
-    """Tokens per word, special ones left out (Rust et al. 2021, arXiv 2012.15613)."""
+    words: int
+    """Of the first ``COUNTED_WORDS`` documents, as are ``word_tokens``, without special ones."""
+    word_tokens: int
     lengths: np.ndarray
     """Tokens of each whole document, (documents,)."""
     reading: Reading
+
+    @property
+    def fertility(self) -> float:
+        """Return the tokens per word, special ones left out (Rust et al. 2021, arXiv 2012.15613)."""
+        return self.word_tokens / max(self.words, 1)
+
+    def sums(self) -> dict[str, int]:
+        """Return what can be added to that of other documents."""
+        names = ("tokens", "unknown_tokens", "characters", "words", "word_tokens")
+        return {name: getattr(self, name) for name in names}
 
     def unread(self, reading: Reading) -> np.ndarray:
         """Return how many tokens of each document are not read, (documents,)."""
@@ -64,15 +75,34 @@ def count(
     lengths: Sequence[int],
     unknown_id: int | None,
     reading: Reading,
+    counted: int = COUNTED_WORDS,
 ) -> TokenCounts:
-    """Return the counts of a split; ``lengths`` are those of the whole documents in tokens."""
+    """Return the counts of documents; ``lengths`` are those of the whole documents in tokens.
+
+    Words are counted in the first ``counted`` ones.
+    """
     unknown = 0 if unknown_id is None else sum(list(ids).count(unknown_id) for ids in tokens)
     characters = sum(len("".join(text.split())) for text in texts)
     special = reading.before + reading.after
-    of_words = sum(n - special for n in lengths[:COUNTED_WORDS])
-    fertility = of_words / max(sum(len(words(text)) for text in texts[:COUNTED_WORDS]), 1)
-    return TokenCounts(sum(map(len, tokens)), unknown, characters, fertility,
+    of_words = sum(n - special for n in lengths[:counted])
+    of_texts = sum(len(words(text)) for text in texts[:counted])
+    return TokenCounts(sum(map(len, tokens)), unknown, characters, of_texts, of_words,
                        np.array(lengths, np.int64), reading)  # fmt: skip
+
+
+def joined(parts: Sequence[TokenCounts]) -> TokenCounts:
+    """Return the counts of several sequences of documents as of one."""
+    return of_sums(
+        [part.sums() for part in parts],
+        np.concatenate([p.lengths for p in parts]),
+        parts[0].reading,
+    )
+
+
+def of_sums(parts: Sequence[dict[str, int]], lengths: np.ndarray, reading: Reading) -> TokenCounts:
+    """Return the same by the ``sums`` of each and the whole ``lengths`` of all documents."""
+    added = {name: sum(part[name] for part in parts) for name in parts[0]}
+    return TokenCounts(**added, lengths=lengths, reading=reading)
 
 
 def warnings(counts: TokenCounts, model: str, limit: int | None) -> list[str]:

@@ -6,15 +6,20 @@ the work; each then takes its slice. Documents of similar length go together, so
 padded: a batch of AG News in random order carries 1.7 tokens for each real one (docs/results/speed.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cleantune import files
 from cleantune.data import tables
+from cleantune.distributed import ranks
 from cleantune.models import encoder, long_documents
 
 Ints = NDArray[np.int64]
@@ -24,6 +29,8 @@ Document = tuple[int, float, int]
 
 POOL = 50
 """Global batches sorted together: few enough to keep the order random, enough to pad little."""
+
+STORE = Path(".checkpoints/tokens")
 
 CHUNK_TOKENS = 16_384
 """Tokens of a forward pass at most, where documents are chunks and ``micro_batch_size`` is not set."""
@@ -45,17 +52,35 @@ def plan(lengths: Ints, batch_size: int, seed: int, epoch: int) -> list[Ints]:
     return [batches[i] for i in shuffled]
 
 
+class TokenIds(Sequence[torch.Tensor]):
+    """The token ids of documents: each a tensor of int64, all of them one flat array of int32."""
+
+    def __init__(self, flat: NDArray[np.int32], lengths: Ints) -> None:
+        self._flat = flat
+        self._ends = np.concatenate([[0], np.cumsum(lengths)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        start, end = self._ends[index], self._ends[index + 1]
+        return torch.from_numpy(self._flat[start:end].astype(np.int64))
+
+
 class TokenDataset(Dataset[dict[str, Any]]):
     """Tokenized documents: each item has ``id``, ``input_ids``, ``label`` and ``weight``.
 
-    Where labels are soft, ``soft`` are the second class of each and its share, both (documents,).
-    With ``chunk_length``, longer documents are sequences of chunks: see ``long_documents``.
+    ``table`` has these as columns; ``flat``, in place of ``input_ids`` and one after another, are their
+    token ids where they are in memory already. With ``chunk_length``, longer documents are sequences of
+    chunks: see ``long_documents``. Where labels are soft, ``soft`` are the second class of each and its share,
+    both (documents,).
     """
 
-    def __init__(self, table: Any, chunk_length: int | None = None) -> None:
+    def __init__(
+        self, table: Any, chunk_length: int | None = None, flat: NDArray[np.int32] | None = None
+    ) -> None:
         self.chunk_length = chunk_length
-        self.ids = table["id"].to_list()
-        self.input_ids = [torch.from_numpy(np.array(ids, np.int64)) for ids in table["input_ids"]]
+        self.ids = pa.array(table["id"], pa.string())
         self.labels = np.array(table["label"], np.int64)
         self.weights = np.array(table["weight"], np.float64)
         self.soft = None
@@ -63,7 +88,33 @@ class TokenDataset(Dataset[dict[str, Any]]):
             others, shares = (table[name].to_numpy() for name in tables.SOFT_LABELS)
             self.soft = others.astype(np.int64), shares.astype(np.float32)
         self.class_weights = np.ones(len(self.ids))
-        self.lengths: Ints = np.array([len(ids) for ids in self.input_ids], np.int64)
+        if flat is None:
+            documents = [np.asarray(ids, np.int32) for ids in table["input_ids"]]
+            flat = np.concatenate([np.zeros(0, np.int32), *documents])
+            self.lengths: Ints = np.array([len(ids) for ids in documents], np.int64)
+        else:
+            self.lengths = np.array(table["length"], np.int64)
+        self.input_ids = TokenIds(flat, self.lengths)
+
+    @classmethod
+    def read(cls, path: Path, chunk_length: int | None = None) -> "TokenDataset":
+        """Return the documents of a table of data/tokens, their token ids mapped from a file.
+
+        That file is written by one process of each host, mapped by all of them and removed, so that they
+        share the memory; it is gone for good when the last of them ends. Raises ``UserError`` for a table
+        that is missing or damaged.
+        """
+        table = tables.read_table(path, ("id", "label", "length", "weight"), soft=True)
+        host = ranks.rank() - ranks.local_rank()
+        store = STORE / f"{path.stem}-{host}.bin"
+        if ranks.local_rank() == 0:
+            _write_flat(path, store)
+        ranks.barrier()
+        flat = np.memmap(store, np.int32, "r") if store.stat().st_size else np.zeros(0, np.int32)
+        ranks.barrier()
+        if ranks.local_rank() == 0:
+            store.unlink()
+        return cls(table, chunk_length, flat)
 
     def balance(self) -> None:
         """Let each class that occurs count as much in the loss as any other.
@@ -82,11 +133,25 @@ class TokenDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {
-            "id": self.ids[index],
+            "id": self.ids[index].as_py(),
             "input_ids": self.input_ids[index],
             "label": self.labels[index],
             "weight": self.weights[index],
         }
+
+
+def _write_flat(path: Path, store: Path) -> None:
+    """Write the token ids of a table of data/tokens as int32, those of one document after another's."""
+    store.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with store.open("wb") as file, pq.ParquetFile(path) as tokens:
+            for batch in tokens.iter_batches(columns=["input_ids"]):
+                file.write(batch.column(0).flatten().to_numpy())
+    except (pa.ArrowInvalid, OSError) as error:
+        store.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno:  # of the disk, such as no space left
+            raise
+        raise files.damaged(path, error) from None
 
 
 class Share(Sampler[list[Document]]):

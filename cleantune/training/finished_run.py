@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from cleantune import files
@@ -54,7 +53,7 @@ def _summary(trainer: ZeroTrainer, params: Params) -> dict[str, Any]:
     """Return a summary of the run; ``clean`` and ``long_documents`` are what inference does to texts."""
     names, train = tables.label_names(), trainer.train_dataset
     assert isinstance(train, TokenDataset)
-    documents = tables.originals(pd.Series(train.ids, dtype=str)).to_numpy()
+    documents = tables.originals(train.ids.to_pandas()).to_numpy()
     counts = np.bincount(train.labels[documents], minlength=len(names))
     return {
         "base_model": encoder.base_model(),

@@ -238,7 +238,7 @@ class ZeroTrainer(Trainer):
             what = "gradient's norm" if math.isfinite(loss) else "loss"
             data = self.train_dataset
             assert isinstance(data, batches.TokenDataset)
-            ids = sorted({data.ids[i] for part in ranks.gather(rows) for i in part})
+            ids = sorted({data.ids[i].as_py() for part in ranks.gather(rows) for i in part})
             raise UserError(
                 f"The {what} is {norm if math.isfinite(loss) else loss} at step {self.state.global_step}, learning rate {rate:.3g}, "
                 f"documents {', '.join(ids)}.\n"

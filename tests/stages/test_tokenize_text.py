@@ -116,3 +116,52 @@ def test_an_unknown_script_and_cut_documents_are_told_with_what_helps(inputs, ca
     summary = files.read_json(tables.TOKENS / "summary.json")
     assert summary["train"]["unknown_tokens"] > 50
     assert summary["test"]["unknown_tokens"] == 3, "unheard-of: three tokens"
+
+
+def noting(monkeypatch, whole):
+    """Let the stage tokenize by ``whole``; return a list that grows by the texts."""
+    seen: list[str] = []
+
+    def tokenize(tokenizer, texts, reading):
+        seen.extend(texts)
+        return whole(tokenizer, texts, reading)
+
+    monkeypatch.setattr(tokenize_text, "tokenize", tokenize)
+    return seen
+
+
+def interrupted(monkeypatch, whole):
+    """Run the stage until the third part, a document each; the parts are kept."""
+    monkeypatch.setattr(tokenize_text, "PART", 1)
+    done: list[str] = []
+
+    def tokenize(tokenizer, texts, reading):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.extend(texts)
+        return whole(tokenizer, texts, reading)
+
+    monkeypatch.setattr(tokenize_text, "tokenize", tokenize)
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_text.main()
+
+
+def test_a_run_that_was_killed_goes_on_after_the_last_part(inputs, monkeypatch):
+    tokenize_text.main()
+    expected = [files.sha256(path) for path in sorted(tables.TOKENS.iterdir())]
+    whole = tokenize_text.tokenize
+    interrupted(monkeypatch, whole)
+    again = noting(monkeypatch, whole)
+    tokenize_text.main()
+    assert [files.sha256(path) for path in sorted(tables.TOKENS.iterdir())] == expected
+    assert len(again) == 12 - 2, "what was kept is not tokenized again"
+    assert not tokenize_text.UNFINISHED.exists()
+
+
+def test_parts_of_another_run_are_not_used(inputs, monkeypatch):
+    whole = tokenize_text.tokenize
+    interrupted(monkeypatch, whole)
+    tiny.set_params(inputs, max_length=8)
+    again = noting(monkeypatch, whole)
+    tokenize_text.main()
+    assert len(again) == 12

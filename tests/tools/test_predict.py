@@ -251,7 +251,7 @@ def test_long_documents_are_read_as_in_training(project, tmp_path, monkeypatch, 
     """By the way of evaluate, from the tokens that tokenize_text stores, and by the tool's own."""
     evaluated.shorten(project, tmp_path, method)
     model = classifier.load(tmp_path / "models/finetuned")
-    stored, whole = tokenize_text.tokenize(model.tokenizer, LONG, "test", model.reading)
+    stored, whole = tokenize_text.tokenize(model.tokenizer, LONG, model.reading)
     assert max(whole) > 2 * model.reading.limit
     logits = model.logits([list(ids) for ids in stored])
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

@@ -2,14 +2,16 @@
 
 import unicodedata
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleantune.data import near_duplicates
-from cleantune.data.near_duplicates import Shingles, Similar, drop_copies
+from cleantune.data.near_duplicates import Shingles, Similar, same_text
 from cleantune.data.words import words
 
 # ---- words
@@ -110,12 +112,37 @@ def test_the_number_of_bands_that_follows():
     assert near_duplicates.bands(0.001) == (128, 1), "as many as there are, where none are enough"
 
 
-def test_sketches_estimate_the_similarity():
-    shingles = Shingles([" ".join(map(str, range(200))), " ".join(map(str, range(100, 300)))])
-    a, b = near_duplicates.sketches(shingles)
-    assert len(a) == near_duplicates.PERMUTATIONS
-    assert a.jaccard(b) == pytest.approx(shingles.jaccard(0, 1), abs=0.1)
-    assert a.jaccard(a) == 1
+def test_signatures_are_those_of_datasketch(edited):
+    shingles = Shingles(["", "one", *edited[:20]])
+    found = near_duplicates.signatures(shingles)
+    assert found.shape == (22, near_duplicates.PERMUTATIONS)
+    for own, signature in zip(shingles, found, strict=True):
+        theirs = MinHash(near_duplicates.PERMUTATIONS, hashfunc=int)
+        theirs.update_batch((own & np.uint64(0xFFFFFFFF)).tolist())
+        assert np.array_equal(theirs.hashvalues, signature)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.8])
+def test_proposed_are_those_that_datasketch_proposes(edited, threshold):
+    shingles = Shingles(edited)
+    index = MinHashLSH(
+        num_perm=near_duplicates.PERMUTATIONS, params=near_duplicates.bands(threshold)
+    )
+    sketches = [
+        MinHash(hashvalues=s, scheme="affine32") for s in near_duplicates.signatures(shingles)
+    ]
+    for i, sketch in enumerate(sketches):
+        index.insert(i, sketch)
+    keys = near_duplicates.band_keys(shingles, threshold)
+    for i, sketch in enumerate(sketches):
+        assert np.flatnonzero((keys == keys[i]).any(axis=1)).tolist() == sorted(index.query(sketch))
+
+
+def test_shingles_of_parts_are_those_of_the_whole(edited):
+    parts = [Shingles(edited[:7]), Shingles([]), Shingles(edited[7:30])]
+    whole, joined = Shingles(edited[:30]), Shingles.joined(parts)
+    assert np.array_equal(joined.hashes, whole.hashes)
+    assert np.array_equal(joined.ends, whole.ends)
 
 
 @pytest.fixture(scope="module")
@@ -214,13 +241,16 @@ def test_what_takes_long_says_what_it_does(capsys):
     similar.groups([0, 1])
     printed = capsys.readouterr().out.splitlines()
     assert [line.partition(" in ")[0] for line in printed] == [
-        "sketching texts: 2 of 2",
         "comparing train with test: 1 of 1",
         "grouping near-duplicates: 2 of 2",
     ]
 
 
 # ---- copies
+
+
+def drop_copies(texts: list[str], *arguments: Any) -> Any:
+    return near_duplicates.drop_copies(np.array([same_text(t) for t in texts]), *arguments)
 
 
 def test_one_copy_stays_where_the_labels_agree_or_a_majority_or_a_person_decides():

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
+from cleantune.data import tables
+from cleantune.errors import UserError
 from cleantune.training import batches
 
 
@@ -300,5 +302,24 @@ def test_a_forward_pass_holds_no_more_than_its_tokens_but_one_document():
 
 
 def table(data):
-    return pd.DataFrame({"id": data.ids, "input_ids": [t.tolist() for t in data.input_ids],
+    return pd.DataFrame({"id": data.ids.to_pylist(), "input_ids": [t.tolist() for t in data.input_ids],
                          "label": data.labels, "weight": data.weights})  # fmt: skip
+
+
+def test_tokens_mapped_from_a_file_are_those_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = pd.DataFrame({"id": ["a", "b", "c"], "input_ids": [[5, 6, 7], [], [2**31 - 1]],
+                         "label": [0, 1, 1], "length": [3, 0, 1], "weight": [1.0, 0.5, 1.0]})  # fmt: skip
+    path = tmp_path / "train.parquet"
+    tables.write_table(path, made, tuple(made))
+    read, expected = batches.TokenDataset.read(path), batches.TokenDataset(made)
+    assert [ids.tolist() for ids in read.input_ids] == made["input_ids"].to_list()
+    assert all(ids.dtype == torch.int64 for ids in read.input_ids)
+    pd.testing.assert_frame_equal(table(read), table(expected))
+    assert read.lengths.tolist() == expected.lengths.tolist() == [3, 0, 1]
+    assert not list(batches.STORE.iterdir()), "the file is gone, and its content stays"
+    tables.write_table(path, made[1:2], tuple(made))
+    assert [ids.tolist() for ids in batches.TokenDataset.read(path).input_ids] == [[]]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match="damaged"):
+        batches.TokenDataset.read(path)

@@ -1,4 +1,4 @@
-"""benchmarks.scaling: what it measures is there, and growth is what it says.
+"""benchmarks.training_scaling: what it measures is there, and growth is what it says.
 
 One real measurement, on the two-layer model; the fit on costs made up.
 """
@@ -6,7 +6,7 @@ One real measurement, on the two-layer model; the fit on costs made up.
 import numpy as np
 import pytest
 
-from benchmarks import scaling
+from benchmarks import training_scaling as scaling
 from cleantune import files
 from cleantune.data import tables
 from tests import tiny
@@ -50,7 +50,7 @@ def test_a_worker_writes_what_it_took(runner, tmp_path, monkeypatch, processes):
     assert len(made) == made["id"].nunique() == 100
     assert {len(ids) for ids in made["input_ids"]} == {16} == set(made["length"])
     assert all(ids[0] == 2 and ids[-1] == 3 for ids in made["input_ids"])
-    run = runner.start(tmp_path, module="benchmarks.scaling", processes=processes, batch_size=8,
+    run = runner.start(tmp_path, module="benchmarks.training_scaling", processes=processes, batch_size=8,
                        arguments=("--worker", str(path), "--steps=2"))  # fmt: skip
     assert not any(run.statuses), run.output
     cost = scaling.Cost(**files.read_json(path.with_suffix(".json")))
