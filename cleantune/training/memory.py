@@ -168,6 +168,10 @@ class Run:
         layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
         return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
 
+    def total(self) -> int:
+        """Return the bytes of all this in one process."""
+        return self.states() + self.activations()
+
 
 def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
     """Return a message for a run that ran out of memory: what can be changed, and what each saves.
@@ -189,7 +193,7 @@ def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
     lines = []
     for kind, name in params.items():
         changed: Run = replace(run, **changes[kind])
-        saved = run.states() + run.activations() - changed.states() - changed.activations()
+        saved = run.total() - changed.total()
         if saved > 0:
             value = getattr(changed, kind)
             value = value * together if kind == "batch" else str(value).lower()
