@@ -111,6 +111,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     tokenizer.model_max_length = params.max_length
 
     # ---- model (after the arguments, because ZeRO-3 partitions it while loading)
+    memory.give_back_freed(stage)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
     padding_id = encoder.set_padding(config, tokenizer)

@@ -322,6 +322,9 @@ class ZeroTrainer(Trainer):
     def _keep_best(self) -> None:
         """Write the weights, gathered from all processes, as a Hugging Face folder; of LoRA what learns."""
         model: Any = self.model
+        if self.zero_stage == 3:
+            deepspeed: Any = self.deepspeed
+            deepspeed.empty_partition_cache()  # a layer may still be on its way for the next step
         adapters = lora.learned(model) if self.options.lora else None
         write = self.checkpoints.write_best(self.state.global_step)
         with write if ranks.rank() == 0 else nullcontext() as folder:
