@@ -16,6 +16,8 @@ from cleantune.training import lora, optimizers
 
 ROOM_FOR_STATES = 0.7
 """Share of a device's memory for weights, gradients and optimizer; activations need the rest."""
+MAX_LIVE = 50_000_000
+"""Parameters that ZeRO-3 gathers at most, beside the layer that it computes: as ds_config.json sets it."""
 LIBRARIES = 80_000_000
 """Bytes that DeepSpeed and the connections take in a process; measured with a model of no size."""
 M_MMAP_THRESHOLD = -3
@@ -104,8 +106,8 @@ def states_bytes(stage: int, model: Size, processes: int, offload: str = "none")
     A trainable parameter has 4 bytes of weights, 4 of gradients and 8 of two moments, and from ZeRO-1 on a
     second copy of the weights. ZeRO-1 divides this copy and the moments by ``processes``, ZeRO-2 the gradients too,
     ZeRO-3 all. In a step DeepSpeed copies the gradients into one tensor, at ZeRO-0 those of all
-    parameters, for the processes to exchange. ZeRO-3 also has the weights and gradients of the layer that it
-    computes. Frozen parameters have weights only. On a CPU, offloading saves nothing.
+    parameters, for the processes to exchange. ZeRO-3 also has the weights that it has gathered and the
+    gradients of a layer. Frozen parameters have weights only. On a CPU, offloading saves nothing.
     """
     away = offload != "none" and torch.cuda.is_available()
     trainable, frozen, largest_layer, frozen_width = model
@@ -121,7 +123,8 @@ def states_bytes(stage: int, model: Size, processes: int, offload: str = "none")
     if stage >= 2:
         gradients = 0 if away else gradients // processes
     if stage == 3:
-        layer = 8 * largest_layer
+        live = min(trainable + frozen, MAX_LIVE + largest_layer)
+        layer = live * weights // (trainable + frozen) + 4 * min(largest_layer, trainable)
         weights = 0 if away and offload == "all" else weights // processes
     return weights + gradients + optimizer + joined + layer
 
@@ -165,6 +168,7 @@ class Run:
     hidden: int
     layers: int
     heads: int
+    adapters: bool = False
 
     def states(self) -> int:
         """Return the bytes of weights, gradients and optimizer in one process."""
@@ -174,10 +178,13 @@ class Run:
         """Return the bytes of what the backward pass needs of the forward pass.
 
         Korthikanti et al. (arXiv 2205.05198) for activations of 16 bits; in fp32 twice as much.
-        With recomputation: the input of each layer, and all of one layer.
+        With recomputation: the input of each layer, and all of one layer. Adapters keep the input of each
+        of the six linear layers once more, in fp32 (peft).
         """
         each = self.batch * self.chunks * self.length * self.hidden * (1 if self.bf16 else 2)
         layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
+        if self.adapters:
+            layer += 4 * 9 * self.batch * self.chunks * self.length * self.hidden
         return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
 
     def total(self) -> int:

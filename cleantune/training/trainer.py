@@ -355,6 +355,7 @@ class ZeroTrainer(Trainer):
             hidden=config.hidden_size,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
+            adapters=bool(self.options.lora),
         )
 
     def _save_checkpoint(self, *_: Any) -> None:
