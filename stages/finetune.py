@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from accelerate.state import AcceleratorState
-from transformers import AutoModelForSequenceClassification, set_seed
+from transformers import set_seed
 
 from cleantune import console, files
 from cleantune.augmentation import token_cutoff
@@ -27,15 +27,14 @@ from cleantune.models import encoder, precision
 from cleantune.params.read import read_params
 from cleantune.params.sections import Params
 from cleantune.training import (
-    acceleration,
     batches,
     checkpoints,
     deepspeed_config,
     fingerprint,
     finished_run,
-    lora,
     memory,
     optimizers,
+    trainable_classifier,
     training_arguments,
 )
 from cleantune.training.finished_run import FINISHED, PREDICTED
@@ -112,6 +111,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     tokenizer.model_max_length = params.max_length
 
     # ---- model (after the arguments, because ZeRO-3 partitions it while loading)
+    memory.give_back_freed(stage)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
     padding_id = encoder.set_padding(config, tokenizer)
@@ -121,16 +121,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
         unfinished.folder, options, seed=seed, lr=params.lr, epochs=params.epochs,
         batch_size=params.batch_size, zero_stage=stage,
     )  # fmt: skip
-    load_base = partial(
-        encoder.load_model, AutoModelForSequenceClassification, folder, config=config,
-        ignore_mismatched_sizes=True,  # a head for other classes is replaced
-    )  # fmt: skip
-    model, loading = load_base(output_loading_info=True)
-    acceleration.speed_up(model, bf16, params.kernels)
-    optimizers.freeze(model, options.freeze_embeddings, options.freeze_layers)
-    new = loading["missing_keys"]
-    model = lora.adapt(model, options.lora, encoder.base_model(), bf16=bf16, new=new)
-    optimizers.refuse_r_drop_without_dropout(model, options)
+    model = trainable_classifier.load(folder, config, options, bf16, params.kernels)
     trainable, frozen, *_ = memory.size(model)
     console.say(
         f"{len(train):,} training and {len(validation):,} validation documents, {len(names)} classes\n"
@@ -155,6 +146,7 @@ def train_one(params: Params, seed: int) -> checkpoints.Checkpoints:
     trainer.fit()
 
     # ---- save
+    load_base = partial(trainable_classifier.load_mapped, folder, config)
     finished_run.save(trainer, tokenizer, params, load_base)
     console.say(f"best epoch: {trainer.best['epoch']}, macro-F1 {trainer.best['macro_f1']:.4f}")
     trainer.raise_if_stopped()

@@ -81,6 +81,7 @@ def main() -> None:
         plain = PLAIN.model_copy(update={"micro_batch_size": min(micro, options.batch_size)})
 
     # ---- model (after the arguments, because ZeRO-3 partitions it while loading)
+    memory.give_back_freed(stage)
     args = training_arguments.build(
         unfinished.folder, plain, seed=params.seed, lr=options.lr, epochs=options.epochs,
         batch_size=options.batch_size, zero_stage=stage, eval_batch_size=32,  # the logits are over the whole vocabulary

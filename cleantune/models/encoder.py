@@ -123,10 +123,22 @@ def load_model(kind: Any, folder: Path, **options: Any) -> Any:
     """
     import torch
 
+    options = {"dtype": torch.float32, **options}
     return kind.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True,
-        trust_remote_code=False, **options,
-    )  # fmt: skip
+        folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
+    )
+
+
+def load_mapped(kind: Any, folder: Path, **options: Any) -> Any:
+    """Return ``kind.from_pretrained(folder)`` with weights in the precision of their files.
+
+    So they stay in these files, mapped into memory, and take none that the system could not reclaim;
+    where the files have several precisions, they are loaded in fp32.
+    """
+    import torch
+
+    precision = weights.precision(folder)
+    return load_model(kind, folder, **options, dtype=getattr(torch, precision or "float32"))
 
 
 def load_config(folder: Path, **options: Any) -> Any:

@@ -2,14 +2,18 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from cleantune import files
 from cleantune.errors import UserError
 
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
-"""Lists in which shard each weight is; transformers writes it where one file would be too large."""
+"""Lists in which shard each weight is, where there are several."""
+SHARD = "500MB"
+"""How large a shard is at most; a single weight may be larger."""
 
 
 def shards(folder: Path) -> list[str]:
@@ -67,6 +71,46 @@ def sha256(folder: Path) -> str:
         return files.sha256(paths[0])
     listed = "".join(f"{files.sha256(path)}  {path.name}\n" for path in paths)
     return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def precision(folder: Path) -> str | None:
+    """Return the one floating-point type of the weights in ``folder``, as torch calls it; None if there are several."""
+    from safetensors import safe_open
+
+    known = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    found = set()
+    for path in of(folder):
+        with safe_open(path, framework="numpy") as opened:
+            found |= {opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118 - no mapping
+    found = {kind for kind in found if "F" in kind}
+    return known.get(found.pop()) if len(found) == 1 else None
+
+
+def write(shapes: Mapping[str, Any], value: Callable[[str], Any], folder: Path | None) -> None:
+    """Write weights to ``folder``, a shard of at most ``SHARD`` at a time; no more of them is held.
+
+    ``shapes`` are tensors on torch's meta device, ``value`` returns a weight by its name. Several processes that
+    gather weights call ``value`` in the same order; without a ``folder`` nothing is kept or written.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save_file
+
+    pattern = WEIGHTS.replace(".", "{suffix}.")
+    plan = split_torch_state_dict_into_shards(
+        dict(shapes), filename_pattern=pattern, max_shard_size=SHARD
+    )
+    for file, names in plan.filename_to_tensors.items():
+        shard = {}
+        for name in names:
+            weight = value(name)
+            if folder:
+                shard[name] = weight.contiguous()
+        if folder:
+            save_file(shard, folder / file, metadata={"format": "pt"})
+    if folder and plan.is_sharded:
+        files.write_json(
+            folder / INDEX, {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        )
 
 
 def copy(folder: Path, out: Path) -> None:

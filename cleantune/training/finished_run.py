@@ -27,8 +27,8 @@ def save(
 ) -> None:
     """Write the best epoch's model with tokenizer, history and summary, and its predictions; on rank 0.
 
-    All processes must call this: models are loaded whole from here on, and no longer for ZeRO-3.
-    ``load_base`` loads the base model once more, for adapters to be merged into.
+    All processes must call this: models are no longer loaded for ZeRO-3 from here on.
+    Adapters are merged into the model that ``load_base`` returns.
     Raises ``UserError`` when the disk is full.
     """
     unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
@@ -39,7 +39,7 @@ def save(
     with whole, files.atomic_folder(run.folder / FINISHED) as out:
         files.write_json(run.folder / PREDICTED, trainer.best_predicted)
         if trainer.options.lora:
-            lora.save_merged(load_base, trainer.best_folder, out)
+            lora.save_merged(load_base(), trainer.best_folder, out)
         else:
             shutil.copytree(trainer.best_folder, out, dirs_exist_ok=True)
         tokenizer.save_pretrained(out)

@@ -4,18 +4,21 @@ The same in one process and in several, at every ZeRO stage: only what learns is
 kept in checkpoints. At the end the adapters are merged into the base model's weights, read anew.
 """
 
+import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from torch import nn
 
 from cleantune.errors import UserError
 from cleantune.params.sections import Lora
-from cleantune.training import optimizers
+from cleantune.training import optimizers, saved_model
 
 ADAPTER = "adapter"
 """In the folder of a fine-tuned model: the adapters and the head, as peft saves them."""
@@ -97,11 +100,9 @@ def _keep_frozen_in_bf16(model: Any) -> None:
 
 def learned(model: Any) -> dict[str, torch.Tensor]:
     """Return what learns, by name, on the CPU. All processes must call this: ZeRO-3 gathers it."""
-    import deepspeed
-
-    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    with deepspeed.zero.GatheredParameters([*learning.values()]):
-        return {name: p.detach().cpu().clone() for name, p in learning.items()}
+    return {
+        name: saved_model.gathered(p) for name, p in model.named_parameters() if p.requires_grad
+    }
 
 
 def save(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
@@ -110,14 +111,33 @@ def save(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
 
 
-def save_merged(load_base: Callable[[], Any], adapter: Path, folder: Path) -> None:
-    """Write the base model with ``adapter`` merged into its weights to ``folder``, and ``adapter`` to its ``ADAPTER``.
+def save_merged(base: Any, adapter: Path, folder: Path) -> None:
+    """Write ``base`` with ``adapter`` merged into its weights, in fp32, to ``folder``; the adapter to its ``ADAPTER``.
 
-    ``load_base`` returns the base model in fp32. This process holds all of it, whatever the ZeRO stage.
+    A layer is merged at a time, as peft does it: where the weights of ``base`` are memory-mapped, no
+    more than a shard is held.
     """
-    from peft import PeftModel
+    from peft import LoraConfig
+    from transformers.pytorch_utils import Conv1D
 
-    with _without_peft_warnings():
-        merged: Any = PeftModel.from_pretrained(load_base(), adapter)
-    merged.merge_and_unload().save_pretrained(folder)
+    options: Any = LoraConfig.from_pretrained(adapter)
+    scale = options.lora_alpha / (math.sqrt(options.r) if options.use_rslora else options.r)
+    weights = {name.removeprefix("base_model.model."): weight
+               for name, weight in load_file(adapter / SAFETENSORS_WEIGHTS_NAME).items()}  # fmt: skip
+
+    def merge(name: str, weight: torch.Tensor) -> torch.Tensor:
+        if name in weights:
+            return weights[name]
+        layer = _layer(name)
+        if f"{layer}.lora_A.weight" not in weights or not name.endswith(".weight"):
+            return weight
+        turned = isinstance(base.get_submodule(layer), Conv1D)
+        up, down = weights[f"{layer}.lora_B.weight"], weights[f"{layer}.lora_A.weight"]
+        merged: torch.Tensor = (weight.T if turned else weight) + scale * up @ down
+        if options.use_dora:
+            norm = weights[f"{layer}.lora_magnitude_vector"]
+            merged *= (norm / merged.norm(dim=1))[:, None]
+        return merged.T if turned else merged
+
+    saved_model.save(base, folder, merge)
     shutil.copytree(adapter, folder / ADAPTER)

@@ -1,5 +1,6 @@
 """How much memory training takes, and the ZeRO stage that follows from it."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,12 @@ from cleantune.training import lora, optimizers
 
 ROOM_FOR_STATES = 0.7
 """Share of a device's memory for weights, gradients and optimizer; activations need the rest."""
+MAX_LIVE = 50_000_000
+"""Parameters that ZeRO-3 gathers at most, beside the layer that it computes: as ds_config.json sets it."""
+LIBRARIES = 80_000_000
+"""Bytes that DeepSpeed and the connections take in a process; measured with a model of no size."""
+M_MMAP_THRESHOLD = -3
+"""Of mallopt(3): from how many bytes on memory is asked of the system, and returned to it."""
 
 
 MEMORY_PARAMS = {
@@ -61,6 +68,16 @@ class Size(NamedTuple):
     frozen_width: int = 4  # bytes of a frozen parameter
 
 
+def give_back_freed(stage: int) -> None:
+    """Let the C library return a freed tensor's memory to the system at once, where ``stage`` says that it is scarce.
+
+    glibc keeps what it may need again, in pieces that do not fit: at ZeRO-3 as much as the tensors take. To
+    ask the system for each tensor takes time, so ZeRO-0, which has enough memory, leaves it.
+    """
+    if stage and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(M_MMAP_THRESHOLD, 2**20)
+
+
 def size(model: Any) -> Size:
     """Return the size of a model, whether or not ZeRO-3 has partitioned it."""
     counts = {id(p): int(getattr(p, "ds_numel", p.numel())) for p in model.parameters()}
@@ -84,34 +101,32 @@ def size_of(config: Any, options: Finetune, bf16: bool = False) -> Size:
 
 
 def states_bytes(stage: int, model: Size, processes: int, offload: str = "none") -> int:
-    """Return what weights, gradients and optimizer take on one device, in bytes.
+    """Return what weights, gradients and optimizer take on one device in an optimizer step, in bytes.
 
-    ZeRO-0 keeps 16 bytes a parameter on every device (fp32 weights, gradients and two moments); ZeRO-1
-    adds a second copy of the weights and partitions it, with the moments. ZeRO-2 and 3: DeepSpeed's own
-    estimators, corrected because they assume 16-bit weights and ours are fp32. Frozen parameters have
-    weights only. On a CPU, offloading saves nothing.
+    A trainable parameter has 4 bytes of weights, 4 of gradients and 8 of two moments, and from ZeRO-1 on a
+    second copy of the weights. ZeRO-1 divides this copy and the moments by ``processes``, ZeRO-2 the gradients too,
+    ZeRO-3 all. In a step DeepSpeed copies the gradients into one tensor, at ZeRO-0 those of all
+    parameters, for the processes to exchange. ZeRO-3 also has the weights that it has gathered and the
+    gradients of a layer. Frozen parameters have weights only. On a CPU, offloading saves nothing.
     """
-    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
-    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
-
     away = offload != "none" and torch.cuda.is_available()
     trainable, frozen, largest_layer, frozen_width = model
+    weights = 4 * trainable + frozen_width * frozen
+    gradients = joined = 4 * trainable
+    optimizer = (8 if stage == 0 else 12) * trainable
+    layer = 0
     if stage == 0:
-        return 16 * trainable + frozen_width * frozen
-    if stage == 1:
-        return 8 * trainable + frozen_width * frozen + (0 if away else 12 * trainable // processes)
-    if stage == 2:
-        need = estimate_zero2_model_states_mem_needs(trainable, processes, cpu_offload=away)
-        # Without offloading the estimate also counts 16-bit gradients, which fp32 training has not.
-        extra = 2 * trainable - (0 if away else 2 * trainable // processes)
-        return int(need[1]) + extra + frozen_width * frozen
-    all_away = away and offload == "all"
-    need = estimate_zero3_model_states_mem_needs(
-        trainable, largest_layer, processes, cpu_offload=away, cpu_offload_params=all_away
-    )
-    # What the estimate leaves out: fp32 weights, and the gradient of the largest gathered layer.
-    weights = 0 if all_away else (2 * trainable + frozen_width * frozen) // processes
-    return int(need[1]) + 4 * largest_layer + weights
+        return weights + gradients + optimizer + (joined if processes > 1 else 0)
+    optimizer, joined = optimizer // processes, joined // processes
+    if away:
+        optimizer = joined = 0
+    if stage >= 2:
+        gradients = 0 if away else gradients // processes
+    if stage == 3:
+        live = min(trainable + frozen, MAX_LIVE + largest_layer)
+        layer = live * weights // (trainable + frozen) + 4 * min(largest_layer, trainable)
+        weights = 0 if away and offload == "all" else weights // processes
+    return weights + gradients + optimizer + joined + layer
 
 
 def zero_stage(
@@ -153,6 +168,7 @@ class Run:
     hidden: int
     layers: int
     heads: int
+    adapters: bool = False
 
     def states(self) -> int:
         """Return the bytes of weights, gradients and optimizer in one process."""
@@ -162,11 +178,18 @@ class Run:
         """Return the bytes of what the backward pass needs of the forward pass.
 
         Korthikanti et al. (arXiv 2205.05198) for activations of 16 bits; in fp32 twice as much.
-        With recomputation: the input of each layer, and all of one layer.
+        With recomputation: the input of each layer, and all of one layer. Adapters keep the input of each
+        of the six linear layers once more, in fp32 (peft).
         """
         each = self.batch * self.chunks * self.length * self.hidden * (1 if self.bf16 else 2)
         layer = each * 34 + each * 5 * self.heads * self.length // self.hidden
+        if self.adapters:
+            layer += 4 * 9 * self.batch * self.chunks * self.length * self.hidden
         return layer + 2 * each * self.layers if self.recomputing else layer * self.layers
+
+    def total(self) -> int:
+        """Return the bytes of all this in one process, with what the libraries take in training."""
+        return self.states() + self.activations() + LIBRARIES
 
 
 def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
@@ -189,7 +212,7 @@ def out_of_memory(run: Run, params: dict[str, str] = MEMORY_PARAMS) -> str:
     lines = []
     for kind, name in params.items():
         changed: Run = replace(run, **changes[kind])
-        saved = run.states() + run.activations() - changed.states() - changed.activations()
+        saved = run.total() - changed.total()
         if saved > 0:
             value = getattr(changed, kind)
             value = value * together if kind == "batch" else str(value).lower()

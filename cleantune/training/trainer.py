@@ -14,6 +14,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,6 +41,7 @@ from cleantune.training import (
     losses,
     memory,
     optimizers,
+    saved_model,
     training_logs,
     validation,
 )
@@ -123,7 +125,8 @@ class ZeroTrainer(Trainer):
                 self.train(resume_from_checkpoint=str(latest) if latest else None)
         except (RuntimeError, MemoryError) as error:
             if memory.ran_out(error):
-                raise UserError(self._out_of_memory_message()) from None
+                message = memory.out_of_memory(self.memory_run(), self.memory_params)
+                raise UserError(message) from None
             if "does not have a deterministic implementation" in str(error):
                 raise UserError(
                     f"{str(error).partition('. ')[0]}. Set finetune.deterministic to false, which "
@@ -320,17 +323,16 @@ class ZeroTrainer(Trainer):
     def _keep_best(self) -> None:
         """Write the weights, gathered from all processes, as a Hugging Face folder; of LoRA what learns."""
         model: Any = self.model
-        weights = (lora.learned(model) if self.options.lora
-                   else self.accelerator.get_state_dict(self.model_wrapped))  # fmt: skip
-        if ranks.rank() == 0:
-            with self.checkpoints.write_best(self.state.global_step) as folder:
-                if self.options.lora:
-                    lora.save(model, weights, folder)
-                else:
-                    for name in model.all_tied_weights_keys:  # gathered, they are copies
-                        weights.pop(name, None)
-                    # By the model's own names: after ZeRO-3 "the original ones" would be BERT's of 2018.
-                    model.save_pretrained(folder, state_dict=weights, save_original_format=False)
+        if self.zero_stage == 3:
+            deepspeed: Any = self.deepspeed
+            deepspeed.empty_partition_cache()  # a layer may still be on its way for the next step
+        adapters = lora.learned(model) if self.options.lora else None
+        write = self.checkpoints.write_best(self.state.global_step)
+        with write if ranks.rank() == 0 else nullcontext() as folder:
+            if adapters is None:
+                saved_model.save(model, folder)
+            elif folder:
+                lora.save(model, adapters, folder)
         ranks.barrier()
 
     def _last_checkpoint_note(self) -> str:
@@ -338,11 +340,11 @@ class ZeroTrainer(Trainer):
         kept = self.checkpoints.steps()
         return f"The checkpoint of step {kept[-1]} is kept. " if kept else ""
 
-    def _out_of_memory_message(self) -> str:
-        """Return the message for a run that is out of memory."""
+    def memory_run(self) -> memory.Run:
+        """Return what the memory of this run depends on."""
         config: Any = self.accelerator.unwrap_model(self.model).config.get_text_config()
         data: Any = self.train_dataset
-        run = memory.Run(
+        return memory.Run(
             batch=self.args.per_device_train_batch_size,
             length=min(int(data.lengths.max()), data.chunk_length or sys.maxsize),
             chunks=len(long_documents.divide(range(data.lengths.max()), data.chunk_length)),
@@ -354,8 +356,8 @@ class ZeroTrainer(Trainer):
             hidden=config.hidden_size,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
+            adapters=bool(self.options.lora),
         )
-        return memory.out_of_memory(run, self.memory_params)
 
     def _save_checkpoint(self, *_: Any) -> None:
         """Write all that the rest of the run follows from."""

@@ -162,7 +162,7 @@ def test_the_merged_model_and_the_adapter_on_the_base_are_the_trained_model(tmp_
         loss.backward()
         step.step()
     lora.save(model, lora.learned(model), tmp_path / "best")
-    lora.save_merged(load, tmp_path / "best", tmp_path / "out")
+    lora.save_merged(load(), tmp_path / "best", tmp_path / "out")
     kept = tmp_path / "out" / lora.ADAPTER
     assert {p.name for p in kept.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     weights = load_file(kept / "adapter_model.safetensors")
