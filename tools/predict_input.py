@@ -23,7 +23,17 @@ from cleantune.params.read import read_params
 from cleantune.params.sections import TextSteps
 
 Record = dict[str, Any]
-ANSWER = ("predicted", "confidence", "probabilities", "calibrated", "note", "top")
+ANSWER = (
+    "predicted",
+    "confidence",
+    "probabilities",
+    "calibrated",
+    "note",
+    "top",
+    "unsure",
+    "likeliest",
+)
+LIKELIEST = ("likeliest_1", "likeliest_2")  # columns of a table
 PLAIN = TextSteps(repair=True, ag_news_artifacts=False, lowercase=False, strip_punctuation=False,
                   remove_stop_words=False)  # fmt: skip
 
@@ -115,11 +125,13 @@ def write_records(
         top = max((len(answer.get("top", ())) for answer in answers), default=0)
         ranks = [f"{what}_{i}" for i in range(1, top + 1) for what in ("top", "p_top")]
         shares = [] if top else [f"p_{name}" for name in labels]
-        columns = [*kept, "predicted", "confidence", *ranks, *shares, "calibrated", "note"]
+        unsure = ["unsure", *LIKELIEST] if any("unsure" in answer for answer in answers) else []
+        columns = [*kept, "predicted", *unsure, "confidence", *ranks, *shares, "calibrated", "note"]
         table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         for record, answer in zip(records, answers, strict=True):
             each = {f"p_{name}": share for name, share in answer.get("probabilities", {}).items()}
+            each |= dict(zip(LIKELIEST, answer.get("likeliest", ()), strict=False))
             for i, one in enumerate(answer.get("top", ()), 1):
                 each |= {f"top_{i}": one["label"], f"p_top_{i}": one["probability"]}
             table.writerow(record | {"note": ""} | answer | each)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.data.layouts import Flags
 from cleantune.errors import UserError
-from cleantune.evaluation import explanations
-from cleantune.models import classifier
+from cleantune.evaluation import explanations, threshold
+from cleantune.evaluation.threshold import Decision
+from cleantune.models import classifier, weights
 from cleantune.params.sections import TextSteps
 from stages import clean, tokenize_text
 from tests import evaluated, tiny
@@ -126,6 +128,53 @@ def test_top_gives_the_most_probable_classes(predict, project):
     with (project / "b.csv").open() as file:
         row = next(csv.DictReader(file))
     assert row["top_1"] == "Sports" and float(row["p_top_1"]) > float(row["p_top_2"])
+
+
+@pytest.fixture
+def decided(project):
+    """Write what was fitted for the model, with changes."""
+
+    def write(**changes: Any) -> None:
+        decision = Decision(documents=50, answer_accuracy=0.9, highest_accuracy=0.8)
+        threshold.write(project / tables.DECISION, [
+            (replace(decision, **changes), weights.of(project / tables.FINETUNED))])  # fmt: skip
+
+    yield write
+    (project / tables.DECISION).unlink(missing_ok=True)
+
+
+def test_below_the_confidence_the_model_is_unsure_between_two_classes(predict, project, decided):
+    texts = ["the report of monday", "coach praised the season", ""]
+    (project / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    _, out, _ = predict("--file", "a.jsonl", "--json")
+    sure, other, _ = (json.loads(line) for line in out.splitlines())
+    assert sure["confidence"] > other["confidence"]
+    decided(answer_above=other["confidence"] + 1e-4)
+    _, out, _ = predict("--file", "a.jsonl", "--json", "--abstain")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows[0] == sure | {"unsure": False}
+    two = sorted(other["probabilities"], key=lambda name: -other["probabilities"][name])[:2]
+    assert rows[1] == other | {"predicted": None, "unsure": True, "likeliest": two}
+    assert (rows[2]["predicted"], "unsure" in rows[2]) == (None, False), (
+        "nothing to be unsure about"
+    )
+    assert f"unsure: {two[0]} or {two[1]}" in predict("--file", "a.jsonl", "--abstain")[1]
+    _, _, err = predict("--file", "a.jsonl", "--abstain", "--out", "b.csv")
+    assert "unsure 1" in err
+    with (project / "b.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [(r["predicted"], r["unsure"], r["likeliest_1"], r["likeliest_2"]) for r in found] == [
+        (sure["predicted"], "False", "", ""), ("", "True", *two), ("", "", "", "")]  # fmt: skip
+    assert "unsure" not in predict("--file", "a.jsonl")[1], "it was not asked to abstain"
+
+
+def test_without_a_confidence_to_go_by_abstaining_is_refused_with_a_way_out(predict, decided):
+    assert "`dvc repro evaluate` fits it" in predict("--abstain", "a treaty")[2]
+    decided()
+    status, out, err = predict("--abstain", "a treaty")
+    assert (status, out) == (1, "")
+    assert "50 validation documents show of no confidence that 90.0%" in err
+    assert "-S evaluate.answer_accuracy=0.8`" in err
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [

@@ -40,6 +40,8 @@ class Findings:
     warnings: list[str]
     """Where the result is bad, a sentence each: `cleantune.evaluation.result_warnings`."""
     calibration: dict[str, Any]
+    confidence: dict[str, Any]
+    """Abstention and prediction sets: `cleantune.evaluation.confidence`."""
     slices: dict[str, dict[str, Any]]
     robustness: dict[str, Any]
     seeds: dict[str, Any]

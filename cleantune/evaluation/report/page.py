@@ -59,7 +59,7 @@ def write(
     """
     content = asdict(findings) | by_class(findings) | {
         "headline": HEADLINE, "limits": limits(findings), "why": DROPPED, "min_documents": MIN_DOCUMENTS,
-        "few_curves": len(findings.names) > many_classes.CURVES,
+        "set_rows": set_rows(findings), "few_curves": len(findings.names) > many_classes.CURVES,
     }  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
@@ -103,6 +103,15 @@ def by_class(findings: Findings) -> dict[str, Any]:
         "every": [names[k] for k in every],
         "largest": [names[k] for k in class_tables.largest(sizes, drawn.LARGEST)],
     }  # fmt: skip
+
+
+def set_rows(findings: Findings) -> list[str]:
+    """Return the classes of the table of prediction sets; of many, those least often in the largest sets."""
+    classes: dict[str, dict[str, float]] = findings.confidence["prediction_sets"]["0.95"]["classes"]
+    if len(findings.names) <= class_tables.SHOWN:
+        return list(classes)
+    names = list(classes)
+    return [names[k] for k in class_tables.smallest([of["coverage"] for of in classes.values()])]
 
 
 def number(value: float, form: str = "%.4f") -> str:
