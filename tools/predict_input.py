@@ -13,7 +13,7 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.data.binary_tables import as_text
 from cleantune.data.layouts import Flags
-from cleantune.data.nested import at
+from cleantune.data.nested import ABSENT, at
 from cleantune.data.recognition import choose_text, layout_of
 from cleantune.data.records import read_rows
 from cleantune.data.splits import pieces
@@ -95,11 +95,18 @@ def read_file(path: Path, flags: Flags) -> tuple[list[Record], list[Record], str
         for where, row in read_rows(piece.path, layout, None, piece.part, str(path))
         if row
     ]
-    documents = [{key: as_text(at(row, column), where, column)
-                  for key, column in (("title", found.title), ("text", found.text)) if column}
-                 for where, row in rows]  # fmt: skip
+    documents = [_document(row, found.title, found.text, where) for where, row in rows]
     said = f"text: {found.text}, title: {found.title or 'none'} (--text, --title)"
     return [row for _, row in rows], documents, said
+
+
+def _document(row: Record, title: str | None, text: str, where: str) -> Record:
+    """Return title and text of a row, without a title where it has none."""
+    if at(row, text) is ABSENT:
+        raise UserError(f"{where}: no column {text!r}. Add it, or name another with --text.")
+    found = {"title": title, "text": text}
+    return {key: as_text(at(row, column), where, column) for key, column in found.items()
+            if column and at(row, column) is not ABSENT}  # fmt: skip
 
 
 def _corpus_columns() -> tuple[str, str | None]:

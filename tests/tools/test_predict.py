@@ -103,6 +103,19 @@ def test_a_file_is_read_in_every_form_that_add_takes(predict, project, name, con
     assert [json.loads(line)["predicted"] for line in out.splitlines()] == ["Sports", "World"]
 
 
+def test_a_row_of_json_needs_a_text_but_no_title(predict, project):
+    rows = [{"title": "border", "text": "treaty"}, {"text": "coach praised the season"}]
+    (project / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, alone, _ = predict("--json", "coach praised the season")
+    _, out, _ = predict("--file", "a.jsonl", "--json", "--title", "title")
+    assert json.loads(out.splitlines()[1]) == json.loads(alone)
+    (project / "a.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {"title": "x"}])
+    )
+    status, _, err = predict("--file", "a.jsonl")
+    assert (status, "row 3 (line 3)" in err) == (1, True)
+
+
 def test_the_column_can_be_named_and_is_else_the_one_of_the_corpus(predict, project):
     (project / "a.csv").write_text(
         "x,other,text\n1,coach goal,treaty border\n2,goal coach,border treaty\n"
@@ -144,12 +157,13 @@ def decided(project):
 
 
 def test_below_the_confidence_the_model_is_unsure_between_two_classes(predict, project, decided):
-    texts = ["the report of monday", "coach praised the season", ""]
+    _, out, _ = predict("--json", "coach praised the season", "the report of monday")
+    other, sure = sorted(
+        (json.loads(line) for line in out.splitlines()), key=lambda r: r["confidence"]
+    )
+    texts = [sure["text"], other["text"], ""]
     (project / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    _, out, _ = predict("--file", "a.jsonl", "--json")
-    sure, other, _ = (json.loads(line) for line in out.splitlines())
-    assert sure["confidence"] > other["confidence"]
-    decided(answer_above=other["confidence"] + 1e-4)
+    decided(answer_above=(sure["confidence"] + other["confidence"]) / 2)
     _, out, _ = predict("--file", "a.jsonl", "--json", "--abstain")
     rows = [json.loads(line) for line in out.splitlines()]
     assert rows[0] == sure | {"unsure": False}
