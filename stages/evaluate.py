@@ -29,7 +29,7 @@ from cleantune.evaluation.predictions import (
 from cleantune.evaluation.report import page, printed
 from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.robustness import measure_flipped, measure_robustness
-from cleantune.evaluation.slices import measure_slices
+from cleantune.evaluation.slices import measure_gaps, measure_slices
 from cleantune.models import classifier, weights
 from cleantune.params.read import read_params
 
@@ -89,6 +89,7 @@ def main() -> None:
     texts = tables.full_text(test.table)
     as_released = tables.full_text(released.loc[test.table["id"]])
     slices = measure_slices(test, splits["train"], dropped, texts, as_released)
+    gaps = measure_gaps(test)
     robustness = measure_robustness(model, test, texts, settings.robustness_documents, params.seed)
     robustness["tfidf_by_share_of_flipped_labels"] = measure_flipped(validation, test)
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
@@ -128,6 +129,7 @@ def main() -> None:
         "confidence": confidence,
         "baselines": baselines,
         "slices": slices,
+        "gaps": gaps,
         "robustness": robustness,
         "seeds": seeds,
     }
@@ -145,7 +147,7 @@ def main() -> None:
         names=names, n=len(labels), copied=test.copied, metrics=headline,
         intervals=intervals, positive=positive, baselines=baselines, about=about, classes=by_class,
         confusions=many_classes.confusions(counts, names), warnings=warnings,
-        calibration=calibration, confidence=confidence, slices=slices, robustness=robustness, seeds=seeds,
+        calibration=calibration, confidence=confidence, slices=slices, gaps=gaps, robustness=robustness, seeds=seeds,
         model=of_model, source=files.read_json(tables.SOURCE),
         cleaning=files.read_json(tables.CLEAN / "summary.json"),
         label_noise=label_noise,

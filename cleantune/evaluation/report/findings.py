@@ -43,6 +43,8 @@ class Findings:
     confidence: dict[str, Any]
     """Abstention and prediction sets: `cleantune.evaluation.confidence`."""
     slices: dict[str, dict[str, Any]]
+    gaps: dict[str, dict[str, Any]]
+    """The largest gap in accuracy between the groups of each metadata column."""
     robustness: dict[str, Any]
     seeds: dict[str, Any]
     model: dict[str, Any]

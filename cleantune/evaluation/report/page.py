@@ -20,6 +20,7 @@ from cleantune.evaluation.confidence_intervals import MIN_DOCUMENTS, Interval
 from cleantune.evaluation.explanations import Explanation
 from cleantune.evaluation.report import drawn
 from cleantune.evaluation.report.findings import Findings, Mistake
+from cleantune.evaluation.slices import MIN_GROUP
 
 PAGE = Path("reports/evaluation.html")
 CARD = Path("reports/model_card.md")
@@ -58,7 +59,7 @@ def write(
     ``reliability``, by temperature, (documents, classes); ``history`` is finetune's.
     """
     content = asdict(findings) | by_class(findings) | {
-        "headline": HEADLINE, "limits": limits(findings), "why": DROPPED, "min_documents": MIN_DOCUMENTS,
+        "headline": HEADLINE, "limits": limits(findings), "why": DROPPED, "min_documents": MIN_DOCUMENTS, "min_group": MIN_GROUP,
         "set_rows": set_rows(findings), "few_curves": len(findings.names) > many_classes.CURVES,
     }  # fmt: skip
     environment = jinja2.Environment(
