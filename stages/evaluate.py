@@ -15,7 +15,14 @@ from cleantune import console, files
 from cleantune.data import tables
 from cleantune.data.statistics import explore_learned_from
 from cleantune.errors import UserError
-from cleantune.evaluation import many_classes, metrics, plot_tables, result_warnings, threshold
+from cleantune.evaluation import (
+    earlier_results,
+    many_classes,
+    metrics,
+    plot_tables,
+    result_warnings,
+    threshold,
+)
 from cleantune.evaluation.binary import measure_positive
 from cleantune.evaluation.calibration import measure_calibration
 from cleantune.evaluation.comparison import compare, compare_with_constant, measure_seeds
@@ -157,6 +164,10 @@ def main() -> None:
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
     printed.report(findings)
+    earlier = earlier_results.count()
+    if earlier:
+        console.say(f"git has {earlier:,} different results on these test labels (commits and experiments): "
+                    "choose by validation, not by the best of them")  # fmt: skip
     console.outputs(METRICS / "test.json", METRICS, PLOTS, tables.DECISION, page.PAGE, page.CARD)
     for line in warnings:
         console.warn(line)
