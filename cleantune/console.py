@@ -26,8 +26,8 @@ from cleantune.errors import UserError
 
 T = TypeVar("T")
 
-EXTRAS = {"captum": "explain", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
-          "optuna": "sweep", "tensorboard": "logs"}  # fmt: skip
+EXTRAS = {"captum": "explain", "fastapi": "serve", "onnx": "export", "onnxruntime": "export",
+          "onnxscript": "export", "optuna": "sweep", "tensorboard": "logs", "uvicorn": "serve"}  # fmt: skip
 """The optional packages, and which extra of pyproject.toml installs each."""
 
 _rank_0 = os.environ.get("RANK", "0") == "0"

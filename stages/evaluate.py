@@ -15,10 +15,18 @@ from cleantune import console, files
 from cleantune.data import tables
 from cleantune.data.statistics import explore_learned_from
 from cleantune.errors import UserError
-from cleantune.evaluation import many_classes, metrics, plot_tables, result_warnings, threshold
+from cleantune.evaluation import (
+    earlier_results,
+    many_classes,
+    metrics,
+    plot_tables,
+    result_warnings,
+    threshold,
+)
 from cleantune.evaluation.binary import measure_positive
 from cleantune.evaluation.calibration import measure_calibration
 from cleantune.evaluation.comparison import compare, compare_with_constant, measure_seeds
+from cleantune.evaluation.confidence import measure_confidence
 from cleantune.evaluation.predictions import (
     fit_decision,
     predict,
@@ -28,7 +36,7 @@ from cleantune.evaluation.predictions import (
 from cleantune.evaluation.report import page, printed
 from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.robustness import measure_flipped, measure_robustness
-from cleantune.evaluation.slices import measure_slices
+from cleantune.evaluation.slices import measure_gaps, measure_slices
 from cleantune.models import classifier, weights
 from cleantune.params.read import read_params
 
@@ -68,7 +76,7 @@ def main() -> None:
     history = plot_tables.read_history(model.folder / "history.csv")
     validation, test = (predict(model, split, splits[split]) for split in ("validation", "test"))
 
-    # Temperature and decision threshold, fitted on validation
+    # Temperature, decision threshold and when to abstain, fitted on validation
     validation, test = fit_decision(rule, validation, test)
     labels, probabilities, predicted = test.labels, test.probabilities, test.predicted
 
@@ -76,17 +84,19 @@ def main() -> None:
     headline, on_validation = test.headline(bins), validation.headline(bins)
     intervals = test.intervals(bins)
     calibration, reliability = measure_calibration(test, bins)
+    confidence = measure_confidence(validation, test)
     positive = measure_positive(validation, test)
     seeds, decisions = measure_seeds(rule, validation, test, params.seed, model.folder, bins)
 
     # Paired comparison with the baselines
     about = {k: v["about"] for k, v in files.read_json(tables.BASELINES / "summary.json").items()}
-    baselines = {name: compare(rule, name, validation, test, bins) for name in about}
+    baselines = compare(rule, list(about), validation, test, bins)
 
     # Slices of the test set, robustness to perturbed texts, and the worst mistakes
     texts = tables.full_text(test.table)
     as_released = tables.full_text(released.loc[test.table["id"]])
     slices = measure_slices(test, splits["train"], dropped, texts, as_released)
+    gaps = measure_gaps(test)
     robustness = measure_robustness(model, test, texts, settings.robustness_documents, params.seed)
     robustness["tfidf_by_share_of_flipped_labels"] = measure_flipped(validation, test)
     mistakes = worst_mistakes(model, test, texts, settings.explained_mistakes)
@@ -115,6 +125,7 @@ def main() -> None:
     detail: dict[str, Any] = {
         "test": {"n": len(labels), "distinct_texts": int(test.groups.max()) + 1}
         | {name: headline[name] for name in HEADLINE}
+        | {"augrc": confidence["augrc"]}
         | {"labels": {name: label_noise[name] for name in LABELS}}
         | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {}),
         "validation": {"n": len(validation.labels)}
@@ -122,8 +133,10 @@ def main() -> None:
         "intervals": intervals | ({"positive": positive["intervals"]} if positive else {}),
         "classes": by_class | {n: by_class[n] | {"predicted_as": as_which[n]} for n in names},
         "calibration": calibration,
+        "confidence": confidence,
         "baselines": baselines,
         "slices": slices,
+        "gaps": gaps,
         "robustness": robustness,
         "seeds": seeds,
     }
@@ -132,6 +145,7 @@ def main() -> None:
     threshold.write(tables.DECISION, decisions)
     with files.atomic_folder(PLOTS) as folder:
         plot_tables.write_curves(folder, labels, probabilities, predicted, names, bins, reliability)
+        plot_tables.write_risk_coverage(folder, test.right, test.confidence)
         plot_tables.write_training(folder, history)
         plot_tables.write_bars(folder, slices, baselines | {"fine-tuned": headline})
 
@@ -140,7 +154,7 @@ def main() -> None:
         names=names, n=len(labels), copied=test.copied, metrics=headline,
         intervals=intervals, positive=positive, baselines=baselines, about=about, classes=by_class,
         confusions=many_classes.confusions(counts, names), warnings=warnings,
-        calibration=calibration, slices=slices, robustness=robustness, seeds=seeds,
+        calibration=calibration, confidence=confidence, slices=slices, gaps=gaps, robustness=robustness, seeds=seeds,
         model=of_model, source=files.read_json(tables.SOURCE),
         cleaning=files.read_json(tables.CLEAN / "summary.json"),
         label_noise=label_noise,
@@ -150,6 +164,10 @@ def main() -> None:
     )  # fmt: skip
     page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
     printed.report(findings)
+    earlier = earlier_results.count()
+    if earlier:
+        console.say(f"git has {earlier:,} different results on these test labels (commits and experiments): "
+                    "choose by validation, not by the best of them")  # fmt: skip
     console.outputs(METRICS / "test.json", METRICS, PLOTS, tables.DECISION, page.PAGE, page.CARD)
     for line in warnings:
         console.warn(line)

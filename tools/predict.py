@@ -6,6 +6,7 @@
     python -m tools.predict --top 5 "Where is my card?"
     python -m tools.predict --int8 "Sony opens a chip plant"
     python -m tools.predict --explain "Sony opens a chip plant"
+    python -m tools.predict --abstain "Sony opens a chip plant"
 
 `--file` takes every form that `tools.data add` does. The text is in the column that the corpus of the
 model has it in, else in the one that looks like it; `--text` and `--title` name others. All columns are
@@ -13,6 +14,8 @@ kept. The answer adds `predicted`, `confidence`, one probability per class (or t
 they are `calibrated`: temperature and threshold are those that evaluate chose. Texts are repaired as
 those of the training were.
 
+``--abstain`` answers only where validation showed that ``evaluate.answer_accuracy`` of the answers are
+right, and else is ``unsure`` and names the two likeliest classes.
 ``--seeds`` asks the models of all seeds of ``study.seeds`` and takes the mean of their probabilities.
 ``--int8`` computes in ONNX Runtime with 8-bit integers; the first time it makes models/int8.
 """
@@ -112,11 +115,18 @@ def main() -> None:
     steps = predict_input.steps_of(arguments.model)
     decided = decide(model, arguments.model, arguments.int8)
     print("; ".join(decided.describe()), file=sys.stderr)
-    predictions = predict(model, documents, steps, decided, quiet=not arguments.out)
+    if arguments.abstain:
+        raise_if_always_unsure(decided)
+        print(f"answers above a confidence of {decided.answer_above:.4f}: at least "
+              f"{decided.answer_accuracy:.1%} right", file=sys.stderr)  # fmt: skip
+    predictions = predict(model, documents, steps, decided, not arguments.out, arguments.abstain)
     if arguments.out:
         given = [p.as_json(arguments.top) for p in predictions]
         predict_input.write_records(arguments.out, records, given, model.labels)
-        counts = {name: sum(p.label == name for p in predictions) for name in model.labels}
+        counts = {name: sum(p.label == name and not p.unsure for p in predictions)
+                  for name in model.labels}  # fmt: skip
+        if arguments.abstain:
+            counts["unsure"] = sum(bool(p.unsure) for p in predictions)
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         print(f"{len(records):,} documents classified ({listed})", file=sys.stderr)
         print(f"wrote {arguments.out} ({files.size(arguments.out)})", file=sys.stderr)
@@ -170,14 +180,32 @@ def decide(model: Any, folder: Path, int8: bool) -> Decision:
     return int8_threshold.decide(model, onnx_model.place(folder), decided)
 
 
+def raise_if_always_unsure(decided: Decision) -> None:
+    """Raise ``UserError`` where no confidence is known above which to answer."""
+    if decided.answer_accuracy is None:
+        raise UserError(
+            "--abstain: for these weights no confidence was fitted above which to answer; "
+            "`dvc repro evaluate` fits it."
+        )
+    if decided.answer_above is None:
+        shown = decided.highest_accuracy
+        lower = (f"; {shown:.0%} is shown: `dvc exp run -S evaluate.answer_accuracy={shown:g}`, or hold out "
+                 "more by clean.validation_share" if shown else "")  # fmt: skip
+        raise UserError(
+            f"--abstain: {decided.documents:,} validation documents show of no confidence that "
+            f"{decided.answer_accuracy:.1%} of the answers above it are right{lower}."
+        )
+
+
 def predict(
     model: Model,
     records: list[Record],
     steps: TextSteps,
     decided: Decision = threshold.DEFAULT,
     quiet: bool = True,
+    abstain: bool = False,
 ) -> list[Prediction]:
-    """Classify documents, batched by length, in the order given.
+    """Classify documents, batched by length, in the order given; ``unsure`` is set if to ``abstain``.
 
     A text without a single token gets no label but a note; one in which the tokenizer hardly
     knows a word gets both.
@@ -194,6 +222,7 @@ def predict(
             logits = model.logits([tokens[i] for i in readable], bar.advance)
     probabilities[readable] = decided.probabilities(logits)
     classes = decided.predicted(probabilities, model.labels)
+    answered = decided.answered(probabilities[np.arange(len(texts)), classes])
     predictions = []
     for i, (record, text, ids) in enumerate(zip(records, texts, tokens, strict=True)):
         if len(ids) <= empty:
@@ -204,7 +233,8 @@ def predict(
             shares = dict(zip(model.labels, map(float, probabilities[i]), strict=True))
             best = model.labels[int(classes[i])]
             note = _note(model, text, ids)
-            predictions.append(Prediction(best, shares, note, text, decided.calibrated))
+            unsure = not answered[i] if abstain else None
+            predictions.append(Prediction(best, shares, note, text, decided.calibrated, unsure))
     return predictions
 
 
@@ -257,6 +287,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--top", type=int, metavar="N", help="the N most probable classes")
     parser.add_argument("--out", type=Path, help="write a .csv or .jsonl instead of printing")
     parser.add_argument("--json", action="store_true", help="print one JSON object per document")
+    parser.add_argument("--abstain", action="store_true",
+                        help="be unsure where evaluate.answer_accuracy is not reached")  # fmt: skip
     parser.add_argument("--int8", action="store_true",
                         help="compute with 8-bit integers: faster, nearly as accurate")  # fmt: skip
     parser.add_argument("--seeds", action="store_true",

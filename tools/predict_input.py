@@ -13,7 +13,7 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.data.binary_tables import as_text
 from cleantune.data.layouts import Flags
-from cleantune.data.nested import at
+from cleantune.data.nested import ABSENT, at
 from cleantune.data.recognition import choose_text, layout_of
 from cleantune.data.records import read_rows
 from cleantune.data.splits import pieces
@@ -23,7 +23,17 @@ from cleantune.params.read import read_params
 from cleantune.params.sections import TextSteps
 
 Record = dict[str, Any]
-ANSWER = ("predicted", "confidence", "probabilities", "calibrated", "note", "top")
+ANSWER = (
+    "predicted",
+    "confidence",
+    "probabilities",
+    "calibrated",
+    "note",
+    "top",
+    "unsure",
+    "likeliest",
+)
+LIKELIEST = ("likeliest_1", "likeliest_2")  # columns of a table
 PLAIN = TextSteps(repair=True, ag_news_artifacts=False, lowercase=False, strip_punctuation=False,
                   remove_stop_words=False)  # fmt: skip
 
@@ -85,11 +95,18 @@ def read_file(path: Path, flags: Flags) -> tuple[list[Record], list[Record], str
         for where, row in read_rows(piece.path, layout, None, piece.part, str(path))
         if row
     ]
-    documents = [{key: as_text(at(row, column), where, column)
-                  for key, column in (("title", found.title), ("text", found.text)) if column}
-                 for where, row in rows]  # fmt: skip
+    documents = [_document(row, found.title, found.text, where) for where, row in rows]
     said = f"text: {found.text}, title: {found.title or 'none'} (--text, --title)"
     return [row for _, row in rows], documents, said
+
+
+def _document(row: Record, title: str | None, text: str, where: str) -> Record:
+    """Return title and text of a row, without a title where it has none."""
+    if at(row, text) is ABSENT:
+        raise UserError(f"{where}: no column {text!r}. Add it, or name another with --text.")
+    found = {"title": title, "text": text}
+    return {key: as_text(at(row, column), where, column) for key, column in found.items()
+            if column and at(row, column) is not ABSENT}  # fmt: skip
 
 
 def _corpus_columns() -> tuple[str, str | None]:
@@ -115,11 +132,13 @@ def write_records(
         top = max((len(answer.get("top", ())) for answer in answers), default=0)
         ranks = [f"{what}_{i}" for i in range(1, top + 1) for what in ("top", "p_top")]
         shares = [] if top else [f"p_{name}" for name in labels]
-        columns = [*kept, "predicted", "confidence", *ranks, *shares, "calibrated", "note"]
+        unsure = ["unsure", *LIKELIEST] if any("unsure" in answer for answer in answers) else []
+        columns = [*kept, "predicted", *unsure, "confidence", *ranks, *shares, "calibrated", "note"]
         table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         for record, answer in zip(records, answers, strict=True):
             each = {f"p_{name}": share for name, share in answer.get("probabilities", {}).items()}
+            each |= dict(zip(LIKELIEST, answer.get("likeliest", ()), strict=False))
             for i, one in enumerate(answer.get("top", ()), 1):
                 each |= {f"top_{i}": one["label"], f"p_top_{i}": one["probability"]}
             table.writerow(record | {"note": ""} | answer | each)

@@ -28,11 +28,20 @@ class Prediction:
     """The text as the model read it, after the steps of its training."""
     calibrated: bool = False
     """Whether ``probabilities`` are scaled by a temperature that helped on validation."""
+    unsure: bool | None = None
+    """Whether the model abstains from ``label``; None where it was not asked to."""
 
     @property
     def confidence(self) -> float | None:
         """The probability of ``label``."""
         return self.probabilities[self.label] if self.label is not None else None
+
+    @property
+    def spoken(self) -> str:
+        """The class in words, or between which two the model is unsure."""
+        if self.unsure:
+            return f"unsure: {' or '.join(name for name, _ in self.most_probable(2))}"
+        return self.label or "-"
 
     def most_probable(self, number: int) -> list[tuple[str, float]]:
         """Return that many classes and their probabilities, the most probable first."""
@@ -44,6 +53,11 @@ class Prediction:
         shares = {name: round(p, 6) for name, p in self.probabilities.items()}
         said = (self.label, sure, shares, self.calibrated, self.note)
         answer: Record = dict(zip(ANSWER, said, strict=False))
+        if self.unsure is not None:
+            answer["unsure"] = self.unsure
+        if self.unsure:
+            answer["predicted"] = None
+            answer["likeliest"] = [name for name, _ in self.most_probable(2)]
         if top:
             del answer["probabilities"]
             best = self.most_probable(top)
@@ -75,7 +89,7 @@ def show(
         else:
             row = [f"{prediction.probabilities[name]:.1%}" for name in listed]
             row = row or [f"{prediction.confidence:.1%}"]
-        grid.add_row(escape(text), escape(prediction.label or "-"), *row)
+        grid.add_row(escape(text), escape(prediction.spoken), *row)
     _screen().print(grid)
 
 
@@ -89,7 +103,7 @@ def show_explained(prediction: Prediction, explained: Record) -> None:
     if prediction.label is None:
         screen.print(f"-{note}", markup=False)
         return
-    screen.print(f"\n{prediction.label} {prediction.confidence:.1%}{note}", style="bold", markup=False)  # fmt: skip
+    screen.print(f"\n{prediction.spoken} {prediction.confidence:.1%}{note}", style="bold", markup=False)  # fmt: skip
     words = explained["words"]
     largest = max((abs(w["attribution"]) for w in words), default=0.0) or 1.0
     line = Text()

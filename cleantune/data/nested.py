@@ -79,13 +79,13 @@ def _as_row(value: Any, columns: Sequence[str] | None, header: bool, where: str)
     if columns is None:
         return value
     found = {column: at(value, column) for column in columns}
-    absent = [column for column, at in found.items() if at is _ABSENT]
+    absent = [column for column, at in found.items() if at is ABSENT]
     if absent:
         raise no_column(where, absent, list(flat(value)))
     return found
 
 
-_ABSENT = object()
+ABSENT = object()
 
 
 def at(value: dict[str, Any], column: str) -> Any:
@@ -94,7 +94,7 @@ def at(value: dict[str, Any], column: str) -> Any:
         return value[column]
     first, _, rest = column.partition(".")
     inner = value.get(first)
-    return at(inner, rest) if rest and isinstance(inner, dict) else _ABSENT
+    return at(inner, rest) if rest and isinstance(inner, dict) else ABSENT
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,11 @@ def measure_calibration(test: Split, bins: int) -> tuple[dict[str, Any], dict[st
         "nll_gain_on_validation": decision.nll_gain, "nll_gain_standard_error": decision.nll_gain_error,
     }  # fmt: skip
     for when, shares in zip(("before", "after"), probabilities.values(), strict=True):
-        values = metrics.headline(test.labels, shares, test.predicted, bins)
-        result[when] = {name: values[name] for name in ("nll", "brier", "ece")}
+        result[when] = {
+            "nll": metrics.nll(test.labels, shares),
+            "brier": metrics.brier(test.labels, shares),
+            "ece": metrics.ece(test.labels, shares, test.predicted, bins),
+            "adaptive_ece": metrics.adaptive_ece(test.labels, shares, test.predicted, bins),
+            "classwise_ece": metrics.classwise_ece(test.labels, shares, bins),
+        }
     return result, probabilities

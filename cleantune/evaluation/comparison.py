@@ -63,18 +63,27 @@ def compare_with_constant(test: Split, label: int) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def compare(rule: Decision, name: str, validation: Split, test: Split, bins: int) -> dict[str, Any]:
-    """Return a baseline's metrics and the paired comparison of the model with it.
+def compare(
+    rule: Decision, names: Sequence[str], validation: Split, test: Split, bins: int
+) -> dict[str, dict[str, Any]]:
+    """Return the metrics of each baseline in ``names`` and the paired comparison of the model with it.
 
-    Its temperature and threshold are fitted by ``rule`` on validation, as the model's are.
+    Its temperature and threshold are fitted by ``rule`` on validation, as the model's are. ``holm_p`` is
+    McNemar's p, corrected for the number of baselines.
     """
-    _, baseline = fit_decision(rule, *read_baseline(name, validation, test))
-    difference = confidence_intervals.paired_difference(
-        test.labels, test.predicted, baseline.predicted, test.groups
-    )
-    return (
-        baseline.headline(bins)
-        | {"temperature": baseline.decision.temperature, "threshold": baseline.decision.threshold}
-        | {"model_ahead_by": difference}
-        | confidence_intervals.mcnemar(test.right, baseline.right, test.groups)
-    )
+    result = {}
+    texts = int(test.groups.max()) + 1
+    for name in names:
+        _, baseline = fit_decision(rule, *read_baseline(name, validation, test))
+        tested = confidence_intervals.mcnemar(test.right, baseline.right, test.groups)
+        apart = tested["only_model_right"] + tested["only_baseline_right"]
+        result[name] = (
+            baseline.headline(bins)
+            | {"temperature": baseline.decision.temperature, "threshold": baseline.decision.threshold}
+            | {"model_ahead_by": confidence_intervals.paired_difference(
+                test.labels, test.predicted, baseline.predicted, test.groups)}
+            | tested
+            | {"detectable_difference": confidence_intervals.detectable_difference(texts, apart)}
+        )  # fmt: skip
+    corrected = confidence_intervals.holm([b["mcnemar_p"] for b in result.values()])
+    return {name: b | {"holm_p": p} for (name, b), p in zip(result.items(), corrected, strict=True)}

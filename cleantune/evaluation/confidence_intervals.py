@@ -9,11 +9,12 @@ Arrays are as in ``cleantune.evaluation.metrics``; ``predicted`` holds classes, 
 number for each document, (n,), equal for copies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, norm, rankdata, t
+from scipy.stats import beta, binom, binomtest, norm, rankdata, t
 
 from cleantune.evaluation import metrics
 
@@ -24,6 +25,7 @@ MAX_SCALE = 1024.0  # greatest multiple of the bins' gaps that is tried
 ECE_TAILS = (0.03, 0.02)
 """Of the lower and the upper end, 5 % together. For a calibrated model only the lower one can miss: its
 true ECE is 0, the end of the range."""
+POWER = 0.8  # probability of finding a difference
 RESAMPLES = 1000  # of the bins' accuracies, for each trial value of the ECE
 
 
@@ -252,6 +254,28 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray, groups: np.ndarray) -> dic
     both = only_a + only_b
     p = float(binomtest(only_a, both).pvalue) if both else 1.0
     return {"only_model_right": only_a, "only_baseline_right": only_b, "mcnemar_p": p}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values corrected for their number (Holm 1979): none below a level errs with that probability."""
+    order = np.argsort(p_values)
+    multiplied = np.sort(p_values) * np.arange(len(p_values), 0, -1)
+    result = np.empty(len(p_values))
+    result[order] = np.minimum(np.maximum.accumulate(multiplied), 1)
+    return [float(p) for p in result]
+
+
+def detectable_difference(texts: int, disagreements: int) -> float | None:
+    """Return the smallest true difference in accuracy that McNemar's test at 5 % finds with ``POWER``.
+
+    Exact, given on how many of the ``texts`` one model alone is right (``disagreements``). None where no
+    outcome would be significant.
+    """
+    needed = int(binom.isf(0.025, disagreements, 0.5)) + 1  # of them for one model
+    if needed > disagreements:
+        return None
+    share = float(beta.ppf(POWER, needed, disagreements - needed + 1))
+    return (2 * share - 1) * disagreements / texts
 
 
 def paired_difference(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.stats import rankdata
 
 Metrics = dict[str, float]
 TINY = 1e-12  # keeps the logarithm of a probability finite
@@ -191,6 +192,32 @@ def ece(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bi
     """Return the expected calibration error: gap of confidence and accuracy (Guo et al. 2017)."""
     share, confidence, accuracy = reliability(labels, probabilities, predicted, bins)
     return float((share * np.abs(confidence - accuracy)).sum())
+
+
+def adaptive_ece(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, bins: int
+) -> float:
+    """Return the calibration error over bins of equal numbers of documents (Nguyen and O'Connor 2015).
+
+    Documents of equal confidence are in one bin.
+    """
+    confidence = probabilities[np.arange(len(labels)), predicted]
+    at = (rankdata(confidence, method="min") - 1).astype(int) * bins // len(labels)
+    return _weighted_gap(at, confidence, predicted == labels)
+
+
+def classwise_ece(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
+    """Return the mean over classes of the gap between a class's probability and its share of the documents.
+
+    In bins of equal width of this probability, for all documents, whatever is predicted (Kull et al. 2019).
+    """
+    return float(np.mean([_weighted_gap(bin_of(column, bins), column, labels == k)
+                          for k, column in enumerate(probabilities.T)]))  # fmt: skip
+
+
+def _weighted_gap(at: np.ndarray, given: np.ndarray, true: np.ndarray) -> float:
+    """Return the gap between the means of ``given`` and ``true`` in each bin ``at``, weighted by its size."""
+    return float(np.abs(np.bincount(at, weights=given - true)).sum() / len(at))
 
 
 def reliability(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cleantune import files
-from cleantune.evaluation import many_classes, metrics
+from cleantune.evaluation import many_classes, metrics, selective_prediction
 
 POINTS = 200  # of a curve at most; more would not be visible
 Row = Sequence[Any]
@@ -61,6 +61,12 @@ def write_curves(
             *metrics.reliability(labels, values, predicted, bins), strict=True)
         if share
     ))  # fmt: skip
+
+
+def write_risk_coverage(folder: Path, right: np.ndarray, confidence: np.ndarray) -> None:
+    """Write the share of wrong answers by the share answered; arguments as of ``selective_prediction``."""
+    write(folder / "risk_coverage.csv", ("coverage", "risk"),
+          thinned(*selective_prediction.risk_coverage(right, confidence)))  # fmt: skip
 
 
 def write_bars(

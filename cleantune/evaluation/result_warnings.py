@@ -157,7 +157,7 @@ def behind_baselines(own: Mapping[str, float], baselines: Mapping[str, Any]) -> 
     """Tell that the model is significantly worse than baselines, the best of them first.
 
     Each has the metrics, ``model_ahead_by``, the intervals of the paired differences in accuracy and
-    macro-F1, and ``mcnemar_p``, as in metrics/baselines.json.
+    macro-F1, and ``holm_p``, as in metrics/baselines.json.
     """
     ahead = {
         name: b for name, b in baselines.items()
@@ -172,7 +172,7 @@ def behind_baselines(own: Mapping[str, float], baselines: Mapping[str, Any]) -> 
     also = f" (and than {', '.join(others)})" if others else ""
     return [
         f"worse than {first}{also}: macro-F1 {own['macro_f1']:.3f} against {best['macro_f1']:.3f}{apart}, accuracy "
-        f"{own['accuracy']:.3f} against {best['accuracy']:.3f} (McNemar p = {best['mcnemar_p']:.1g}); train "
+        f"{own['accuracy']:.3f} against {best['accuracy']:.3f} (McNemar p = {best['holm_p']:.1g}); train "
         f"longer (epochs) or with another lr, or use {first}"
     ]
 
@@ -180,7 +180,7 @@ def behind_baselines(own: Mapping[str, float], baselines: Mapping[str, Any]) -> 
 def _worse(own: Mapping[str, float], baseline: Mapping[str, Any]) -> bool:
     """Tell whether accuracy, by McNemar's test, or macro-F1, by its interval, is significantly lower."""
     difference = baseline["model_ahead_by"]["macro_f1"]
-    accuracy = own["accuracy"] < baseline["accuracy"] and baseline["mcnemar_p"] < SIGNIFICANT
+    accuracy = own["accuracy"] < baseline["accuracy"] and baseline["holm_p"] < SIGNIFICANT
     return accuracy or bool(difference and difference[1] < 0)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2_contingency
 
 from cleantune.data import tables, words
 from cleantune.evaluation import confidence_intervals
@@ -21,6 +22,7 @@ ARTIFACTS = re.compile(r"&\w+;|#\d+;|\bquot;|<[^>]+>|\\|https?://|www\.")
 """Markup left in released texts: entities, tags, backslashes, URLs."""
 EMPTY = "empty or nearly empty texts"
 MIN_VALUE = 20  # documents with a value of a metadata column that make a slice
+MIN_GROUP = 50  # documents of a value that is compared with the column's others
 MAX_VALUES = 20  # slices of a metadata column, those of the most frequent values
 DATE = re.compile(
     r"(\d{4})[-/.]\d{1,2}(?:[-/.]\d{1,2})?(?:[T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4})(?:[T ].*)?"
@@ -126,3 +128,45 @@ def measure_slices(
                 "interval": confidence_intervals.share(right[where], test.groups[where]),
             }
     return parts
+
+
+def measure_gaps(test: Split) -> dict[str, dict[str, Any]]:
+    """Return by metadata column the largest gap in accuracy between its groups of ``MIN_GROUP`` documents.
+
+    Copies count once. The interval of the gap is Newcombe's (1998), of these two groups alone, which are
+    chosen from all ``comparisons``; ``p`` is of the chi-squared test that all groups are equally accurate,
+    corrected for the number of columns (Holm).
+    """
+    once = np.zeros(len(test.labels), dtype=bool)
+    once[np.unique(test.groups, return_index=True)[1]] = True
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    for column, value, where in metadata_slices(test.table):
+        if (where & once).sum() >= MIN_GROUP:
+            columns.setdefault(column, {})[value] = test.right[where & once]
+    columns = {column: groups for column, groups in columns.items() if len(groups) > 1}
+    corrected = confidence_intervals.holm([_equal(groups) for groups in columns.values()])
+    return {column: _gap(groups) | {"p": p}
+            for (column, groups), p in zip(columns.items(), corrected, strict=True)}  # fmt: skip
+
+
+def _equal(groups: dict[str, np.ndarray]) -> float:
+    """Return the p-value of the test that all groups are right equally often."""
+    counts = np.array([[right.sum(), (~right).sum()] for right in groups.values()])
+    return float(chi2_contingency(counts).pvalue) if counts.sum(axis=0).all() else 1.0
+
+
+def _gap(groups: dict[str, np.ndarray]) -> dict[str, Any]:
+    by_accuracy = sorted(groups, key=lambda value: groups[value].mean())
+    low, high = (groups[by_accuracy[k]] for k in (0, -1))
+    ends = [
+        confidence_intervals.share(right, np.arange(len(right))) or [0, 1] for right in (high, low)
+    ]
+    gap = float(high.mean() - low.mean())
+    down = np.hypot(high.mean() - ends[0][0], ends[1][1] - low.mean())
+    up = np.hypot(ends[0][1] - high.mean(), low.mean() - ends[1][0])
+    return {
+        "lowest": by_accuracy[0], "lowest_accuracy": float(low.mean()),
+        "highest": by_accuracy[-1], "highest_accuracy": float(high.mean()),
+        "gap": gap, "interval": [float(gap - down), float(gap + up)],
+        "groups": len(groups), "comparisons": len(groups) * (len(groups) - 1) // 2,
+    }  # fmt: skip

@@ -1,21 +1,21 @@
-"""Temperature scaling and the decision threshold for binary classification.
+"""Temperature scaling, the decision threshold for binary classification, abstention, prediction sets.
 
 The temperature calibrates probabilities, where it clearly improves the NLL on validation. With two
 classes the threshold of the positive one may differ from 0.5, which helps where that class is rare,
 or where false negatives cost more than false positives; with more classes the prediction is the
-argmax. evaluate fits both on validation, for each model, and saves them beside the models; whatever
-counts or prints predictions reads them there.
+argmax. evaluate fits all of it on validation, for each model, and saves it beside the models; whatever
+counts or prints predictions reads it there.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from cleantune import files
 from cleantune.errors import UserError
-from cleantune.evaluation import metrics
+from cleantune.evaluation import metrics, prediction_sets, selective_prediction
 from cleantune.models import weights
 from cleantune.params.sections import Evaluate
 
@@ -26,7 +26,7 @@ MIN_GAIN = 2  # standard errors by which a temperature has to improve the NLL
 
 @dataclass(frozen=True)
 class Decision:
-    """Temperature and decision threshold of one model."""
+    """What is fitted on validation for one model."""
 
     rule: str = "argmax"
     """argmax, f1 or precision, as ``evaluate.threshold``; argmax is a threshold of 0.5."""
@@ -48,6 +48,14 @@ class Decision:
     """The number of validation documents it was fitted on; 0 if not fitted."""
     validation_sha256: str | None = None
     """Of the table of these documents."""
+    answer_accuracy: float | None = None
+    """The accuracy that answers have to reach; below the next value the model abstains."""
+    answer_above: float | None = None
+    """The confidence above which they do; None where none was found."""
+    highest_accuracy: float | None = None
+    """The highest accuracy, in whole per cent, for which one is found."""
+    set_thresholds: dict[str, float] = field(default_factory=dict)
+    """By the probability that a prediction set contains the label: the least probability of its classes."""
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return the probability of each class from ``logits``, both (documents, classes)."""
@@ -61,8 +69,19 @@ class Decision:
         k = list(names).index(str(self.positive))
         return np.where(probabilities[:, k] > self.threshold, k, 1 - k)
 
+    def answered(self, confidence: np.ndarray) -> np.ndarray:
+        """Return which documents are answered, bool (n,), by the probability of the predicted class (n,)."""
+        if self.answer_above is None:
+            return np.zeros(len(confidence), dtype=bool)
+        above: np.ndarray = confidence > self.answer_above
+        return above
+
+    def sets(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+        """Return by level which classes are in the prediction set, bool (documents, classes)."""
+        return {level: probabilities >= least for level, least in self.set_thresholds.items()}
+
     def fitted(self, labels: np.ndarray, logits: np.ndarray, names: Sequence[str]) -> "Decision":
-        """Return temperature and threshold by the same rule, fitted on a model's validation logits.
+        """Return what the same rule fits on a model's validation logits.
 
         ``labels`` is (n,), ``logits`` (n, classes). The temperature minimises the NLL; it is applied
         if cross-validation shows a clear improvement. ``f1`` takes the threshold with the highest
@@ -76,17 +95,34 @@ class Decision:
             self, temperature=tried if gain > MIN_GAIN * error else 1.0, tried_temperature=tried,
             nll_gain=round(gain, 6), nll_gain_error=round(error, 6), documents=len(labels),
         )  # fmt: skip
+        probabilities = decision.probabilities(logits)
         if self.rule == "argmax":
-            return replace(decision, threshold=0.5 if self.positive else None)
-        k = list(names).index(str(self.positive))
-        if not (labels == k).any():
-            raise UserError(
-                f"No validation document is of the class {self.positive}: evaluate.threshold: "
-                f"{self.rule} cannot be fitted. Raise clean.validation_share, or set argmax."
-            )
+            decision = replace(decision, threshold=0.5 if self.positive else None)
+        else:
+            k = list(names).index(str(self.positive))
+            if not (labels == k).any():
+                raise UserError(
+                    f"No validation document is of the class {self.positive}: evaluate.threshold: "
+                    f"{self.rule} cannot be fitted. Raise clean.validation_share, or set argmax."
+                )
+            decision = replace(decision, threshold=self._best(labels == k, probabilities[:, k]))
+        return decision._with_confidence(labels, probabilities, names)
+
+    def _with_confidence(
+        self, labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+    ) -> "Decision":
+        """Return this with what says how far a confidence can be trusted: abstention, prediction sets."""
+        predicted = self.predicted(probabilities, names)
+        right, confidence = predicted == labels, probabilities[np.arange(len(labels)), predicted]
+        sets = {f"{level:g}": prediction_sets.fit_threshold(labels, probabilities, level)
+                for level in prediction_sets.LEVELS}  # fmt: skip
+        if self.answer_accuracy is None:
+            return replace(self, set_thresholds=sets)
         return replace(
-            decision, threshold=self._best(labels == k, decision.probabilities(logits)[:, k])
-        )
+            self, set_thresholds=sets,
+            answer_above=selective_prediction.fit_threshold(right, confidence, self.answer_accuracy),
+            highest_accuracy=selective_prediction.highest_accuracy(right, confidence),
+        )  # fmt: skip
 
     def _best(self, positive: np.ndarray, probabilities: np.ndarray) -> float:
         scores, true, false = metrics.cumulated(positive, probabilities)
@@ -129,7 +165,14 @@ class Decision:
 
     def follows(self, other: "Decision") -> bool:
         """Whether this was fitted by the same rule and on the same documents as ``other``."""
-        names = ("rule", "positive", "precision", "documents", "validation_sha256")
+        names = (
+            "rule",
+            "positive",
+            "precision",
+            "documents",
+            "validation_sha256",
+            "answer_accuracy",
+        )
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
@@ -151,7 +194,9 @@ def from_settings(
                     f"evaluate.{key}: {value} is for two classes; these are {len(names)}: "
                     f"{', '.join(names)}. Set it to {usual or 'null'}."
                 )
-        return Decision(validation_sha256=validation_sha256)
+        return Decision(
+            validation_sha256=validation_sha256, answer_accuracy=settings.answer_accuracy
+        )
     if settings.positive is not None and settings.positive not in names:
         raise UserError(
             f"evaluate.positive: {settings.positive!r} is not a class; allowed: {', '.join(names)}, "
@@ -159,7 +204,8 @@ def from_settings(
         )
     precision = settings.threshold_precision if settings.threshold == "precision" else None
     return Decision(settings.threshold, settings.positive or names[-1], precision,
-                    validation_sha256=validation_sha256)  # fmt: skip
+                    validation_sha256=validation_sha256,
+                    answer_accuracy=settings.answer_accuracy)  # fmt: skip
 
 
 def temperature_gain(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:

@@ -207,6 +207,9 @@ class Evaluate(Section):
     """Required of the positive class on validation, with threshold ``precision``."""
     positive: Text | None
     """Name of the positive class; null: the last one."""
+    answer_accuracy: Annotated[float, Field(gt=0, lt=1)]
+    """Accuracy of the answers of ``tools.predict --abstain``. The confidence above which the model answers is
+    fitted on validation so that they reach it with a probability of 95 %."""
     calibration_bins: Annotated[int, Field(ge=2, le=1000)]
     """Of equal width, for the expected calibration error."""
     robustness_documents: Annotated[int, Field(ge=1)]

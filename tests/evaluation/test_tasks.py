@@ -149,7 +149,7 @@ def test_every_figure_counts_the_answers_of_predict(spam, tool):
     scale_head(other, 1)
     test = tables.read_table(tables.CLEAN / "test.parquet")
     test[["title", "text"]].to_csv("texts.csv", index=False)
-    tiny.set_params(spam, evaluate__robustness_documents=len(test))
+    tiny.set_params(spam, evaluate__robustness_documents=len(test), evaluate__answer_accuracy=0.6)
     evaluate.main()
     truth = test["label"].to_numpy()
 
@@ -191,6 +191,13 @@ def test_every_figure_counts_the_answers_of_predict(spam, tool):
     assert measured("test")["nll"] == pytest.approx(metrics.nll(truth, shares), abs=1e-3)
     page = (spam / "reports/evaluation.html").read_text()
     assert page.count('<article class="mistake">') == min(1, (guesses != truth).sum())
+
+    tool(spam, predict, "--file", "texts.csv", "--out", "answers.jsonl", "--abstain")
+    rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    sure = np.array([not row["unsure"] for row in rows])
+    of_test = measured("confidence")["test"]
+    assert 0 < sure.mean() == pytest.approx(of_test["answered"], abs=2e-6)
+    assert (guesses == truth)[sure].mean() == pytest.approx(of_test["accuracy"], abs=2e-6)
 
     half = [first_half(text) for text in tables.full_text(test)]
     pd.DataFrame({"text": half}).to_csv("texts.csv", index=False)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from scipy.stats import binomtest
+from scipy.stats import binomtest, chi2_contingency
 from sklearn import metrics as reference
 
 from cleantune import files
@@ -20,8 +20,9 @@ from cleantune.data import tables
 from cleantune.errors import UserError
 from cleantune.evaluation import metrics, predictions, robustness, threshold
 from cleantune.evaluation.explanations import explain
+from cleantune.evaluation.predictions import Split
 from cleantune.evaluation.robustness import perturbed
-from cleantune.evaluation.slices import near_duplicates
+from cleantune.evaluation.slices import measure_gaps, near_duplicates
 from cleantune.models import classifier
 from stages import evaluate
 from tests import evaluated
@@ -94,6 +95,34 @@ def test_a_test_document_with_kin_in_train_is_found_there_or_among_the_dropped()
     assert doubtful.tolist() == [True, False, False]
 
 
+def grouped(**right: tuple[int, int]) -> Split:
+    """A split with a metadata column of groups, each with so many right answers of so many."""
+    values = [name for name, (_, n) in right.items() for _ in range(n)]
+    predicted = np.concatenate([np.arange(n) >= hits for hits, n in right.values()]).astype(int)
+    texts = [f"text {i}" for i in range(len(values))]
+    table = pd.DataFrame({"title": "", "text": texts, f"{tables.METADATA}group": values})
+    return Split(table, np.zeros(len(values), dtype=int), np.eye(2)[predicted], ["a", "b"])
+
+
+def test_the_largest_gap_is_between_the_best_and_the_worst_of_the_larger_groups():
+    # the two proportions, and the interval, are those of Newcombe (1998), table II, example a
+    split = grouped(high=(56, 70), low=(48, 80), middle=(70, 100), small=(0, 49))
+    (found,) = measure_gaps(split).values()
+    assert (found["highest"], found["lowest"], found["groups"], found["comparisons"]) == ("high", "low", 3, 3)  # fmt: skip
+    assert found["gap"] == pytest.approx(0.2)
+    assert found["interval"] == pytest.approx([0.0524, 0.3339], abs=1e-4)
+    expected = chi2_contingency([[56, 14], [48, 32], [70, 30]]).pvalue
+    assert found["p"] == pytest.approx(expected)
+
+
+def test_copies_make_no_group_large_and_groups_without_mistakes_are_equal():
+    split = grouped(one=(50, 50), other=(50, 50))
+    (found,) = measure_gaps(split).values()
+    assert (found["gap"], found["p"]) == (0, 1)
+    split.table.loc[:1, "text"] = "the same"
+    assert measure_gaps(Split(split.table, split.labels, split.logits, split.names)) == {}
+
+
 # ---- the stage, on a small corpus with a trained model of two layers
 
 
@@ -121,7 +150,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 def test_headline_metrics_are_the_ones_promised_and_those_of_the_model(project):
     found = json.loads((project / "metrics/test.json").read_text())
     assert list(found) == ["n", "distinct_texts", "accuracy", "macro_precision", "macro_recall", "macro_f1",
-                           "roc_auc_ovr", "nll", "ece", "labels"]  # fmt: skip
+                           "roc_auc_ovr", "nll", "ece", "augrc", "labels"]  # fmt: skip
     trained_on = {"action": "drop", "labels_changed": 0, "documents_dropped": 7}
     assert found["labels"] == trained_on
     for report in ("evaluation.html", "model_card.md"):

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from cleantune import files
 from cleantune.data import tables
 from cleantune.data.layouts import Flags
 from cleantune.errors import UserError
-from cleantune.evaluation import explanations
-from cleantune.models import classifier
+from cleantune.evaluation import explanations, threshold
+from cleantune.evaluation.threshold import Decision
+from cleantune.models import classifier, weights
 from cleantune.params.sections import TextSteps
 from stages import clean, tokenize_text
 from tests import evaluated, tiny
@@ -101,6 +103,19 @@ def test_a_file_is_read_in_every_form_that_add_takes(predict, project, name, con
     assert [json.loads(line)["predicted"] for line in out.splitlines()] == ["Sports", "World"]
 
 
+def test_a_row_of_json_needs_a_text_but_no_title(predict, project):
+    rows = [{"title": "border", "text": "treaty"}, {"text": "coach praised the season"}]
+    (project / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, alone, _ = predict("--json", "coach praised the season")
+    _, out, _ = predict("--file", "a.jsonl", "--json", "--title", "title")
+    assert json.loads(out.splitlines()[1]) == json.loads(alone)
+    (project / "a.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {"title": "x"}])
+    )
+    status, _, err = predict("--file", "a.jsonl")
+    assert (status, "row 3 (line 3)" in err) == (1, True)
+
+
 def test_the_column_can_be_named_and_is_else_the_one_of_the_corpus(predict, project):
     (project / "a.csv").write_text(
         "x,other,text\n1,coach goal,treaty border\n2,goal coach,border treaty\n"
@@ -126,6 +141,54 @@ def test_top_gives_the_most_probable_classes(predict, project):
     with (project / "b.csv").open() as file:
         row = next(csv.DictReader(file))
     assert row["top_1"] == "Sports" and float(row["p_top_1"]) > float(row["p_top_2"])
+
+
+@pytest.fixture
+def decided(project):
+    """Write what was fitted for the model, with changes."""
+
+    def write(**changes: Any) -> None:
+        decision = Decision(documents=50, answer_accuracy=0.9, highest_accuracy=0.8)
+        threshold.write(project / tables.DECISION, [
+            (replace(decision, **changes), weights.of(project / tables.FINETUNED))])  # fmt: skip
+
+    yield write
+    (project / tables.DECISION).unlink(missing_ok=True)
+
+
+def test_below_the_confidence_the_model_is_unsure_between_two_classes(predict, project, decided):
+    _, out, _ = predict("--json", "coach praised the season", "the report of monday")
+    other, sure = sorted(
+        (json.loads(line) for line in out.splitlines()), key=lambda r: r["confidence"]
+    )
+    texts = [sure["text"], other["text"], ""]
+    (project / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    decided(answer_above=(sure["confidence"] + other["confidence"]) / 2)
+    _, out, _ = predict("--file", "a.jsonl", "--json", "--abstain")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows[0] == sure | {"unsure": False}
+    two = sorted(other["probabilities"], key=lambda name: -other["probabilities"][name])[:2]
+    assert rows[1] == other | {"predicted": None, "unsure": True, "likeliest": two}
+    assert (rows[2]["predicted"], "unsure" in rows[2]) == (None, False), (
+        "nothing to be unsure about"
+    )
+    assert f"unsure: {two[0]} or {two[1]}" in predict("--file", "a.jsonl", "--abstain")[1]
+    _, _, err = predict("--file", "a.jsonl", "--abstain", "--out", "b.csv")
+    assert "unsure 1" in err
+    with (project / "b.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [(r["predicted"], r["unsure"], r["likeliest_1"], r["likeliest_2"]) for r in found] == [
+        (sure["predicted"], "False", "", ""), ("", "True", *two), ("", "", "", "")]  # fmt: skip
+    assert "unsure" not in predict("--file", "a.jsonl")[1], "it was not asked to abstain"
+
+
+def test_without_a_confidence_to_go_by_abstaining_is_refused_with_a_way_out(predict, decided):
+    assert "`dvc repro evaluate` fits it" in predict("--abstain", "a treaty")[2]
+    decided()
+    status, out, err = predict("--abstain", "a treaty")
+    assert (status, out) == (1, "")
+    assert "50 validation documents show of no confidence that 90.0%" in err
+    assert "-S evaluate.answer_accuracy=0.8`" in err
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [

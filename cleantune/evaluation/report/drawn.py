@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from cleantune.data.class_tables import ENDS, SHOWN, largest
-from cleantune.evaluation import many_classes, metrics, plot_tables
+from cleantune.evaluation import many_classes, metrics, plot_tables, selective_prediction
 from cleantune.evaluation.report import charts
 from cleantune.evaluation.report.findings import Findings
 
@@ -37,6 +37,12 @@ def draw(
     drawn["reliability"] = charts.curves(
         "reliability", "Reliability diagram", reliability,
         ("mean confidence", "accuracy"), diagonal=True, markers=True,
+    )  # fmt: skip
+    confidence = probabilities[np.arange(len(labels)), predicted]
+    risk = _thinned({"": selective_prediction.risk_coverage(predicted == labels, confidence)})
+    drawn["risk_coverage"] = charts.curves(
+        "risk-coverage", "Wrong answers by the share of documents answered", risk,
+        ("share answered", "share of the answers that is wrong"),
     )  # fmt: skip
     return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704 drawn by charts, names escaped
 

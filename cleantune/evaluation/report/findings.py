@@ -40,7 +40,11 @@ class Findings:
     warnings: list[str]
     """Where the result is bad, a sentence each: `cleantune.evaluation.result_warnings`."""
     calibration: dict[str, Any]
+    confidence: dict[str, Any]
+    """Abstention and prediction sets: `cleantune.evaluation.confidence`."""
     slices: dict[str, dict[str, Any]]
+    gaps: dict[str, dict[str, Any]]
+    """The largest gap in accuracy between the groups of each metadata column."""
     robustness: dict[str, Any]
     seeds: dict[str, Any]
     model: dict[str, Any]

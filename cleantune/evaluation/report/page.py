@@ -20,6 +20,7 @@ from cleantune.evaluation.confidence_intervals import MIN_DOCUMENTS, Interval
 from cleantune.evaluation.explanations import Explanation
 from cleantune.evaluation.report import drawn
 from cleantune.evaluation.report.findings import Findings, Mistake
+from cleantune.evaluation.slices import MIN_GROUP
 
 PAGE = Path("reports/evaluation.html")
 CARD = Path("reports/model_card.md")
@@ -58,8 +59,8 @@ def write(
     ``reliability``, by temperature, (documents, classes); ``history`` is finetune's.
     """
     content = asdict(findings) | by_class(findings) | {
-        "headline": HEADLINE, "limits": limits(findings), "why": DROPPED, "min_documents": MIN_DOCUMENTS,
-        "few_curves": len(findings.names) > many_classes.CURVES,
+        "headline": HEADLINE, "limits": limits(findings), "why": DROPPED, "min_documents": MIN_DOCUMENTS, "min_group": MIN_GROUP,
+        "set_rows": set_rows(findings), "few_curves": len(findings.names) > many_classes.CURVES,
     }  # fmt: skip
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
@@ -103,6 +104,15 @@ def by_class(findings: Findings) -> dict[str, Any]:
         "every": [names[k] for k in every],
         "largest": [names[k] for k in class_tables.largest(sizes, drawn.LARGEST)],
     }  # fmt: skip
+
+
+def set_rows(findings: Findings) -> list[str]:
+    """Return the classes of the table of prediction sets; of many, those least often in the largest sets."""
+    classes: dict[str, dict[str, float]] = findings.confidence["prediction_sets"]["0.95"]["classes"]
+    if len(findings.names) <= class_tables.SHOWN:
+        return list(classes)
+    names = list(classes)
+    return [names[k] for k in class_tables.smallest([of["coverage"] for of in classes.values()])]
 
 
 def number(value: float, form: str = "%.4f") -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from cleantune import console
 from cleantune.data import class_tables
-from cleantune.evaluation.confidence_intervals import Interval
+from cleantune.evaluation.confidence_intervals import POWER, Interval
 from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.report.page import HEADLINE, interval, number
 from cleantune.evaluation.slices import EMPTY
@@ -37,11 +37,12 @@ def report(findings: Findings) -> None:
         ))  # fmt: skip
     ahead = "ahead by, points"
     console.table("comparison with the baselines, 95 % intervals",
-                  ("baseline", "macro-F1", ahead, "accuracy", ahead, "McNemar p"), (
+                  ("baseline", "macro-F1", ahead, "accuracy", ahead, "p, Holm"), (
         (name, number(b["macro_f1"]), _points(b["model_ahead_by"]["macro_f1"]), number(b["accuracy"]),
-         _points(b["model_ahead_by"]["accuracy"]), f"{b['mcnemar_p']:.2g}")
+         _points(b["model_ahead_by"]["accuracy"]), f"{b['holm_p']:.2g}")
         for name, b in findings.baselines.items()
     ))  # fmt: skip
+    _detectable(findings.baselines)
     calibration = findings.calibration
     before, after = calibration["before"], calibration["after"]
     console.say(
@@ -49,8 +50,35 @@ def report(findings: Findings) -> None:
         f"{'applied' if calibration['applied'] else 'not applied: no clear gain there'}; on test it changes "
         f"NLL from {before['nll']:.4f} to {after['nll']:.4f}, ECE from {before['ece']:.4f} to {after['ece']:.4f}"
     )
+    _confidence(findings.confidence)
     if "ensemble" in findings.seeds:
         _seeds(findings.seeds)
+
+
+def _detectable(baselines: dict[str, Any]) -> None:
+    known = {k: b for k, b in baselines.items() if b["detectable_difference"] is not None}
+    if known:
+        best = max(known, key=lambda name: known[name]["macro_f1"])
+        console.say(
+            f"the smallest difference in accuracy to {best} that McNemar's test finds with a probability "
+            f"of {POWER:.0%}: {100 * known[best]['detectable_difference']:.1f} points"
+        )
+
+
+def _confidence(of: dict[str, Any]) -> None:
+    """Print when the model abstains, and what its prediction sets contain."""
+    test, required = of["test"], f"{of['required_accuracy']:.1%}"
+    if of["threshold"] is None:
+        shown = f"; it shows {of['highest_accuracy']:.0%}" if of["highest_accuracy"] else ""
+        console.say(f"validation shows of no confidence that {required} of the answers above it are "
+                    f"right (evaluate.answer_accuracy){shown}")  # fmt: skip
+    else:
+        console.say(f"abstaining below a confidence of {of['threshold']:.4f}, fitted on validation for "
+                    f"{required} right: {test['answered']:.1%} of test answered, {number(test['accuracy'])} "
+                    f"of the answers right ({interval(test['interval'])})")  # fmt: skip
+    sets = (f"{float(level):.0%}: label in {each['coverage']:.1%}, {each['mean_size']:.2f} classes"
+            for level, each in of["prediction_sets"].items())  # fmt: skip
+    console.say(f"prediction sets: {'; '.join(sets)}")
 
 
 def _by_class(findings: Findings) -> None:

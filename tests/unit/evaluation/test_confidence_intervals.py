@@ -78,6 +78,31 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
     assert found["mcnemar_p"] == 1
 
 
+def test_p_values_are_corrected_one_after_the_other():
+    assert confidence_intervals.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )
+    assert confidence_intervals.holm([0.7, 0.9]) == [1, 1]
+    assert confidence_intervals.holm([]) == []
+
+
+@pytest.mark.parametrize("apart", [6, 40, 41, 300])
+def test_the_detectable_difference_is_found_with_its_power(apart):
+    difference = confidence_intervals.detectable_difference(1000, apart)
+    assert difference is not None
+    share = (1 + difference * 1000 / apart) / 2  # of the disagreements that the better model wins
+    wins = np.random.default_rng(0).binomial(apart, share, 4000)
+    found = [confidence_intervals.mcnemar(np.arange(apart) < k, np.arange(apart) >= k, np.arange(apart))
+             ["mcnemar_p"] <= 0.05 for k in np.unique(wins)]  # fmt: skip
+    better = np.isin(wins, np.unique(wins)[np.array(found) & (np.unique(wins) > apart / 2)])
+    assert better.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_with_five_disagreements_no_difference_is_detectable():
+    assert confidence_intervals.detectable_difference(1000, 5) is None
+    assert confidence_intervals.detectable_difference(1000, 0) is None
+
+
 def test_the_interval_of_a_difference_is_the_normal_one_of_its_documents():
     labels, _, predicted = scored(500)
     theirs = np.where(np.random.default_rng(2).random(500) < 0.2, (labels + 1) % 4, predicted)

@@ -347,3 +347,30 @@ def test_classes_not_learned_come_last_by_a_factor_of_a_million_millions():
     assert found[:, 1] == pytest.approx([-3 + np.log(1e-12), 0 + np.log(1e-12)])
     two = metrics.put_last(scores, np.array([True, False, False, True]))
     assert two[:, 1] == pytest.approx(two[:, 2])
+
+
+# ---- further calibration errors
+
+
+def test_the_adaptive_error_is_that_of_bins_with_as_many_documents_each():
+    confidence = np.linspace(0.5, 0.99, 12)
+    p = np.stack([confidence, 1 - confidence], axis=1)[np.random.default_rng(0).permutation(12)]
+    labels = np.arange(12) % 2
+    order = np.argsort(p[:, 0])
+    gaps = [abs(p[part, 0].mean() - (labels[part] == 0).mean()) for part in np.split(order, 3)]
+    found = metrics.adaptive_ece(labels, p, np.zeros(12, dtype=int), 3)
+    assert found == pytest.approx(np.mean(gaps))
+
+
+def test_documents_of_equal_confidence_share_a_bin_whatever_their_order():
+    p = np.array([[0.8, 0.2]] * 10)
+    labels, first = np.array([0] * 8 + [1] * 2), np.zeros(10, dtype=int)
+    assert metrics.adaptive_ece(labels, p, first, 5) == pytest.approx(0)
+    assert metrics.adaptive_ece(labels[::-1], p, first, 5) == pytest.approx(0)
+
+
+def test_the_classwise_error_sees_the_classes_that_are_not_predicted():
+    p = np.array([[0.6, 0.4, 0.0]] * 10)
+    labels = np.array([0] * 6 + [2] * 4)
+    assert ece(labels, p, 10) == pytest.approx(0)
+    assert metrics.classwise_ece(labels, p, 10) == pytest.approx((0 + 0.4 + 0.4) / 3)

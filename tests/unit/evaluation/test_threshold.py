@@ -15,7 +15,12 @@ from cleantune.evaluation.threshold import DEFAULT, Decision, from_settings
 from cleantune.params.sections import Evaluate
 
 NAMES = ["ham", "spam"]
-USUAL: dict[str, Any] = {"threshold": "argmax", "threshold_precision": 0.9, "positive": None}
+USUAL: dict[str, Any] = {
+    "threshold": "argmax",
+    "threshold_precision": 0.9,
+    "positive": None,
+    "answer_accuracy": None,
+}
 SETTINGS = Evaluate.model_construct(**USUAL)
 
 
@@ -274,6 +279,31 @@ def test_one_document_says_nothing_of_a_temperature():
     assert error == pytest.approx(0)
 
 
+# ---- abstention and prediction sets
+
+
+def test_abstention_and_sets_are_fitted_at_the_temperature_and_for_the_predicted_class():
+    labels, logits = heated(3.0, 3000)
+    labels, logits = labels[labels < 2], logits[labels < 2, :2]
+    required = replace(rule("f1"), answer_accuracy=0.9)
+    found = required.fitted(labels, logits, NAMES)
+    p = found.probabilities(logits)
+    predicted = found.predicted(p, NAMES)
+    confidence = p[np.arange(len(p)), predicted]
+    assert found.answer_above in confidence
+    answered = found.answered(confidence)
+    assert (predicted == labels)[answered].mean() > 0.9
+    assert 0.2 < answered.mean() < 1
+    for level, within in found.sets(p).items():
+        assert within[np.arange(len(p)), labels].mean() == pytest.approx(float(level), abs=0.01)
+
+
+def test_without_a_threshold_nothing_is_answered():
+    assert not DEFAULT.answered(np.ones(3)).any()
+    assert Decision(answer_above=0.0).answered(np.array([0.1, 1.0])).all()
+    assert DEFAULT.sets(P) == {}
+
+
 # ---- in words, and on disk
 
 
@@ -298,7 +328,7 @@ def test_two_decisions_follow_one_another_by_rule_and_documents():
     one = Decision("f1", "spam", 0.9, 0.3, 1.5, 1.5, 0.1, 0.01, 50, "abc")
     assert one.follows(replace(one, threshold=0.7, temperature=1.0, nll_gain=0.0))
     for changes in ({"rule": "argmax"}, {"positive": "ham"}, {"precision": 0.8}, {"documents": 51},
-                    {"validation_sha256": "abd"}):  # fmt: skip
+                    {"validation_sha256": "abd"}, {"answer_accuracy": 0.9}):  # fmt: skip
         assert not one.follows(replace(one, **changes))
 
 
