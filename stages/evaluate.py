@@ -27,6 +27,7 @@ from cleantune.evaluation.binary import measure_positive
 from cleantune.evaluation.calibration import measure_calibration
 from cleantune.evaluation.comparison import compare, compare_with_constant, measure_seeds
 from cleantune.evaluation.confidence import measure_confidence
+from cleantune.evaluation.corrected_labels import measure_corrected
 from cleantune.evaluation.predictions import (
     fit_decision,
     predict,
@@ -37,6 +38,7 @@ from cleantune.evaluation.report import page, printed
 from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.robustness import measure_flipped, measure_robustness
 from cleantune.evaluation.slices import measure_gaps, measure_slices
+from cleantune.labels import corrections
 from cleantune.models import classifier, weights
 from cleantune.params.read import read_params
 
@@ -85,6 +87,11 @@ def main() -> None:
     intervals = test.intervals(bins)
     calibration, reliability = measure_calibration(test, bins)
     confidence = measure_confidence(validation, test)
+    reviewed = corrections.read_corrections(
+        corrections.TEST_CORRECTIONS, released.reset_index(), names, tables.dataset_name()
+    )
+    by_person = corrections.apply(test.table, reviewed)["label"].to_numpy()
+    corrected = measure_corrected(test, by_person, len(reviewed), bins)
     positive = measure_positive(validation, test)
     seeds, decisions = measure_seeds(rule, validation, test, params.seed, model.folder, bins)
 
@@ -127,7 +134,8 @@ def main() -> None:
         | {name: headline[name] for name in HEADLINE}
         | {"augrc": confidence["augrc"]}
         | {"labels": {name: label_noise[name] for name in LABELS}}
-        | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {}),
+        | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {})
+        | ({"corrected_labels": corrected} if corrected else {}),
         "validation": {"n": len(validation.labels)}
         | {k: on_validation[k] for k in VALIDATION_METRICS},
         "intervals": intervals | ({"positive": positive["intervals"]} if positive else {}),
@@ -151,7 +159,7 @@ def main() -> None:
 
     # Write the report and the model card
     findings = Findings(
-        names=names, n=len(labels), copied=test.copied, metrics=headline,
+        names=names, n=len(labels), copied=test.copied, metrics=headline, corrected=corrected,
         intervals=intervals, positive=positive, baselines=baselines, about=about, classes=by_class,
         confusions=many_classes.confusions(counts, names), warnings=warnings,
         calibration=calibration, confidence=confidence, slices=slices, gaps=gaps, robustness=robustness, seeds=seeds,

@@ -56,9 +56,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run a stage in: the repository's own params.yaml, and no corrections."""
     (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/corrections.csv").write_text(
-        "dataset,id,text_sha256,old_label,new_label,note\n"
-    )
+    for name in ("corrections", "test_corrections"):
+        header = "dataset,id,text_sha256,old_label,new_label,note\n"
+        (tmp_path / f"data/{name}.csv").write_text(header)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

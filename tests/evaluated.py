@@ -15,6 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from cleantune import files
 from cleantune.data import tables
+from cleantune.labels import corrections
 from cleantune.training import lora
 from stages import baselines, evaluate
 from tests import tiny
@@ -97,6 +98,7 @@ def write(folder: Path) -> None:
         "files": {},
     }
     files.write_json(folder / tables.SOURCE, source)
+    files.write_text(folder / corrections.TEST_CORRECTIONS, corrections.as_csv([]))
     _train(folder, splits)
 
 

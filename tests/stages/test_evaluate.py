@@ -23,9 +23,11 @@ from cleantune.evaluation.explanations import explain
 from cleantune.evaluation.predictions import Split
 from cleantune.evaluation.robustness import perturbed
 from cleantune.evaluation.slices import measure_gaps, near_duplicates
+from cleantune.labels import corrections
 from cleantune.models import classifier
 from stages import evaluate
 from tests import evaluated
+from tools import test_labels
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -163,6 +165,56 @@ def test_headline_metrics_are_the_ones_promised_and_those_of_the_model(project):
     assert found["accuracy"] == pytest.approx(right.mean(), abs=1e-5)
     # Chance is 0.33, and the wrong labels among these documents leave about 0.75 to reach.
     assert found["accuracy"] > 0.5, "the model learned nothing: nothing here is tested"
+
+
+def test_metrics_with_corrected_test_labels_stand_beside_those_as_they_came(project, capsys):
+    before = json.loads((project / "metrics/test.json").read_text())
+    table = tables.read_table(tables.RAW / "test.parquet")
+    right = classifier.load()
+    predicted = right.logits(right.encode(tables.full_text(table))).argmax(axis=1)
+    wrong = table[predicted != table["label"]].head(4)
+    new = [
+        *predicted[wrong.index[:3]],
+        wrong["label"].iloc[3],
+    ]  # three are changed, one is confirmed
+    rows = wrong.assign(old_label=wrong["label"], new_label=new, note="",
+                        text_sha256=corrections.fingerprints(wrong))  # fmt: skip
+    corrections.write_corrections(corrections.TEST_CORRECTIONS, rows, evaluated.NAMES, "tiny")
+    evaluate.main()
+    after = json.loads((project / "metrics/test.json").read_text())
+    found = after.pop("corrected_labels")
+    assert after == before
+    assert (found["reviewed"], found["changed"]) == (4, 3)
+    assert found["accuracy"] == pytest.approx(before["accuracy"] + 3 / 60, abs=1e-5)
+    said = " ".join(capsys.readouterr().out.split())
+    page, card = (
+        (project / "reports" / p).read_text() for p in ("evaluation.html", "model_card.md")
+    )
+    for text in (said, page, card):
+        assert "4 test labels were reviewed by a person and 3 corrected" in text
+        assert f"{found['accuracy']:.4f}" in text
+
+
+def test_the_page_of_test_labels_lists_what_some_model_contradicts_and_errors_first(project):
+    raw = tables.read_table(tables.RAW / "test.parquet")
+    none = corrections.read_corrections(corrections.TEST_CORRECTIONS, raw, evaluated.NAMES, "tiny")
+    assert 0 < (count := test_labels.write_page(raw, none, 0)) < 60
+    text = test_labels.PAGE.read_text()
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert found
+    data = json.loads(found[1])
+    listed = [entry["id"] for entry in data["flagged"]]
+    assert len(set(listed)) == count
+    quality = [entry["quality"] for entry in data["flagged"]]
+    assert quality == sorted(quality)
+    model = classifier.load()
+    predicted = model.logits(model.encode(tables.full_text(raw))).argmax(axis=1)
+    assert set(raw["id"][predicted != raw["label"]]) <= set(listed)
+    planted = {f"test-{i}" for i in range(3, 9)}
+    assert planted & set(listed[: count // 2]), "labels made wrong are among the most doubtful"
+    assert any("fine-tuned" in line for entry in data["flagged"] for line in entry["why"])
+    done = pd.DataFrame({"id": listed[:1], "old_label": 0, "new_label": 0})
+    assert test_labels.write_page(raw, done, 0) == count - 1
 
 
 def test_macro_f1_leads_and_the_corpus_has_its_own_name(project, capsys):

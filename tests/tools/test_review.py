@@ -35,6 +35,8 @@ def raw(workspace: Path) -> pd.DataFrame:
         }
     )
     tables.write_table(tables.RAW / "train.parquet", table, tables.TEXT_COLUMNS)
+    held_out = table.head(3).assign(id=["test-0", "test-1", "test-2"], text=["a", "b", "c"])
+    tables.write_table(tables.RAW / "test.parquet", held_out, tables.TEXT_COLUMNS)
     files.write_json(tables.SOURCE, {"dataset": "custom", "labels": NAMES})
     return table
 
@@ -72,6 +74,19 @@ def test_decisions_are_merged_and_later_ones_replace_earlier(raw, capsys):
     assert corrections.CORRECTIONS.read_bytes() == again
 
 
+def test_decisions_about_test_labels_are_kept_apart(raw, capsys):
+    review.apply_file(export(HEADER + rows(raw, train_4="World")))
+    before = corrections.CORRECTIONS.read_bytes()
+    held_out = tables.read_table(tables.RAW / "test.parquet")
+    review.apply_file(export(HEADER + rows(held_out, test_1="Sci/Tech")))
+    assert corrections.CORRECTIONS.read_bytes() == before
+    assert pd.read_csv(corrections.TEST_CORRECTIONS)["id"].to_list() == ["test-1"]
+    assert "data/test_corrections.csv: 1 reviewed, 1 changed" in capsys.readouterr().out
+    both = rows(held_out, test_1="World", test_2="World") + rows(raw, train_1="World")
+    with pytest.raises(UserError, match="no document has the id train-1"):
+        review.apply_file(export(HEADER + both))
+
+
 def test_what_was_decided_about_another_dataset_stays(raw):
     review.apply_file(export(HEADER + rows(raw, train_4="World")))
     first = corrections.CORRECTIONS.read_text().splitlines()
@@ -101,7 +116,7 @@ def test_a_wrong_file_changes_nothing(raw, broken):
     with pytest.raises(UserError, match=r"export\.csv, line"):
         review.apply_file(export(broken(raw)))
     assert corrections.CORRECTIONS.read_bytes() == before
-    assert sorted(p.name for p in Path("data").iterdir()) == ["corrections.csv", "raw"]
+    assert sorted(p.name for p in Path("data").iterdir()) == ["corrections.csv", "raw", "test_corrections.csv"]
 
 
 def test_the_command_says_what_is_wrong_and_fails(raw):

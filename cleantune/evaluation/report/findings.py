@@ -29,6 +29,8 @@ class Findings:
     """Test documents that are copies of one another, and their number of different texts."""
     metrics: dict[str, float]
     intervals: dict[str, Interval]
+    corrected: dict[str, Any]
+    """Metrics with the labels that a person corrected; empty without a review."""
     positive: dict[str, Any]
     """Metrics of the positive class; empty with more than two classes."""
     baselines: dict[str, Any]

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from cleantune import files
 from cleantune.data import class_tables
-from cleantune.evaluation import many_classes
+from cleantune.evaluation import corrected_labels, many_classes
 from cleantune.evaluation.confidence_intervals import MIN_DOCUMENTS, Interval
 from cleantune.evaluation.explanations import Explanation
 from cleantune.evaluation.report import drawn
@@ -67,7 +67,7 @@ def write(
         autoescape=jinja2.select_autoescape(["html"]), keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {"markdown": markdown, "number": number, "interval": interval,
-                            "listed": class_tables.listed}  # fmt: skip
+                            "listed": class_tables.listed, "corrected_in_words": corrected_labels.in_words}  # fmt: skip
     page = environment.get_template("page.html").render(
         content,
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 our own file

@@ -4,6 +4,7 @@ from typing import Any
 
 from cleantune import console
 from cleantune.data import class_tables
+from cleantune.evaluation import corrected_labels
 from cleantune.evaluation.confidence_intervals import POWER, Interval
 from cleantune.evaluation.report.findings import Findings
 from cleantune.evaluation.report.page import HEADLINE, interval, number
@@ -21,6 +22,8 @@ def report(findings: Findings) -> None:
         console.say(
             f"macro averages and ROC-AUC are over the {present} of {classes} classes with test documents"
         )
+    if findings.corrected:
+        console.say(corrected_labels.in_words(findings.corrected, findings.metrics))
     if findings.copied[0]:
         console.say("{:,} test documents are copies of one another, {:,} different texts; intervals and "
                     "tests count each text once".format(*findings.copied))  # fmt: skip
