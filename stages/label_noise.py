@@ -24,6 +24,7 @@ from cleantune.labels import (
     label_models,
     label_report,
     label_scores,
+    nearest,
 )
 from cleantune.labels import confident_learning as lq
 from cleantune.labels.label_scores import LabelScores
@@ -35,6 +36,7 @@ from cleantune.training import checkpoints
 
 PARAMS = ("seed", "label_noise")
 TRAIN = tables.CLEAN / "train.parquet"
+MOST_SHOWN = 5_000  # flagged labels on the page, before it is full; issues.parquet has all
 
 
 def main() -> None:
@@ -79,6 +81,10 @@ def main() -> None:
     more: dict[str, Any] = {}
     if len(unchecked):
         more["unchecked"] = {names[label]: int(n) for label, n in unchecked.items()}
+    if scores and isinstance(scores.vectors, nearest.Indexed):
+        more["neighbours_recall"] = round(scores.vectors.recall, 4)
+        console.say(f"nearest documents by an index: {scores.vectors.recall:.1%} of the true ones "
+                    f"are found (of {nearest.SAMPLE} documents)")  # fmt: skip
     if action != settings.action:
         more["requested_action"] = settings.action
     summary = label_report.summarize(
@@ -132,6 +138,7 @@ def flagged_labels(
     rows = rows[np.argsort(scores.rank[rows], kind="stable")]
     # first what is left to decide of the random sample
     rows = np.concatenate([asked := scores.finding.to_ask, rows[~np.isin(rows, asked)]])
+    flagged, rows = len(rows), rows[:MOST_SHOWN]
     texts, suggested = tables.full_text(checked), scores.classes[scores.second]
     near = (neighbours.by_words(texts, rows) if scores.vectors is None
             else neighbours.by_vectors(scores.vectors, rows))  # fmt: skip
@@ -144,7 +151,7 @@ def flagged_labels(
     )  # fmt: skip
     return FlaggedLabels(
         rows, suggested[rows], scores.quality[rows], scores.spread(scores.calibrated, len(names))[rows],
-        *near, [[sentence for part in parts for sentence in part] for parts in why],
+        *near, [[sentence for part in parts for sentence in part] for parts in why], flagged,
     )  # fmt: skip
 
 

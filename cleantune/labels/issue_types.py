@@ -17,10 +17,12 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from cleantune import console
+from cleantune.labels.nearest import EXACT
 from cleantune.labels.review_page import neighbours
 
 NEIGHBOURS = 10  # Datalab's default
 GROUP = 150  # documents in a cluster, on average: enough for a reliable mean
+MOST_GROUPS = EXACT // GROUP  # more would take time that grows with the square of the documents
 POOR = 0.8  # a cluster underperforms below this share of the average label probability
 
 MEANING = {
@@ -54,9 +56,9 @@ def find_issue_types(
         ends = np.arange(0, k * n + 1, k)
         graph = csr_matrix(((1 - similarity).ravel(), near.ravel(), ends), shape=(n, n))
         # Datalab's own clustering, by density of the graph, finds a single cluster in texts
-        means = MiniBatchKMeans(n // GROUP, random_state=seed, n_init=1)
+        means = MiniBatchKMeans(min(n // GROUP, MOST_GROUPS), random_state=seed, n_init=1)
         with threadpool_limits(1):
-            clusters = means.fit_predict(vectors)
+            clusters = means.fit_predict(getattr(vectors, "vectors", vectors))
         wanted |= {"outlier": {"k": k}, "near_duplicate": {"k": k}}
         wanted |= {"underperforming_group": {"cluster_ids": clusters, "threshold": POOR}}
         nearest = {"nearest": near[:, 0]}

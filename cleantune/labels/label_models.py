@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cleantune.data.words import LONG_TERM
 from cleantune.labels import confident_learning as lq
+from cleantune.labels import nearest
 from cleantune.labels.confident_learning import Features, Floats, Ints, LabelModel
 from cleantune.models import encoder
 from cleantune.params.sections import LabelNoise
@@ -57,7 +58,14 @@ def build(
 
         folder = encoder.recorded_folder(encoder.ENCODER)
         vectors = encoder.vectors(texts, folder, MAX_LENGTH, precision.bf16_is_fast())
-    models += embedding_label_models(vectors)
+    if len(vectors) > nearest.EXACT:
+        vectors = nearest.Indexed(vectors)
+        models += [
+            linear_label_model(vectors.vectors, STRENGTH),
+            indexed_label_model(vectors, fold),
+        ]
+    else:
+        models += embedding_label_models(vectors)
     if settings.model in ("ensemble", "finetuned"):
         models.append(tfidf_label_model(texts))
     return models, vectors
@@ -74,7 +82,7 @@ def linear_label_model(features: Features, strength: float) -> LabelModel:
         # one row for each class with over 3 % of a document's target, weighted by it
         rows, classes = np.nonzero(targets[fit] > 0.03 * targets[fit].sum(axis=1, keepdims=True))
         model = LogisticRegression(C=strength, max_iter=200)
-        model.fit(features[fit][rows], classes, sample_weight=targets[fit][rows, classes])
+        model.fit(features[fit[rows]], classes, sample_weight=targets[fit][rows, classes])
         probabilities = np.zeros((len(held_out), targets.shape[1]))
         probabilities[:, model.classes_] = model.predict_proba(features[held_out])
         return probabilities
@@ -98,9 +106,41 @@ def neighbour_label_model(
             similarity = vectors[held_out[start : start + block]] @ known
             near = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
             weight = np.exp(np.take_along_axis(similarity, near, axis=1).astype(np.float64))
-            votes = np.einsum("rk,rkc->rc", weight, known_targets[near])
-            votes += 0.02 * weight.sum(axis=1, keepdims=True)  # no class gets probability 0
-            probabilities[start : start + block] = votes / votes.sum(axis=1, keepdims=True)
+            probabilities[start : start + block] = _shares(weight, known_targets[near])
+        return probabilities
+
+    return predict
+
+
+def _shares(weight: Floats, targets: Floats) -> Floats:
+    """Return the mean of ``targets`` (rows, k, c) by ``weight`` (rows, k), none of them 0."""
+    votes = np.einsum("rk,rkc->rc", weight, targets)
+    votes += 0.02 * weight.sum(axis=1, keepdims=True)  # no class gets probability 0
+    result: Floats = votes / votes.sum(axis=1, keepdims=True)
+    return result
+
+
+def indexed_label_model(
+    indexed: nearest.Indexed, fold: Ints, neighbours: int = NEIGHBOURS, block: int = 8192
+) -> LabelModel:
+    """Return the same as ``neighbour_label_model`` from an index: of many documents, and nearly the same.
+
+    Of the neighbours in the index the nearest ``neighbours`` in other folds than the document's
+    own count, which are those that are fitted on.
+    """
+
+    def predict(fit: Ints, held_out: Ints, targets: Floats) -> Floats:  # noqa: ARG001 - by the folds
+        probabilities = np.empty((len(held_out), targets.shape[1]))
+        for start in range(0, len(held_out), block):
+            rows = held_out[start : start + block]
+            near = indexed.positions[rows]
+            use = (near >= 0) & (fold[near] != fold[rows, None])
+            use &= np.cumsum(use, axis=1) <= neighbours
+            use[alone := ~use.any(axis=1)] = True  # what these say is not used
+            weight = np.where(use, np.exp(indexed.similarity[rows].astype(np.float64)), 0)
+            shares = _shares(weight, targets[near])
+            shares[alone] = 1 / targets.shape[1]
+            probabilities[start : start + block] = shares
         return probabilities
 
     return predict

@@ -4,7 +4,7 @@ n, c, ``labels`` and probabilities are those of ``cleantune.labels.confident_lea
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit, softmax
@@ -60,8 +60,10 @@ def noise_rate(rounds: Sequence[Floats], labels: Ints, resamples: int = 200) -> 
     covers both, over resampled documents. It does not include the error of the models, and label
     errors in ambiguous documents do not show: with few documents or poor models it is a lower bound.
     """
-    weights = np.ones((resamples + 1, len(labels)))  # the sample itself first
-    weights[1:] = np.random.default_rng(0).poisson(1, (resamples, len(labels)))
+    weights: Any = np.ones((resamples + 1, len(labels)), np.uint8)  # the sample itself first
+    rng = np.random.default_rng(0)
+    for row in weights[1:]:
+        row[:] = rng.poisson(1, len(labels))
     rates, bounds = [], []
     for probabilities in (rounds[0], rounds[-1]):
         asymmetric, bound = asymmetric_rate(probabilities, labels, weights)
@@ -89,7 +91,9 @@ def symmetric_rate(probabilities: Floats, labels: Ints, weights: Floats) -> Floa
             own = np.arange(len(labels[rows])), labels[rows]
             right = np.stack([softmax(logits[rows] / t, axis=1)[own] for t in TEMPERATURES], axis=1)
             given = (1 - RATES) * right[..., None] + RATES * (1 - right[..., None]) / (c - 1)
-            log_likelihood += weights[:, rows] @ np.log(given + FLOOR**2).reshape(len(given), -1)
+            log_likelihood += weights[:, rows].astype(float) @ np.log(given + FLOOR**2).reshape(
+                len(given), -1
+            )
     best: Floats = RATES[log_likelihood.argmax(axis=1) % len(RATES)]
     return best
 

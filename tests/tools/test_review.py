@@ -116,7 +116,11 @@ def test_a_wrong_file_changes_nothing(raw, broken):
     with pytest.raises(UserError, match=r"export\.csv, line"):
         review.apply_file(export(broken(raw)))
     assert corrections.CORRECTIONS.read_bytes() == before
-    assert sorted(p.name for p in Path("data").iterdir()) == ["corrections.csv", "raw", "test_corrections.csv"]
+    assert sorted(p.name for p in Path("data").iterdir()) == [
+        "corrections.csv",
+        "raw",
+        "test_corrections.csv",
+    ]
 
 
 def test_the_command_says_what_is_wrong_and_fails(raw):

@@ -38,6 +38,8 @@ class FlaggedLabels:
     """(n, k) cosine with each of these."""
     reasons: Sequence[Sequence[str]] = ()
     """(n,) further reasons as sentences; or empty."""
+    total: int = 0
+    """How many labels are flagged, where that is more than n."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def content(
         "metadata": [
             name.removeprefix(tables.METADATA) for name in tables.with_metadata((), shown)
         ],
-        "notes": list(_notes(source, len(flagged.rows), count, cut, longest, fewer)),
+        "notes": list(
+            _notes(source, max(flagged.total, len(flagged.rows)), count, cut, longest, fewer)
+        ),
         "reviewed": {
             name: source.names[label]
             for name, label in zip(reviewed["id"], reviewed["new_label"], strict=True)

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from cleantune.labels.nearest import Indexed
 from cleantune.labels.review_page.content import Floats, Positions
 
-CHUNK = 256  # rows compared at a time: bounds memory to CHUNK x documents similarities
+CHUNK = 256  # rows compared at a time
+SIMILARITIES = CHUNK * 200_000  # of these with all documents, at most: bounds memory
 
 
 def by_words(texts: Sequence[str], rows: Positions, count: int = 5) -> tuple[Positions, Floats]:
@@ -22,16 +25,23 @@ def by_words(texts: Sequence[str], rows: Positions, count: int = 5) -> tuple[Pos
     return by_vectors(vectorizer.fit_transform(texts), rows, count)
 
 
-def by_vectors(vectors: "Floats", rows: Positions, count: int = 5) -> tuple[Positions, Floats]:
-    """Return the same as ``by_words`` by the cosine of ``vectors``, (documents, size), dense or sparse."""
+def by_vectors(vectors: Any, rows: Positions, count: int = 5) -> tuple[Positions, Floats]:
+    """Return the same as ``by_words`` by the cosine of ``vectors``, (documents, size), dense or sparse.
+
+    Of many documents with an index, as far as that found any; a position of -1 is none.
+    """
+    if isinstance(vectors, Indexed):
+        near = vectors.positions[rows, :count].astype(np.int64)
+        return near, vectors.similarity[rows, :count].astype(np.float64)
     unit = normalize(vectors)
     count = min(count, unit.shape[0] - 1)
     positions = np.zeros((len(rows), max(count, 0)), dtype=np.int64)
     similarity = np.zeros(positions.shape)
     if count < 1:
         return positions, similarity
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
+    chunk = max(1, min(CHUNK, SIMILARITIES // unit.shape[0]))
+    for start in range(0, len(rows), chunk):
+        part = rows[start : start + chunk]
         cosines = unit[part] @ unit.T
         cosines = np.asarray(cosines.todense() if hasattr(cosines, "todense") else cosines)
         cosines = cosines.astype(np.float64)
