@@ -181,7 +181,7 @@ def write_onnx(model: Classifier, out: Path, folder: Path, keep: Sequence[Path])
 
 
 def _is_large(model: Classifier) -> bool:
-    return sum(parameter.nbytes for parameter in model.model.parameters()) > PROTOBUF_BYTES
+    return bool(sum(p.nbytes for p in model.model.parameters()) > PROTOBUF_BYTES)
 
 
 def _files(graph: Path) -> list[Path]:
