@@ -63,6 +63,10 @@ def main() -> None:
     tokens = [tokenizer(t, return_attention_mask=False, verbose=False)["input_ids"] for t in texts]
     if not masked:
         tokens = [language_modeling.ended(ids, tokenizer.eos_token_id) for ids in tokens]
+    for path, ids in zip((TRAIN, VALIDATION), tokens, strict=True):
+        if sum(map(len, ids)) < (1 if masked else 2):
+            raise UserError(f"pretrain: the documents of {path} have too few tokens to predict any from the "
+                            "others. Set pretrain.epochs to 0, or add documents.")  # fmt: skip
     share = options.masked_share if masked else None
     train, validation = (language_modeling.pack(ids, options.block_length, share) for ids in tokens)
     config = (encoder.load_config(base) if base

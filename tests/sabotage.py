@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from cleantune.distributed import connection
+from cleantune.models import weights
 from cleantune.training import checkpoints, trainer
 
 
@@ -151,6 +152,11 @@ def note_precisions() -> None:
         return loss(self, *args, **kwargs)
 
     setattr(trainer.ZeroTrainer, "compute_loss", noted)  # noqa: B010
+
+
+def small_shards() -> None:
+    """Write weights in shards of 20 kB, as those of a large model are of 500 MB."""
+    weights.SHARD = "20KB"
 
 
 def note_folds() -> None:

@@ -38,6 +38,9 @@ CARD, MEASURED = Path("reports/model_card.md"), Path("metrics/test.json")
 ROUNDING = 1e-3  # of a probability; the two runtimes add up in another order
 LEAST_AGREEMENT = 0.95  # of int8; less means that it does not work on this processor
 
+PROTOBUF_BYTES = 2**31 - 2**26
+"""How large an ONNX file can be, with room for the graph; larger weights are in a file of their own beside it."""
+
 USAGE = """
 ## Use
 
@@ -168,11 +171,22 @@ def write_onnx(model: Classifier, out: Path, folder: Path, keep: Sequence[Path])
     _convert(model, out / FP32)
     if INT8 in keep:
         with _quiet():
-            quantize_dynamic(out / FP32, out / INT8, per_channel=True, weight_type=QuantType.QInt8)
+            quantize_dynamic(out / FP32, out / INT8, per_channel=True, weight_type=QuantType.QInt8,
+                             use_external_data_format=_is_large(model))  # fmt: skip
     if FP32 not in keep:
-        (out / FP32).unlink()
+        for path in _files(out / FP32):
+            path.unlink()
     record = {"made_by": MADE_BY, "model": onnx_model.fingerprint(folder)}
     files.write_json(out / RECORD, record)
+
+
+def _is_large(model: Classifier) -> bool:
+    return bool(sum(p.nbytes for p in model.model.parameters()) > PROTOBUF_BYTES)
+
+
+def _files(graph: Path) -> list[Path]:
+    """Return the files of a graph: its own and, of a large model, that of its weights."""
+    return sorted(graph.parent.glob(f"{graph.name}*"))
 
 
 def _convert(model: Classifier, path: Path) -> None:
@@ -183,7 +197,7 @@ def _convert(model: Classifier, path: Path) -> None:
         with _quiet():
             torch.onnx.export(
                 model.model, (), path, kwargs=inputs, dynamo=True, verbose=False,
-                input_names=list(inputs), output_names=["logits"], external_data=False,
+                input_names=list(inputs), output_names=["logits"], external_data=_is_large(model),
                 dynamic_shapes=dict.fromkeys(inputs, axes),
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
@@ -236,7 +250,7 @@ def check(
             )
         right = float((classes == labels).mean())
         rows.append((str(graph), f"{right:.4f}", f"{agreement:.4f}", f"{difference:.2g}",
-                     files.size(out / graph)))  # fmt: skip
+                     files.size(*_files(out / graph))))  # fmt: skip
     console.table(f"Test set, {len(texts):,} documents",
                   ("", "accuracy", "agreement", "largest difference", "size"), rows)  # fmt: skip
     return accuracy

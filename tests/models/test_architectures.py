@@ -324,7 +324,10 @@ def test_hidden_words_are_whole_ones_whatever_the_tokenizer(untrained):
         assert not hidden[[0, -1]].any()
 
 
-def test_gpt2_is_exported_with_the_answer_alone(tmp_path):
+@pytest.mark.parametrize("large", [False, True])
+def test_gpt2_is_exported_with_the_answer_alone(tmp_path, monkeypatch, large):
+    if large:  # as beyond 2 GB
+        monkeypatch.setattr(export, "PROTOBUF_BYTES", 1000)
     architectures.write(tmp_path / "model", "gpt2")
     tokenizer = encoder.load_tokenizer(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
@@ -336,13 +339,25 @@ def test_gpt2_is_exported_with_the_answer_alone(tmp_path):
     model = export.load(tmp_path / "model")
     out = tmp_path / "out"
     out.mkdir()
-    export.write_onnx(model, out, model.folder, (onnx_model.FP32,))
+    graphs = (onnx_model.FP32, onnx_model.INT8)
+    export.write_onnx(model, out, model.folder, graphs)
     exported = onnx_model.load(out, onnx_model.FP32)
+    names = {path.name for graph in graphs for path in export._files(out / graph)}
+    assert {path.name for path in (out / "onnx").iterdir()} == names
+    assert len(names) == (4 if large else 2)
     texts = [*TEXTS, "", tokenizer.eos_token, f"Oil{tokenizer.eos_token}", "Oil."]
     tokens = exported.encode(texts)
     assert tokens == model.encode(texts)
     np.testing.assert_allclose(exported.logits(tokens), model.logits(tokens), atol=1e-5)
     assert files.read_json(out / "config.json")["pad_token_id"] == tokenizer.pad_token_id
+    small = onnx_model.load(out, onnx_model.INT8).logits(tokens)
+    assert np.corrcoef(small.ravel(), model.logits(tokens).ravel())[0, 1] > 0.9
+    if large:  # the int8 graph alone takes its weights with it
+        alone = tmp_path / "alone"
+        alone.mkdir()
+        export.write_onnx(model, alone, model.folder, (onnx_model.INT8,))
+        assert not export._files(alone / onnx_model.FP32)
+        np.testing.assert_array_equal(onnx_model.load(alone).logits(tokens), small)
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,20 @@ def test_a_decoder_predicts_next_tokens_and_its_perplexity_is_that_of_transforme
     assert found[1]["perplexity_after"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_split_of_one_token_is_named(folder, runner):
+    architectures.write(folder / "base", "gpt2", language_head=True)
+    tiny.record_base(folder)
+    path = folder / tables.CLEAN / "validation.parquet"
+    table = tables.read_table(path).head(1).assign(text="")  # its end alone is left
+    tables.write_table(path, table, tuple(table.columns))
+    run = runner.start(folder, module="stages.pretrain")
+    assert run.statuses == [1]
+    said = " ".join(run.output.split())
+    assert "pretrain: the documents of data/clean/validation.parquet have too few tokens" in said
+    assert "Traceback" not in said
+    assert not (folder / "models/pretrained/config.json").exists()
+
+
 def test_a_killed_run_ends_in_the_same_bytes(folder, runner):
     pretrain(folder, runner)
     undisturbed = contents(folder)
