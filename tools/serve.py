@@ -231,7 +231,9 @@ def main() -> None:
         app = application(arguments.model, arguments.int8)
         host, port = listening.getsockname()[:2]
         print(f"serving {arguments.model} on http://{host}:{port} (Ctrl-C ends)", flush=True)
-        config = uvicorn.Config(app, access_log=False, log_level="warning")
+        config = uvicorn.Config(
+            app, access_log=False, log_level="warning", timeout_graceful_shutdown=5
+        )  # a client that hangs holds up no end
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -69,12 +69,12 @@ def test_a_hostile_text_is_shown_and_does_nothing(page):
 
 def test_every_section_and_chart_is_there_and_fits_a_narrow_screen(page):
     opened, _ = page
-    for heading in ("Comparison with the baselines", "By class", "Calibration", "The data",
+    for heading in ("Comparison with the baselines", "By class", "Calibration", "Selective prediction", "The data",
                     "Slices and robustness", "The most confident mistakes", "Label noise in training",
                     "Out-of-scope use"):  # fmt: skip
         assert opened.get_by_role("heading", name=heading, exact=True).count() == 1
     charts = opened.locator("figure svg")
-    assert charts.count() == 18
+    assert charts.count() == 19
     named = " ".join(chart.get_attribute("aria-label") or "" for chart in charts.all())
     for name in ("length in words", "length in tokens", "Agencies and places by class. AFP: World",
                  *(f"Most frequent words in {name}" for name in evaluated.NAMES)):  # fmt: skip
