@@ -173,7 +173,7 @@ def main() -> None:
     page.write(findings, mistakes, labels, probabilities, predicted, reliability, history, bins)
     printed.report(findings)
     earlier = earlier_results.count()
-    if earlier:
+    if earlier and earlier > 1:
         console.say(f"git has {earlier:,} different results on these test labels (commits and experiments): "
                     "choose by validation, not by the best of them")  # fmt: skip
     console.outputs(METRICS / "test.json", METRICS, PLOTS, tables.DECISION, page.PAGE, page.CARD)
