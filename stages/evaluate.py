@@ -47,7 +47,12 @@ METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 VALIDATION_METRICS = ("accuracy", "macro_f1", "nll")  # which a sweep compares
 POSITIVE = ("class", "threshold", "precision", "recall", "f1")  # of two classes
-LABELS = ("action", "labels_changed", "documents_dropped")  # as changed by label_noise
+LABELS = (
+    "action",
+    "labels_changed",
+    "labels_softened",
+    "documents_dropped",
+)  # as changed by label_noise
 HEADLINE = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "roc_auc_ovr", "nll", "ece")
 
 
@@ -133,7 +138,7 @@ def main() -> None:
         "test": {"n": len(labels), "distinct_texts": int(test.groups.max()) + 1}
         | {name: headline[name] for name in HEADLINE}
         | {"augrc": confidence["augrc"]}
-        | {"labels": {name: label_noise[name] for name in LABELS}}
+        | {"labels": {name: label_noise[name] for name in LABELS if name in label_noise}}
         | ({"positive": {name: positive[name] for name in POSITIVE}} if positive else {})
         | ({"corrected_labels": corrected} if corrected else {}),
         "validation": {"n": len(validation.labels)}
@@ -174,7 +179,7 @@ def main() -> None:
     printed.report(findings)
     earlier = earlier_results.count()
     if earlier and earlier > 1:
-        console.say(f"git has {earlier:,} different results on these test labels (commits and experiments): "
+        console.say(f"git has results of {earlier:,} models on these test labels (commits and experiments): "
                     "choose by validation, not by the best of them")  # fmt: skip
     console.outputs(METRICS / "test.json", METRICS, PLOTS, tables.DECISION, page.PAGE, page.CARD)
     for line in warnings:

@@ -104,7 +104,7 @@ def main() -> None:
                 rows.setdefault(arm, []).append((treated, done[same]))
                 console.say(f"{of.kind} {of.share}, seed {seed}, {arm}: {done[same]}")
         kept.table(caption(of, len(train), len(test), options.seeds, settings),
-                   ("labels", "changed", "softened", "bound", "wrong", *options.models),
+                   ("labels", "changed", "soft", "bound", "wrong", *options.models),
                    [row(arm, rows, train["label"].to_numpy(), options.models) for arm in rows])  # fmt: skip
 
 

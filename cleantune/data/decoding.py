@@ -70,6 +70,8 @@ def lines(path: Path, encoding: str, newline: str, part: str | None, name: str) 
             yield from text
     except UnicodeDecodeError:
         raise _undecodable(path, encoding, part, name) from None
+    except UnicodeError as error:  # UTF-16 without a byte order mark
+        raise UserError(f"{name}: {error}. Name the encoding utf-16-le or utf-16-be.") from None
     except _BROKEN as error:
         raise UserError(f"{name} cannot be decompressed: {error}. Fetch it again.") from None
 

@@ -172,7 +172,7 @@ def behind_baselines(own: Mapping[str, float], baselines: Mapping[str, Any]) -> 
     also = f" (and than {', '.join(others)})" if others else ""
     return [
         f"worse than {first}{also}: macro-F1 {own['macro_f1']:.3f} against {best['macro_f1']:.3f}{apart}, accuracy "
-        f"{own['accuracy']:.3f} against {best['accuracy']:.3f} (McNemar p = {best['holm_p']:.1g}); train "
+        f"{own['accuracy']:.3f} against {best['accuracy']:.3f} (McNemar p, Holm = {best['holm_p']:.1g}); train "
         f"longer (epochs) or with another lr, or use {first}"
     ]
 

@@ -72,6 +72,7 @@ def build(
 
 
 NEIGHBOURS = 50
+VOTES = 2**22  # of neighbours for classes, at a time: bounds memory
 STRENGTH = 10.0  # inverse, of the L2 penalty of logistic regression on vectors
 
 
@@ -121,7 +122,7 @@ def _shares(weight: Floats, targets: Floats) -> Floats:
 
 
 def indexed_label_model(
-    indexed: nearest.Indexed, fold: Ints, neighbours: int = NEIGHBOURS, block: int = 8192
+    indexed: nearest.Indexed, fold: Ints, neighbours: int = NEIGHBOURS
 ) -> LabelModel:
     """Return the same as ``neighbour_label_model`` from an index: of many documents, and nearly the same.
 
@@ -131,6 +132,7 @@ def indexed_label_model(
 
     def predict(fit: Ints, held_out: Ints, targets: Floats) -> Floats:  # noqa: ARG001 - by the folds
         probabilities = np.empty((len(held_out), targets.shape[1]))
+        block = max(64, VOTES // (nearest.KEPT * targets.shape[1]))
         for start in range(0, len(held_out), block):
             rows = held_out[start : start + block]
             near = indexed.positions[rows]

@@ -120,13 +120,20 @@ class TokenDataset(Dataset[dict[str, Any]]):
         """Let each class that occurs count as much in the loss as any other.
 
         Class k of c gets n / (c n_k), as scikit-learn's ``balanced``, documents counted by their
-        weights; the mean over all documents stays 1.
+        weights and soft labels by their shares; the mean over all documents stays 1.
         """
-        size = np.bincount(self.labels, self.weights)
+        others, shares = self.soft or (self.labels, np.zeros(len(self.labels), np.float32))
+        classes = max(self.labels.max(initial=0), others.max(initial=0)) + 1
+        size = np.bincount(self.labels, self.weights * (1 - shares), classes)
+        size += np.bincount(others, self.weights * shares, classes)
         there = size > 0
         wanted = self.weights.sum() / max(there.sum(), 1)
         each = np.where(there, wanted / np.where(there, size, 1), 0.0)
-        self.class_weights = each[self.labels]
+        of_others = shares * each[others]
+        self.class_weights = (1 - shares) * each[self.labels] + of_others
+        if self.soft:
+            both = np.where(self.class_weights > 0, self.class_weights, 1)
+            self.soft = others, (of_others / both).astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.ids)

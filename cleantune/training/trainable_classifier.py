@@ -32,5 +32,5 @@ def load(folder: Path, config: Any, options: Finetune, bf16: bool, kernels: Kern
 
 
 def load_mapped(folder: Path, config: Any) -> Any:
-    """Return the same without ``options``, the weights left in their files: see ``encoder.load_mapped``."""
+    """Return the classifier as its files have it, the weights left in them: see ``encoder.load_mapped``."""
     return encoder.load_mapped(folder=folder, config=config, **FROM_BASE)

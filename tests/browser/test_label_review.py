@@ -132,6 +132,7 @@ def write_page(
         }
     )
     tables.write_table(tables.RAW / "train.parquet", raw, tables.TEXT_COLUMNS)
+    tables.write_table(tables.RAW / "test.parquet", raw[:0], tables.TEXT_COLUMNS)
     files.write_json(tables.SOURCE, {"dataset": "custom", "labels": names})
     at = np.arange(count)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), count)

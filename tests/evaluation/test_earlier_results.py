@@ -16,13 +16,14 @@ def git(*arguments: str) -> None:
 def record(test_set: str, result: str | None) -> None:
     """Commit a dvc.lock."""
     entries = [("data/raw/train.parquet", "0"), ("data/raw/test.parquet", test_set)]
-    entries += [("metrics/test.json", result)] if result else []
+    entries += [("models/finetuned", f"{result}.dir")] if result else []
+    entries += [("metrics/test.json", "of all alike")] if result else []
     Path("dvc.lock").write_text("".join(ENTRY.format(*entry) for entry in entries))
     git("add", "dvc.lock")
     git("commit", "--allow-empty", "-m", "x")
 
 
-def test_each_result_on_this_test_set_counts_once_wherever_it_is(tmp_path, monkeypatch):
+def test_each_model_measured_on_this_test_set_counts_once_wherever_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert earlier_results.count() is None, "no dvc.lock"
     git("init", "-b", "main")

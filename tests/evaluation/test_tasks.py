@@ -55,7 +55,13 @@ COLUMNS = ("id", "input_ids", "label", "length", "weight")
 def write_project(folder: Path, name: str) -> None:
     """Write what the first stage reads, and a two-layer model whose tokenizer knows the corpus."""
     sample = f"data/sample/{name}.csv"
-    for path in ("params.yaml", "ds_config.json", "data/corrections.csv", sample):
+    for path in (
+        "params.yaml",
+        "ds_config.json",
+        "data/corrections.csv",
+        "data/test_corrections.csv",
+        sample,
+    ):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / path, folder / path)
     with (folder / sample).open(newline="") as file:

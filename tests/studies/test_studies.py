@@ -267,16 +267,20 @@ def test_a_review_leaves_fewer_errors_and_what_was_true_is_true(study, ran):
     said = study(
         reviewed_labels, "pair:0.2", "none", "--models=tfidf", "--seeds=0,1", "--mistakes=0"
     )
-    noisy, clean = cells(said)[:5], cells(said)[5:]
-    wrong = {row[0]: int(row[3]) for row in noisy}
+    rows = [row for row in cells(said) if row[0]]
+    noisy, clean = rows[:6], rows[6:]
+    wrong = {row[0]: int(row[4]) for row in noisy}
     assert (wrong["given"], wrong["true"]) == (round(0.2 * 54), 0)
     assert wrong["auto, 0% mistakes"] <= wrong["review alone"] < wrong["given"]
-    changed = {row[0]: [row[1], row[3]] for row in clean}
-    assert changed["auto, 0% mistakes"] == ["0", "0"], "nothing of labels that are right"
+    changed = {row[0]: [row[1], row[2], row[4]] for row in clean}
+    assert changed["auto, 0% mistakes"] == ["0", "0", "0"], "nothing of labels that are right"
     labels = [stage.train["label"].to_list() for stage in ran]
     true = tables.read_table(tables.CLEAN / "train.parquet")["label"].to_list()
-    assert len(labels) == 2 * 2 * 5
-    assert labels[4] == labels[9] == true != labels[0] != labels[5]
+    assert labels[0] != true
+    assert labels.count(true) >= 2 * 2, (
+        "each seed of either noise; equal labels are trained on once"
+    )
+    assert len(labels) < 2 * 2 * 6
 
 
 def test_labels_are_mistaken_as_it_says(project):
@@ -308,7 +312,7 @@ def test_labels_are_mistaken_as_it_says(project):
     [
         (text_cleaning, "--recipes=raw,boiled", "--recipes: boiled; known: raw"),
         (text_cleaning, "--models=oracle", "--models: oracle; known: tfidf"),
-        (reviewed_labels, "none --models=oracle", "--models: oracle; known: tfidf"),
+        (reviewed_labels, "none --models=oracle", "--models: oracle; known: vectors"),
         (augmentation, "--methods=luck", "--methods: luck; known: none"),
         (augmentation, "--documents=55", "--documents: '55'; allowed: all, or 1 to 54"),
         (augmentation, "--documents=all --epochs=3", "--epochs: an even number"),

@@ -38,6 +38,7 @@ class FlaggedLabels:
     """(n, k) cosine with each of these."""
     reasons: Sequence[Sequence[str]] = ()
     """(n,) further reasons as sentences; or empty."""
+    split: str = "train"
     total: int = 0
     """How many labels are flagged, where that is more than n."""
 
@@ -129,13 +130,12 @@ def content(
     reviewed = source.corrections
     return {
         "dataset": source.dataset,
+        "split": flagged.split,
         "names": source.names,
         "metadata": [
             name.removeprefix(tables.METADATA) for name in tables.with_metadata((), shown)
         ],
-        "notes": list(
-            _notes(source, max(flagged.total, len(flagged.rows)), count, cut, longest, fewer)
-        ),
+        "notes": list(_notes(source, flagged, count, cut, longest, fewer)),
         "reviewed": {
             name: source.names[label]
             for name, label in zip(reviewed["id"], reviewed["new_label"], strict=True)
@@ -162,19 +162,21 @@ def _document(title: str, text: str, label: int, longest: int) -> dict[str, Any]
 
 
 def _notes(
-    source: Source, flagged: int, count: int, cut: int, longest: int, nearest: int
+    source: Source, flagged: FlaggedLabels, count: int, cut: int, longest: int, nearest: int
 ) -> Iterator[str]:
     """Yield the advice, and a sentence for each thing that is not on the page."""
     yield from source.advice
-    if count < flagged:
+    total = max(flagged.total, len(flagged.rows))
+    if count < total:
+        again = "dvc repro" if flagged.split == "train" else "python -m tools.review open --test"
         yield (
-            f"These are the first {count:,} of {flagged:,} flagged labels. "
-            "The next ones follow once these are reviewed, exported and applied (dvc repro)."
+            f"These are the first {count:,} of {total:,} flagged labels. "
+            f"The next ones follow once these are reviewed, exported and applied ({again})."
         )
     if cut:
         yield (
             f"{cut:,} {'text is' if cut == 1 else 'texts are'} cut after {longest:,} characters; "
-            "data/clean/train.parquet has all of it."
+            f"data/clean/{flagged.split}.parquet has all of it."
         )
     if nearest:
         yield f"Only {nearest} nearest documents of each are shown."

@@ -337,7 +337,8 @@
   }
 
   function reasons(s) {
-    const out = [["Out-of-fold probabilities, calibrated to the estimated noise rate: ", chip(s.given), ` ${percent(shareOf(s, s.given))}, `, chip(s.suggested), ` ${percent(shareOf(s, s.suggested))}`]];
+    const kind = data.split === "test" ? "Mean probabilities by the models: " : "Out-of-fold probabilities, calibrated to the estimated noise rate: ";
+    const out = [[kind, chip(s.given), ` ${percent(shareOf(s, s.given))}, `, chip(s.suggested), ` ${percent(shareOf(s, s.suggested))}`]];
     if (s.near.length) {
       const labelled = (label) => s.near.filter(([n]) => documents[n].label === label).length;
       const [all, like, same] = [s.near.length, labelled(s.suggested), labelled(s.given)];

@@ -21,8 +21,8 @@ def test_models_that_agree_are_counted_and_others_named():
     predicted = np.array([[1, 1], [1, 2], [1, 1]])
     models = ("embeddings", "neighbours", "TF-IDF")
     assert reasons.of_predictions(models, predicted, np.array([1, 0]), NAMES) == [
-        ["Out of fold embeddings and TF-IDF predict Road; neighbours predict Sky"],
-        ["All 3 label models predict Road out of fold"],
+        ["embeddings and TF-IDF predict Road; neighbours predict Sky"],
+        ["All 3 models predict Road"],
     ]
     assert reasons.of_predictions(models[:1], predicted[:1], np.array([0]), NAMES) == [[]]
 

@@ -129,6 +129,21 @@ def test_balanced_classes_count_the_same_and_the_mean_document_one():
     assert per_class == pytest.approx([6.5 / 3] * 3)
 
 
+def test_balanced_classes_count_soft_labels_by_their_shares():
+    n = 100
+    labels, others = np.array([0] * 90 + [1] * 10), np.array([1] * 90 + [0] * 10)
+    shares = np.where(np.arange(n) < 40, 0.9, 0.25)
+    table = pd.DataFrame({"id": [f"d{i}" for i in range(n)], "input_ids": [[1]] * n, "label": labels,
+                          "weight": 1.0, "other_label": others, "other_share": shares})  # fmt: skip
+    data = batches.TokenDataset(table)
+    data.balance()
+    assert data.soft is not None
+    of_others = data.class_weights * data.soft[1]
+    of_labels = data.class_weights - of_others
+    mass = np.bincount(labels, of_labels) + np.bincount(others, of_others)
+    assert mass == pytest.approx([n / 2, n / 2], rel=1e-5)
+
+
 def test_a_class_without_weight_gets_none_and_spoils_no_other():
     data = dataset([1] * 3, labels=[0, 1, 1], weights=[0.0, 1.0, 1.0])
     data.balance()
