@@ -65,7 +65,7 @@ def write_page(raw: pd.DataFrame, reviewed: pd.DataFrame, seed: int) -> int:
     )  # fmt: skip
     flagged = FlaggedLabels(
         rows, others[rows], quality[rows], probabilities[rows], *neighbours.by_words(texts, rows),
-        [[sentence for part in parts for sentence in part] for parts in why], "test",
+        [[sentence for part in parts for sentence in part] for parts in why], split="test",
     )  # fmt: skip
     page.write_page(PAGE, tables.dataset_name(), names, test, raw, flagged, reviewed, advice=ADVICE)
     return len(rows)

@@ -38,9 +38,9 @@ class FlaggedLabels:
     """(n, k) cosine with each of these."""
     reasons: Sequence[Sequence[str]] = ()
     """(n,) further reasons as sentences; or empty."""
-    split: str = "train"
     total: int = 0
     """How many labels are flagged, where that is more than n."""
+    split: str = "train"
 
 
 @dataclass(frozen=True)
