@@ -146,7 +146,7 @@ def test_worse_than_a_baseline_is_said_where_a_paired_test_says_it(
     assert bool(said) == worse
     if worse:
         assert f"worse than tfidf: macro-F1 0.500 against {macro:.3f}" in said[0]
-        assert f"McNemar p = {p:.1g}" in said[0]
+        assert f"McNemar p, Holm = {p:.1g}" in said[0]
 
 
 def test_the_best_of_several_better_baselines_leads():
