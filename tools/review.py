@@ -59,13 +59,13 @@ def main() -> None:
 
 def write_test_page() -> Path:
     """Write the page of the test set's doubtful labels; return its path."""
-    from tools import test_labels  # late: PyTorch takes seconds
+    from tools import doubtful_test_labels  # late: PyTorch takes seconds
 
     raw = _raw("test")
     reviewed = read_corrections(TEST_CORRECTIONS, raw, tables.label_names(), tables.dataset_name())
-    count = test_labels.write_page(raw, reviewed, read_params(("seed",)).seed)
-    console.say(f"{test_labels.PAGE}: {count:,} of {len(raw):,} test labels to review")
-    return test_labels.PAGE
+    count = doubtful_test_labels.write_page(raw, reviewed, read_params(("seed",)).seed)
+    console.say(f"{doubtful_test_labels.PAGE}: {count:,} of {len(raw):,} test labels to review")
+    return doubtful_test_labels.PAGE
 
 
 def open_page(page: Path, port: int | None) -> None:

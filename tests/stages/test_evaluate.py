@@ -27,7 +27,7 @@ from cleantune.labels import corrections
 from cleantune.models import classifier
 from stages import evaluate
 from tests import evaluated
-from tools import test_labels
+from tools import doubtful_test_labels
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -198,8 +198,8 @@ def test_metrics_with_corrected_test_labels_stand_beside_those_as_they_came(proj
 def test_the_page_of_test_labels_lists_what_some_model_contradicts_and_errors_first(project):
     raw = tables.read_table(tables.RAW / "test.parquet")
     none = corrections.read_corrections(corrections.TEST_CORRECTIONS, raw, evaluated.NAMES, "tiny")
-    assert 0 < (count := test_labels.write_page(raw, none, 0)) < 60
-    text = test_labels.PAGE.read_text()
+    assert 0 < (count := doubtful_test_labels.write_page(raw, none, 0)) < 60
+    text = doubtful_test_labels.PAGE.read_text()
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     assert found
     data = json.loads(found[1])
@@ -214,7 +214,7 @@ def test_the_page_of_test_labels_lists_what_some_model_contradicts_and_errors_fi
     assert planted & set(listed[: count // 2]), "labels made wrong are among the most doubtful"
     assert any("fine-tuned" in line for entry in data["flagged"] for line in entry["why"])
     done = pd.DataFrame({"id": listed[:1], "old_label": 0, "new_label": 0})
-    assert test_labels.write_page(raw, done, 0) == count - 1
+    assert doubtful_test_labels.write_page(raw, done, 0) == count - 1
 
 
 def test_macro_f1_leads_and_the_corpus_has_its_own_name(project, capsys):

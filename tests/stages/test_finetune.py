@@ -573,6 +573,11 @@ def test_auto_takes_the_first_stage_that_fits(monkeypatch):
     assert "it offloads nothing" in memory.zero_stage(0, small, "all")[1]
 
 
+def test_the_estimate_counts_what_the_settings_let_zero_3_gather():
+    settings = json.loads((tiny.REPOSITORY / "ds_config.json").read_text())["zero_optimization"]
+    assert settings["stage3_max_live_parameters"] == memory.MAX_LIVE
+
+
 @pytest.mark.parametrize(
     ("stage", "offload", "gpu", "weights", "gradients", "optimizer", "gathered"),
     [

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cleantune.data import decoding
 from cleantune.data.encodings import readings
 from cleantune.errors import UserError
 
@@ -56,3 +57,12 @@ def test_utf8_with_a_wrong_byte_is_not_read_as_something_else():
     content = ("Größe fällt klein aus\n" * 20).encode() + b"caf\xe9\n"
     with pytest.raises(UserError, match=r"a\.csv, line 21: byte 0xe9 is not UTF-8.*1 such place"):
         readings(content, "a.csv")
+
+
+def test_utf_16_without_a_byte_order_mark_is_refused_with_encodings_that_read_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("label,text\nä,b\n".encode("utf-16-le"))
+    with pytest.raises(UserError, match="a.csv: .*Name the encoding utf-16-le or utf-16-be"):
+        list(decoding.lines(path, "utf-16", "", None, "a.csv"))
+    read = list(decoding.lines(path, "utf-16-le", "", None, "a.csv"))
+    assert read == ["label,text\n", "ä,b\n"]
