@@ -43,6 +43,7 @@ from cleantune.training import (
     training_logs,
 )
 from tests import architectures, tiny
+from tests.conftest import REPOSITORY
 
 PARAMS = {"lr": 3e-3, "epochs": 2, "batch_size": 8, "precision": "fp32"}
 STEPS = 12
@@ -574,7 +575,7 @@ def test_auto_takes_the_first_stage_that_fits(monkeypatch):
 
 
 def test_the_estimate_counts_what_the_settings_let_zero_3_gather():
-    settings = json.loads((tiny.REPOSITORY / "ds_config.json").read_text())["zero_optimization"]
+    settings = json.loads((REPOSITORY / "ds_config.json").read_text())["zero_optimization"]
     assert settings["stage3_max_live_parameters"] == memory.MAX_LIVE
 
 

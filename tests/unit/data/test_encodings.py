@@ -62,7 +62,7 @@ def test_utf8_with_a_wrong_byte_is_not_read_as_something_else():
 def test_utf_16_without_a_byte_order_mark_is_refused_with_encodings_that_read_it(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("label,text\nä,b\n".encode("utf-16-le"))
-    with pytest.raises(UserError, match="a.csv: .*Name the encoding utf-16-le or utf-16-be"):
+    with pytest.raises(UserError, match=r"a\.csv: .*Name the encoding utf-16-le or utf-16-be"):
         list(decoding.lines(path, "utf-16", "", None, "a.csv"))
     read = list(decoding.lines(path, "utf-16-le", "", None, "a.csv"))
     assert read == ["label,text\n", "ä,b\n"]
