@@ -137,6 +137,23 @@ def test_r_drop_of_equal_passes_is_the_plain_loss(runner, tmp_path, alone, proce
     assert losses == pytest.approx(alone["fp32"].losses, rel=SAME_LOSS["fp32"])
 
 
+def test_soft_labels_give_the_same_loss_in_any_number_of_processes(runner, tmp_path, alone):
+    tiny.write(tmp_path, documents=55)
+    path = tmp_path / tables.TOKENS / "train.parquet"
+    table = tables.read_table(path)
+    rng = np.random.default_rng(0)
+    soft = table.assign(other_label=(table["label"] + 1) % len(tiny.CLASSES),
+                        other_share=rng.choice([0, 0.2, 0.7], len(table)), weight=rng.uniform(0.5, 1, len(table)))  # fmt: skip
+    tables.write_table(path, soft, tables.with_soft_labels(tuple(table.columns), soft))
+    changes = {**PARAMS, "precision": "fp32", "finetune__class_weights": "balanced"}
+    expected = runner.run(tmp_path, zero_stage=0, **changes)
+    parts = {"finetune__micro_batch_size": 3, "processes": 2}
+    assert runner.run(tmp_path, zero_stage=2, **parts) == pytest.approx(
+        expected, rel=SAME_LOSS["fp32"]
+    )
+    assert expected != pytest.approx(alone["fp32"].losses, rel=1e-3), "the labels are soft"
+
+
 def test_processes_leave_out_different_activations(runner, tmp_path):
     tiny.write(tmp_path)
     path = tmp_path / tables.TOKENS / "train.parquet"
